@@ -1,0 +1,1 @@
+"""What runs: the worker loop, one file per role, the supervisor."""

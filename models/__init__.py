@@ -1,0 +1,1 @@
+"""What learns or judges: learners, scoring, blocks of evidence, versions."""

@@ -1,0 +1,1 @@
+"""What users touch: the predicting consumer, the command line, the demo."""

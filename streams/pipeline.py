@@ -1,0 +1,117 @@
+"""The pipeline: what one TOML file declares, as frozen structs with units in the names.
+
+`pipeline_file.read_pipeline` makes these; everything else only reads them. A struct that exists is valid.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+FieldKind = Literal["number", "category", "boolean"]
+FieldPath = tuple[str, ...]
+Operation = Literal["raw", "count", "sum", "mean", "elapsed", "cyclic"]
+
+BUCKETS_PER_WINDOW = 12
+
+
+class Field(msgspec.Struct, frozen=True):
+    """One declared field of an event; `path` leads to it inside the JSON record."""
+
+    name: str
+    kind: FieldKind
+    path: FieldPath
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """One `where` equality: the record counts only when the value at `path` equals `value`."""
+
+    path: FieldPath
+    value: str | bool | int | float
+
+
+class Events(msgspec.Struct, frozen=True):
+    """Where events come from. `id`, `time`, `key` are None when not declared (see the defaults in docs/pipeline.md)."""
+
+    topic: str
+    id: FieldPath | None
+    time: FieldPath | None
+    time_unit: Literal["rfc3339", "s", "ms", "us", "ns"]
+    key: FieldPath | None
+    where: tuple[Condition, ...]
+    fields: tuple[Field, ...]
+
+
+class Labels(msgspec.Struct, frozen=True):
+    """Where labels come from and how long an event waits for one. `missing` None means: not learned."""
+
+    topic: str
+    id: FieldPath
+    time: FieldPath | None
+    time_unit: Literal["rfc3339", "s", "ms", "us", "ns"]
+    key: FieldPath | None
+    value: FieldPath
+    where: tuple[Condition, ...]
+    wait_us: int
+    keep_us: int
+    missing: float | None
+
+
+class Feature(msgspec.Struct, frozen=True):
+    """One declared feature. `of` is a field's name, `*`, or for cyclic the period (`hour`, `weekday`, `month`)."""
+
+    name: str
+    operation: Operation
+    of: str
+    by: str | None = None
+    window_us: int | None = None
+
+
+class Model(msgspec.Struct, frozen=True):
+    """One candidate: `kind` is `linear`, `prior` or `river:<module>.<Class>`; `params` go to its constructor."""
+
+    name: str
+    kind: str
+    params: dict[str, bool | int | float | str]
+
+
+class Serve(msgspec.Struct, frozen=True):
+    """Which candidate answers, and where serving begins when nothing is known of it."""
+
+    champion: str
+    start: Literal["earliest", "latest"] = "earliest"
+
+
+class Run(msgspec.Struct, frozen=True):
+    """How workers run; every setting has a default that suits one machine."""
+
+    group_protocol: Literal["consumer", "classic"] = "consumer"
+    snapshot_every_s: float = 10.0
+    align_wait_s: float = 0.5
+    idle_s: float = 5.0
+    max_skew_s: float = 300.0
+    fetch_wait_ms: int = 4
+    on_gap: Literal["stop", "continue"] = "stop"
+    max_record_bytes: int = 65_536
+    max_text_bytes: int = 1_024
+    publish_every_s: float = 1.0
+
+
+class Pipeline(msgspec.Struct, frozen=True):
+    """A whole pipeline file."""
+
+    name: str
+    partitions: int
+    state: Path
+    kafka: dict[str, str]
+    events: Events
+    labels: Labels
+    task: Literal["binary"]
+    features: tuple[Feature, ...]
+    raw_features: bool
+    models: tuple[Model, ...]
+    serve: Serve
+    run: Run
+    source: Path | None = None
