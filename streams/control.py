@@ -1,0 +1,126 @@
+"""P.control: claims of source numbers, schemas of frames, and newest versions of models.
+
+One compacted partition, read to its end whenever something unknown turns up. A source's number is the offset of the
+earliest claim of its identity, so two workers that claim the same source at once agree without talking (PROTOCOL 3).
+Claims and schemas are acknowledged before the first frame that uses them.
+"""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from typing import Any, Protocol
+
+import msgspec
+import pyarrow as pa
+
+from streams.errors import FrameError
+from streams.frames import Column, FrameSchema
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Who writes under a source number: a writer stream, for one input partition of one topic, in one generation.
+
+    `kind` tells a raw topic's sources apart (`events`, `labels`); a stage's only source is `rows`. `siblings` is the
+    partition count of the input topic: a reader has heard of all sources when it has heard of that many.
+    """
+
+    stream: str
+    topic_id: str
+    partition: int
+    kind: str
+    generation: int
+    siblings: int
+    is_gapless: bool
+
+
+class ControlLog(Protocol):
+    """What P.control needs from Kafka; the tests have one in memory."""
+
+    def append(self, key: str, value: bytes) -> None:
+        """Write a record and return once it is acknowledged."""
+
+    def read_new(self) -> list[tuple[int, str, bytes | None]]:
+        """Give all records not given before, up to the end as it is now: (offset, key, value)."""
+
+
+class Control:
+    """The fold over P.control that every role keeps in memory (a few KB)."""
+
+    def __init__(self, log: ControlLog) -> None:
+        self._log = log
+        self._numbers: dict[Claim, int] = {}
+        self._claims: dict[int, Claim] = {}
+        self._schemas: dict[str, FrameSchema] = {}
+        self.versions: dict[str, bytes] = {}
+
+    def refresh(self) -> None:
+        """Read what is new. Called at start, when something unknown turns up, and by serve about once a second."""
+        for offset, key, value in self._log.read_new():
+            kind, _, name = key.partition("/")
+            if value is None:
+                continue
+            if kind == "claim":
+                claim = msgspec.json.decode(value, type=Claim)
+                self._claims[offset] = claim
+                self._numbers.setdefault(claim, offset)
+            elif kind == "schema":
+                self._schemas[name] = _read_schema(name, value)
+            elif kind == "version":
+                self.versions[name] = value
+
+    def claim(self, claim: Claim) -> int:
+        """Give the source number of `claim`, claiming it first if nobody has."""
+        self.refresh()
+        if claim not in self._numbers:
+            self._log.append(f"claim/{uuid.uuid4()}", msgspec.json.encode(claim))
+            self.refresh()
+        return self._numbers[claim]
+
+    def source(self, number: int) -> Claim:
+        """Resolve a source number met in a frame.
+
+        Raises:
+            FrameError: when P.control, read to its end, does not know it.
+        """
+        if number not in self._claims:
+            self.refresh()
+        if number not in self._claims:
+            message = f"source {number} is not claimed on the control topic; was the topic deleted? use `millrace rebuild`"
+            raise FrameError(message)
+        return self._claims[number]
+
+    def announce(self, schema: FrameSchema) -> None:
+        """Make a schema known before its first frame is written."""
+        self.refresh()
+        if schema.fingerprint not in self._schemas:
+            self._log.append(f"schema/{schema.fingerprint}", _write_schema(schema))
+            self.refresh()
+
+    def schema(self, fingerprint: str) -> FrameSchema:
+        """Resolve a frame's schema header.
+
+        Raises:
+            FrameError: when P.control, read to its end, does not know it.
+        """
+        if fingerprint not in self._schemas:
+            self.refresh()
+        if fingerprint not in self._schemas:
+            raise FrameError(f"schema {fingerprint} is not on the control topic; was the topic deleted?")
+        return self._schemas[fingerprint]
+
+    def publish_version(self, candidate: str, record: bytes) -> None:
+        """Make a model's newest version known (its blob is already on disk)."""
+        self._log.append(f"version/{candidate}", record)
+
+
+def _write_schema(schema: FrameSchema) -> bytes:
+    arrow = base64.b64encode(schema.arrow.serialize().to_pybytes()).decode()
+    return msgspec.json.encode({**schema.describe(), "arrow": arrow})
+
+
+def _read_schema(fingerprint: str, value: bytes) -> FrameSchema:
+    record: dict[str, Any] = msgspec.json.decode(value)
+    arrow = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(record["arrow"])))
+    columns = tuple(Column(name, kind == "category") for name, kind in record["columns"])
+    return FrameSchema(record["topic"], arrow, columns, fingerprint)

@@ -1,0 +1,197 @@
+"""Merging partitions by time: which rows of each partition may be taken now (PROTOCOL 10).
+
+A worker that reads several partitions takes row by row the one with the smallest (running maximum of time within the
+partition; events' topic before labels'; partition). It costs no small batches: every partition gives all its rows up
+to the common horizon at once, and the outputs are merged by the same key afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from streams import frames
+from streams.compiled import njit
+from streams.frames import BEGINNING, END, EVENT, LABEL, MISSING
+
+LIVE_AGE_US = 5_000_000  # a head younger than this is live: nothing waits for it
+
+Int64s = npt.NDArray[np.int64]
+
+
+class Bound(NamedTuple):
+    """A merge key, compared as a tuple: nothing that comes later in the partition is smaller."""
+
+    time: int
+    rank: int
+    partition: int
+
+
+class Intake:
+    """Rows of one partition that were read but not yet taken, with their merge keys.
+
+    Args:
+        rank: 0 for the events' topic and inner topics, 1 for the labels' topic.
+        partition: the partition's number.
+    """
+
+    def __init__(self, rank: int, partition: int) -> None:
+        self.rank = rank
+        self.partition = partition
+        self.mark = BEGINNING
+        self._parts: list[pa.RecordBatch] = []
+        self._keys: list[Int64s] = []
+        self._offsets: list[Int64s] = []
+        self._stamps: list[Int64s] = []
+        self._last_key = BEGINNING
+        self._end = -1
+        self.rows = 0
+
+    def add(self, rows: pa.RecordBatch, offsets: Int64s, stamps: Int64s, end: int) -> None:
+        """Append rows in order.
+
+        Args:
+            rows: what one poll gave, decoded.
+            offsets: for each row the Kafka offset of its message.
+            stamps: for each row its message's Kafka timestamp, us.
+            end: the offset after the last message read, also if that message gave no row.
+        """
+        self._end = end
+        if rows.num_rows == 0:
+            return
+        keys = merge_keys(rows, self._last_key)
+        self._last_key = int(keys[-1])
+        self._parts.append(rows)
+        self._keys.append(keys)
+        self._offsets.append(offsets)
+        self._stamps.append(stamps)
+        self.rows += rows.num_rows
+
+    @property
+    def head(self) -> Bound:
+        """The merge key of the first row; only while there are rows."""
+        return Bound(int(self._keys[0][0]), self.rank, self.partition)
+
+    @property
+    def head_stamp(self) -> int:
+        """The Kafka timestamp (us) of the first row; only while there are rows."""
+        return int(self._stamps[0][0])
+
+    @property
+    def bound(self) -> Bound:
+        """Nothing that comes after the rows at hand has a smaller merge key than this."""
+        return Bound(max(self._last_key, self.mark), self.rank, self.partition)
+
+    @property
+    def position(self) -> int:
+        """The offset of the first message not wholly taken; -1 before anything was read."""
+        return int(self._offsets[0][0]) if self.rows else self._end
+
+    def count(self, limit: Bound) -> int:
+        """How many rows have a merge key at or below `limit`."""
+        side = "right" if (self.rank, self.partition) <= limit[1:] else "left"
+        total = 0
+        for keys in self._keys:
+            found = int(np.searchsorted(keys, limit.time, side=side))
+            total += found
+            if found < keys.size:
+                break
+        return total
+
+    def take(self, count: int) -> tuple[pa.RecordBatch, Int64s]:
+        """Take the first `count` > 0 rows as one batch, with their merge keys."""
+        batches: list[pa.RecordBatch] = []
+        keys: list[Int64s] = []
+        left = count
+        while left:
+            first = self._parts[0]
+            size = min(left, first.num_rows)
+            batches.append(first.slice(0, size))
+            keys.append(self._keys[0][:size])
+            if size == first.num_rows:
+                for parts in (self._parts, self._keys, self._offsets, self._stamps):
+                    parts.pop(0)
+            else:
+                self._parts[0] = first.slice(size)
+                for arrays in (self._keys, self._offsets, self._stamps):
+                    arrays[0] = arrays[0][size:]
+            left -= size
+        self.rows -= count
+        return (batches[0] if len(batches) == 1 else pa.concat_batches(batches)), np.concatenate(keys)
+
+
+def merge_keys(rows: pa.RecordBatch, before: int) -> Int64s:
+    """Running maximum of time over events and settled labels; all other rows are taken at once with what came before."""
+    outcome = frames.numbers(rows, "outcome") if "outcome" in rows.schema.names else np.full(rows.num_rows, -1, np.int8)
+    keys = np.empty(rows.num_rows, np.int64)
+    _merge_keys_kernel(frames.numbers(rows, "kind"), outcome, frames.numbers(rows, "time"), before, keys)
+    return keys
+
+
+@njit
+def _merge_keys_kernel(
+    kind: npt.NDArray[np.int8], outcome: npt.NDArray[np.int8], time: Int64s, before: int, keys: Int64s
+) -> None:
+    highest = before
+    for i in range(kind.size):
+        if kind[i] == EVENT or (kind[i] == LABEL and outcome[i] < MISSING):
+            highest = max(highest, time[i])
+        keys[i] = highest
+
+
+class Aligner:
+    """Decides how many rows each partition may give now.
+
+    Args:
+        is_replay: an empty partition is waited for without limit while its mark is behind the smallest head.
+        align_wait_us: how long a worker that is catching up waits for an empty partition.
+    """
+
+    def __init__(self, *, is_replay: bool, align_wait_us: int) -> None:
+        self._is_replay = is_replay
+        self._align_wait_us = align_wait_us
+        self._blocked_since: int | None = None
+
+    def counts(self, intakes: Sequence[Intake], now_us: int) -> list[int]:
+        """Give for each partition how many of its rows may be taken; all zero means: wait for more input."""
+        full = [intake for intake in intakes if intake.rows]
+        if not full:
+            return [0] * len(intakes)
+        head = min(full, key=lambda intake: intake.head)
+        is_catching_up = self._is_replay or now_us - head.head_stamp >= LIVE_AGE_US
+        if not is_catching_up:
+            return [intake.rows for intake in intakes]
+        counts = self._counts_below(intakes, skip_empty=False)
+        if any(counts):
+            self._blocked_since = None
+            return counts
+        if self._is_replay:
+            return counts
+        if self._blocked_since is None:
+            self._blocked_since = now_us
+        if now_us - self._blocked_since < self._align_wait_us:
+            return counts
+        self._blocked_since = None
+        return self._counts_below(intakes, skip_empty=True)
+
+    def _counts_below(self, intakes: Sequence[Intake], *, skip_empty: bool) -> list[int]:
+        counts = []
+        bounds = sorted(Bound(END, 1, END) if skip_empty and not i.rows else i.bound for i in intakes)
+        for intake in intakes:
+            others = bounds[1] if len(bounds) > 1 and bounds[0] == intake.bound else bounds[0]
+            limit = others if len(intakes) > 1 else Bound(END, 1, END)
+            counts.append(intake.count(limit) if intake.rows else 0)
+        return counts
+
+
+def merge_order(keys: list[Int64s], intakes: list[Intake]) -> npt.NDArray[np.int64] | None:
+    """Order of the concatenated outputs of several partitions, stable by merge key; None if they are in order already."""
+    if len(keys) == 1:
+        return None
+    ranks = np.concatenate([np.full(k.size, i.rank, np.int64) for k, i in zip(keys, intakes, strict=True)])
+    partitions = np.concatenate([np.full(k.size, i.partition, np.int64) for k, i in zip(keys, intakes, strict=True)])
+    return np.lexsort((partitions, ranks, np.concatenate(keys)))

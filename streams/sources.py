@@ -1,0 +1,211 @@
+"""What a reader remembers of the sources that write into its partition: last sequence taken, and marks.
+
+A row is numbered by where it came from, and a reader drops the numbers it has seen: that alone makes effects
+exactly-once (PROTOCOL 3-7, 11-12). Marks raise a maximum and are outside the numbering.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from streams import frames
+from streams.compiled import njit
+from streams.control import Claim, Control
+from streams.errors import HoleError
+from streams.frames import BEGINNING, EVENT, LABEL, MARK, Batch
+
+EVENTS, LABELS = 0, 1
+_GROUPS = {"events": EVENTS, "labels": LABELS, "rows": LABELS}
+DONE, UNKNOWN, HOLE = 0, 1, 2
+
+END_OF_TIME = np.int64(frames.END)
+BEGINNING_OF_TIME = np.int64(frames.BEGINNING)
+Int64s = npt.NDArray[np.int64]
+
+
+class SourceMemory:
+    """Drops repeats, finds holes and keeps the clocks of one input partition.
+
+    Args:
+        control: resolves source numbers to claims.
+        is_log: whether ingest writes the partition; then the clocks wait for events' and labels' sources alike.
+        heard_needed: how many sources the partition has; None takes each claim's `siblings`.
+    """
+
+    def __init__(self, control: Control, *, is_log: bool = False, heard_needed: int | None = None) -> None:
+        self._control = control
+        self._heard_needed = heard_needed
+        self.is_from_start = True
+        self.repeats = 0
+        self.jumps = 0
+        self._claims: list[Claim] = []
+        self.numbers = np.zeros(0, np.int32)
+        self.last = np.zeros(0, np.int64)
+        self.marks = np.zeros(0, np.int64)
+        self._group = np.zeros(0, np.int8)
+        self._is_gapless = np.zeros(0, np.bool_)
+        self._is_alive = np.zeros(0, np.bool_)
+        self._needed = np.array([1 if is_log else 0, 1], np.int64)
+        self.label_clock = BEGINNING
+        self.clock = BEGINNING
+
+    def admit(self, rows: pa.RecordBatch) -> Batch:
+        """Take rows in order; cost is linear, compiled.
+
+        Raises:
+            HoleError: when a gapless source jumps; nothing of `rows` may be used then.
+        """
+        kind, source = frames.numbers(rows, "kind"), frames.numbers(rows, "source")
+        sequence, time = frames.numbers(rows, "sequence"), frames.numbers(rows, "time")
+        size = rows.num_rows
+        keep = np.zeros(size, np.bool_)
+        label_clock, clock = np.empty(size, np.int64), np.empty(size, np.int64)
+        start = 0
+        while start < size:
+            table = (self.numbers, self.last, self.marks, self._group, self._is_gapless, self._is_alive, self._needed)
+            counts = np.zeros(2, np.int64)
+            now = np.array([self.label_clock, self.clock])
+            code, at = _admit_kernel(
+                start, kind, source, sequence, time, *table, self.is_from_start, now, keep, label_clock, clock, counts
+            )
+            self.repeats, self.jumps = self.repeats + int(counts[0]), self.jumps + int(counts[1])
+            self.label_clock, self.clock = int(now[0]), int(now[1])
+            if code == HOLE:
+                self._raise_hole(int(source[at]), int(sequence[at]))
+            if code == UNKNOWN:
+                self._register(int(source[at]))
+            start = at
+        if keep.all():
+            return Batch(rows, label_clock, clock)
+        kept = np.flatnonzero(keep)
+        return Batch(take(rows, kept), label_clock[kept], clock[kept])
+
+    def _register(self, number: int) -> None:
+        self._add(number, self._control.source(number), -1, BEGINNING)
+
+    def _add(self, number: int, claim: Claim, last: int, mark: int) -> None:
+        for slot, other in enumerate(self._claims):
+            if (other.stream, other.partition, other.kind) == (claim.stream, claim.partition, claim.kind):
+                self._is_alive[slot] = False
+        self._claims.append(claim)
+        group = _GROUPS[claim.kind]
+        self.numbers = np.append(self.numbers, np.int32(number))
+        self.last = np.append(self.last, np.int64(last))
+        self.marks = np.append(self.marks, np.int64(mark))
+        self._group = np.append(self._group, np.int8(group))
+        self._is_gapless = np.append(self._is_gapless, claim.is_gapless)
+        self._is_alive = np.append(self._is_alive, True)
+        self._needed[group] = self._heard_needed or claim.siblings
+        now = np.empty(2, np.int64)
+        _clocks_kernel(self.marks, self._group, self._is_alive, self._needed, now)
+        self.label_clock, self.clock = int(now[0]), int(now[1])
+
+    def _raise_hole(self, number: int, sequence: int) -> None:
+        claim = self._control.source(number)
+        slot = int(np.flatnonzero(self.numbers == number)[0])
+        message = (
+            f"rows are missing: source {number} ({claim.stream}, partition {claim.partition}) went from sequence "
+            f"{self.last[slot]} to {sequence}; the topic was damaged, use `millrace rebuild`"
+        )
+        raise HoleError(message)
+
+    def alive(self) -> list[tuple[int, Claim]]:
+        """Give the sources that have not been replaced by a newer generation or topic."""
+        return [(int(n), c) for n, c, ok in zip(self.numbers, self._claims, self._is_alive, strict=True) if ok]
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Arrays for the snapshot; the memory belongs to the position it is saved with."""
+        flags = np.array([self.is_from_start, self.jumps, self.repeats], np.int64)
+        return {"numbers": self.numbers, "last": self.last.copy(), "marks": self.marks.copy(), "flags": flags}
+
+    def restore(self, state: dict[str, npt.NDArray[Any]]) -> None:
+        """Take back what `state` gave; claims are resolved again from P.control."""
+        for number, last, mark in zip(state["numbers"], state["last"], state["marks"], strict=True):
+            self._add(int(number), self._control.source(int(number)), int(last), int(mark))
+        self.is_from_start = bool(state["flags"][0])
+        self.jumps, self.repeats = int(state["flags"][1]), int(state["flags"][2])
+
+
+def take(rows: pa.RecordBatch, index: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    """Pick rows by index, without pyarrow's detour over pandas."""
+    index = np.ascontiguousarray(index, np.int64)
+    return rows.take(pa.Array.from_buffers(pa.int64(), index.size, [None, pa.py_buffer(index)]))
+
+
+@njit
+def _clocks_kernel(
+    marks: Int64s,
+    group: npt.NDArray[np.int8],
+    is_alive: npt.NDArray[np.bool_],
+    needed: Int64s,
+    now: Int64s,
+) -> None:
+    """Smallest mark over labels' sources, and over all; BEGINNING while a sibling has not been heard of."""
+    least = np.full(2, END_OF_TIME)
+    heard = np.zeros(2, np.int64)
+    for slot in range(marks.size):
+        if is_alive[slot]:
+            heard[group[slot]] += 1
+            least[group[slot]] = min(least[group[slot]], marks[slot])
+    for g in range(2):
+        if heard[g] < needed[g]:
+            least[g] = BEGINNING_OF_TIME
+    now[0] = least[LABELS]
+    now[1] = min(least[EVENTS], least[LABELS])
+
+
+@njit
+def _admit_kernel(
+    start: int,
+    kind: npt.NDArray[np.int8],
+    source: npt.NDArray[np.int32],
+    sequence: Int64s,
+    time: Int64s,
+    numbers: npt.NDArray[np.int32],
+    last: Int64s,
+    marks: Int64s,
+    group: npt.NDArray[np.int8],
+    is_gapless: npt.NDArray[np.bool_],
+    is_alive: npt.NDArray[np.bool_],
+    needed: Int64s,
+    is_from_start: bool,
+    now: Int64s,
+    keep: npt.NDArray[np.bool_],
+    label_clock: Int64s,
+    clock: Int64s,
+    counts: Int64s,
+) -> tuple[int, int]:
+    slot = -1
+    for i in range(start, kind.size):
+        if slot < 0 or numbers[slot] != source[i]:
+            slot = -1
+            for s in range(numbers.size):
+                if numbers[s] == source[i]:
+                    slot = s
+                    break
+            if slot < 0:
+                return UNKNOWN, i
+        if kind[i] == MARK:
+            keep[i] = True
+            if time[i] > marks[slot]:
+                marks[slot] = time[i]
+                _clocks_kernel(marks, group, is_alive, needed, now)
+        elif kind[i] == EVENT or kind[i] == LABEL:
+            if sequence[i] <= last[slot]:
+                counts[0] += 1
+            else:
+                if is_gapless[slot] and sequence[i] != last[slot] + 1:
+                    if is_from_start:
+                        return HOLE, i
+                    counts[1] += 1
+                last[slot] = sequence[i]
+                keep[i] = True
+        else:
+            keep[i] = True
+        label_clock[i] = now[0]
+        clock[i] = now[1]
+    return DONE, kind.size
