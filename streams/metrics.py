@@ -1,0 +1,330 @@
+"""What every role tells Prometheus, and the only door to its client library.
+
+One `RoleMetrics` belongs to one process. It has a registry of its own, so that tests and several roles never share a
+series. Updates are per batch: histograms take whole NumPy arrays, and no row is touched in Python. Label values come
+from the pipeline file and from Kafka's coordinates only, never from events, so the number of series is bounded.
+docs/metrics.md explains each metric; a test keeps page and code in step.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    ProcessCollector,
+    disable_created_metrics,
+    start_http_server,
+)
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from streams.errors import UnavailableError
+
+KINDS = ("event", "label", "mark", "version", "command")  # by the codes of the `kind` column in frames
+END_US = np.iinfo(np.int64).max  # the mark of a partition that has ended
+UNKNOWN_US = np.iinfo(np.int64).min  # the mark of a partition not heard of yet
+
+LATENCY_BOUNDS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25,
+                    0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)  # fmt: skip
+FRAME_BOUNDS_ROWS = tuple(float(2**power) for power in range(14))  # 1 … 8,192 rows, the most a frame may hold
+SNAPSHOT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+DELAY_BOUNDS_S = (1.0, 10.0, 60.0, 600.0, 1_800.0, 3_600.0, 7_200.0, 10_800.0, 14_400.0, 21_600.0, 43_200.0, 86_400.0,
+                  259_200.0, 604_800.0, 2_592_000.0)  # fmt: skip
+
+_BASE = ("pipeline", "role", "candidate")  # labels of every series; `candidate` is empty outside learn and serve
+
+Span = Literal["start", "rolling"]
+
+
+class Bins:
+    """Counts of observed values per bucket, for one set of label values."""
+
+    def __init__(self, bounds: npt.NDArray[np.float64]) -> None:
+        self._bounds = bounds
+        self._counts = np.zeros(len(bounds) + 1, np.int64)
+        self._sum = 0.0
+        self._lock = threading.Lock()  # a scrape reads counts and sum together
+
+    def observe(self, values: npt.ArrayLike) -> None:
+        """Add one number or an array of them (about 20 ns each); NaN is left out."""
+        values_B = np.asarray(values, np.float64).ravel()
+        if np.isnan(values_B).any():
+            values_B = values_B[~np.isnan(values_B)]
+        places_B = np.searchsorted(self._bounds, values_B, side="left")
+        added = np.bincount(places_B, minlength=len(self._counts))
+        total = float(values_B.sum())
+        with self._lock:
+            self._counts += added
+            self._sum += total
+
+    def read(self) -> tuple[list[tuple[str, int]], float]:
+        """Cumulative counts by upper bound, as Prometheus wants them, and the sum of all values."""
+        with self._lock:
+            cumulative, total = np.cumsum(self._counts).tolist(), self._sum
+        names = [*(str(bound) for bound in self._bounds.tolist()), "+Inf"]
+        return list(zip(names, cumulative, strict=True)), total
+
+
+class BinnedHistogram(Collector):
+    """A Prometheus histogram that is fed with arrays.
+
+    The library's own takes one value a call (about 1 us), which is more than a row costs in any role.
+
+    Example:
+        >>> registry = CollectorRegistry()
+        >>> rows = BinnedHistogram("frame_rows", "Rows per frame.", ("topic",), (1.0, 10.0), registry)
+        >>> rows.labels("log").observe([1, 3, 400])
+        >>> registry.get_sample_value("frame_rows_bucket", {"topic": "log", "le": "10.0"})
+        2
+    """
+
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        label_names: Sequence[str],
+        bounds: Sequence[float],
+        registry: CollectorRegistry,
+    ) -> None:
+        self._name, self._documentation, self._label_names = name, documentation, tuple(label_names)
+        self._bounds = np.asarray(bounds, np.float64)
+        self._children: dict[tuple[str, ...], Bins] = {}
+        registry.register(self)
+
+    def labels(self, *values: str) -> Bins:
+        """The bins of these label values, made on first use."""
+        return self._children.setdefault(values, Bins(self._bounds))
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """Called by the registry at each scrape."""
+        family = HistogramMetricFamily(self._name, self._documentation, labels=self._label_names)
+        for values, bins in list(self._children.items()):
+            buckets, total = bins.read()
+            family.add_metric(values, buckets, total)
+        yield family
+
+
+class _Families:
+    """All metric families of a process, each a clearly named field."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, (*_BASE, *labels), registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, (*_BASE, *labels), registry=registry)
+
+        def histogram(name: str, text: str, bounds: Sequence[float]) -> BinnedHistogram:
+            return BinnedHistogram(name, text, _BASE, bounds, registry)
+
+        self.rows_in = counter("millrace_rows_in_total", "Rows taken, by kind.", "kind")
+        self.rows_out = counter("millrace_rows_out_total", "Rows sent, by kind.", "kind")
+        self.dead_letters = counter("millrace_dead_letters_total", "Records refused, by reason.", "reason")
+        self.repeats = counter("millrace_repeats_total", "Rows dropped because their number was seen before.")
+        self.incidents = counter(
+            "millrace_incidents_total", "Things counted because they are neither rows nor errors.", "what"
+        )
+        self.lag = gauge("millrace_lag_records", "Messages of a partition not read yet.", "topic", "partition")
+        self.mark = gauge("millrace_mark_seconds", "Event time read up to; +Inf at the end.", "topic", "partition")
+        self.pending = gauge("millrace_pending_events", "Events that wait for their label.", "partition")
+        self.accounts = gauge(
+            "millrace_account_rows", "Rows of an account, by what became of them.", "account", "partition", "state"
+        )
+        self.unaccounted = gauge(
+            "millrace_unaccounted_rows", "Rows an account cannot explain; must be 0.", "account", "partition"
+        )
+        self.latency = histogram("millrace_latency_seconds", "Event produced to prediction produced.", LATENCY_BOUNDS_S)
+        self.frame_rows = histogram("millrace_frame_rows", "Rows per frame sent.", FRAME_BOUNDS_ROWS)
+        self.label_delay = histogram(
+            "millrace_label_delay_seconds", "Event time to label time of joined labels.", DELAY_BOUNDS_S
+        )
+        self.snapshot = histogram("millrace_snapshot_seconds", "Time one snapshot took.", SNAPSHOT_BOUNDS_S)
+        self.snapshot_bytes = gauge("millrace_snapshot_bytes", "Size of the newest snapshot.", "partition")
+        self.snapshot_age = gauge("millrace_snapshot_age_seconds", "Time since the newest snapshot.", "partition")
+        self.log_loss = gauge("millrace_model_log_loss", "Mean log loss in nats.", "span")
+        self.accuracy = gauge("millrace_model_accuracy_ratio", "Share of right answers at 0.5.", "span")
+        self.auc = gauge("millrace_model_auc_ratio", "Area under the ROC curve.", "span")
+        self.learned = gauge("millrace_model_examples", "Examples the candidate has learned.")
+        self.model_bytes = gauge("millrace_model_bytes", "Size of the candidate.")
+        self.version_examples = gauge("millrace_version_examples", "Examples seen by the version that serves.")
+        self.version_lineage = gauge("millrace_version_lineage", "Lineage of the version that serves.")
+        self.version_age = gauge("millrace_version_age_seconds", "Time since the version that serves was made.")
+        self.info = gauge("millrace_info", "Always 1; names the release.", "version")
+
+
+class RoleMetrics:
+    """The metrics of one role process; `of(candidate)` gives the same process's series of one candidate.
+
+    Example:
+        >>> metrics = RoleMetrics("serve", "flights")
+        >>> metrics.count_in(np.array([0, 0, 2], np.int8))
+        >>> labels = {"pipeline": "flights", "role": "serve", "candidate": "", "kind": "event"}
+        >>> metrics.registry.get_sample_value("millrace_rows_in_total", labels)
+        2.0
+    """
+
+    def __init__(self, role: str, pipeline: str, *, clock: Callable[[], float] = time.time) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it unannotated
+        self.registry = CollectorRegistry()
+        self.families = _Families(self.registry)
+        self._clock = clock
+        self._base = (pipeline, role, "")
+        ProcessCollector(registry=self.registry)
+
+    def of(self, candidate: str) -> RoleMetrics:
+        """The same registry, with every series labelled by this candidate."""
+        view = object.__new__(RoleMetrics)
+        view.__dict__.update(self.__dict__)
+        view._base = (*self._base[:2], candidate)
+        return view
+
+    def release(self, version: str) -> None:
+        """Say which release runs."""
+        self.families.info.labels(*self._base, version).set(1)
+
+    # Rows
+
+    def count_in(self, kind_B: npt.NDArray[np.int8]) -> None:
+        """Count the rows of a batch that were taken, by the frame's `kind` column."""
+        self._count_kinds(self.families.rows_in, kind_B)
+
+    def count_out(self, kind_B: npt.NDArray[np.int8]) -> None:
+        """Count the rows of a batch that were sent."""
+        self._count_kinds(self.families.rows_out, kind_B)
+
+    def add_in(self, kind: str, rows: int) -> None:
+        """Count rows taken, where the caller knows the number (`kind` is one of KINDS, or a word of its own)."""
+        self.families.rows_in.labels(*self._base, kind).inc(rows)
+
+    def add_out(self, kind: str, rows: int) -> None:
+        """Count rows sent, where the caller knows the number."""
+        self.families.rows_out.labels(*self._base, kind).inc(rows)
+
+    def _count_kinds(self, family: Counter, kind_B: npt.NDArray[np.int8]) -> None:
+        for kind, rows in enumerate(np.bincount(kind_B, minlength=len(KINDS)).tolist()):
+            if rows:
+                family.labels(*self._base, KINDS[kind]).inc(rows)
+
+    def dead_letter(self, reason: str, records: int = 1) -> None:
+        """Count records refused; `reason` is an error class, never a text that holds data."""
+        self.families.dead_letters.labels(*self._base, reason).inc(records)
+
+    def repeats(self, rows: int) -> None:
+        """Count rows dropped because their number was seen before."""
+        self.families.repeats.labels(*self._base).inc(rows)
+
+    def incident(self, what: str, times: int = 1) -> None:
+        """Count something that is neither a row nor an error: evicted, late, jump, ended_source, not_finite."""
+        self.families.incidents.labels(*self._base, what).inc(times)
+
+    def frame(self, rows: npt.ArrayLike) -> None:
+        """Observe the sizes of frames sent: one number or many."""
+        self.families.frame_rows.labels(*self._base).observe(rows)
+
+    # Time
+
+    def predicted(self, produced_B: npt.NDArray[np.int64], now_us: int) -> None:
+        """Observe the latency from event to prediction; rows without a `produced` time (-1) are left out."""
+        known_B = produced_B[produced_B >= 0]
+        if len(known_B):
+            self.families.latency.labels(*self._base).observe((now_us - known_B) / 1e6)
+
+    def label_delays(self, delay_us_B: npt.NDArray[np.int64]) -> None:
+        """Observe how long after their events labels came, in event time."""
+        self.families.label_delay.labels(*self._base).observe(delay_us_B / 1e6)
+
+    def mark(self, topic: str, partition: int, time_us: int) -> None:
+        """Set how far a partition was read in event time; END_US shows as +Inf, UNKNOWN_US as -Inf."""
+        seconds = math.inf if time_us == END_US else -math.inf if time_us == UNKNOWN_US else time_us / 1e6
+        self.families.mark.labels(*self._base, topic, str(partition)).set(seconds)
+
+    def lag(self, topic: str, partition: int, records: int) -> None:
+        """Set how many messages of a partition are still unread."""
+        self.families.lag.labels(*self._base, topic, str(partition)).set(records)
+
+    def forget(self, topic: str, partition: int) -> None:
+        """Drop the series of a partition that went to another worker, so that none shows a frozen value."""
+        mine = {**dict(zip(_BASE, self._base, strict=True)), "partition": str(partition)}
+        of_all = self.families
+        for family in (of_all.lag, of_all.mark):
+            family.remove_by_labels({**mine, "topic": topic})
+        for family in (of_all.pending, of_all.accounts, of_all.unaccounted, of_all.snapshot_bytes, of_all.snapshot_age):
+            family.remove_by_labels(mine)
+
+    # State
+
+    def pending(self, partition: int, events: int) -> None:
+        """Set how many events of a partition wait for their label."""
+        self.families.pending.labels(*self._base, str(partition)).set(events)
+
+    def account(self, account: str, partition: int, total: int, states: Mapping[str, int]) -> None:
+        """Set an account: `total` rows came in and `states` says what became of each; the rest is unaccounted."""
+        for state, rows in states.items():
+            self.families.accounts.labels(*self._base, account, str(partition), state).set(rows)
+        self.families.unaccounted.labels(*self._base, account, str(partition)).set(total - sum(states.values()))
+
+    def snapshot_taken(self, partition: int, duration_s: float, size_bytes: int) -> None:
+        """Observe a snapshot that has just been written; its age is computed at each scrape."""
+        at = self._clock()
+        self.families.snapshot.labels(*self._base).observe(duration_s)
+        self.families.snapshot_bytes.labels(*self._base, str(partition)).set(size_bytes)
+        self.families.snapshot_age.labels(*self._base, str(partition)).set_function(lambda: self._clock() - at)
+
+    # Models
+
+    def scored(self, span: Span, log_loss: float, accuracy: float, auc: float) -> None:
+        """Set a candidate's quality since its start or over the rolling window."""
+        self.families.log_loss.labels(*self._base, span).set(log_loss)
+        self.families.accuracy.labels(*self._base, span).set(accuracy)
+        self.families.auc.labels(*self._base, span).set(auc)
+
+    def learned(self, examples: int, size_bytes: int) -> None:
+        """Set how many examples a candidate has learned, and how large it is."""
+        self.families.learned.labels(*self._base).set(examples)
+        self.families.model_bytes.labels(*self._base).set(size_bytes)
+
+    def serving(self, lineage: int, examples: int, made_us: int) -> None:
+        """Set the version that answers now; its age is computed at each scrape."""
+        self.families.version_lineage.labels(*self._base).set(lineage)
+        self.families.version_examples.labels(*self._base).set(examples)
+        self.families.version_age.labels(*self._base).set_function(lambda: self._clock() - made_us / 1e6)
+
+
+class Sample(NamedTuple):
+    """One series of a scrape."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+def parse(text: str) -> Iterable[Sample]:
+    """Read Prometheus text, as `up` and the demo do for their tables."""
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            yield Sample(sample.name, sample.labels, sample.value)
+
+
+def serve_metrics(registry: CollectorRegistry, host: str = "127.0.0.1", port: int = 0) -> int:
+    """Answer `/metrics` on a thread of its own, on loopback by default; return the port (0 picks a free one).
+
+    Raises:
+        UnavailableError: the address is taken or not ours.
+    """
+    try:
+        server, _ = start_http_server(port, host, registry)
+    except OSError as error:
+        raise UnavailableError(
+            f"metrics cannot listen on {host}:{port}: {error.strerror}; choose another --metrics address"
+        ) from error
+    return int(server.server_port)
