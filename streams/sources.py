@@ -53,8 +53,8 @@ class SourceMemory:
         self.label_clock = BEGINNING
         self.clock = BEGINNING
 
-    def admit(self, rows: pa.RecordBatch) -> Batch:
-        """Take rows in order; cost is linear, compiled.
+    def admit(self, rows: pa.RecordBatch) -> tuple[Batch, Int64s | None]:
+        """Take rows in order; gives the batch without repeats and the indexes kept (None for all).
 
         Raises:
             HoleError: when a gapless source jumps; nothing of `rows` may be used then.
@@ -80,9 +80,9 @@ class SourceMemory:
                 self._register(int(source[at]))
             start = at
         if keep.all():
-            return Batch(rows, label_clock, clock)
+            return Batch(rows, label_clock, clock), None
         kept = np.flatnonzero(keep)
-        return Batch(take(rows, kept), label_clock[kept], clock[kept])
+        return Batch(take(rows, kept), label_clock[kept], clock[kept]), kept
 
     def _register(self, number: int) -> None:
         self._add(number, self._control.source(number), -1, BEGINNING)

@@ -1,0 +1,66 @@
+"""How frames become rows: decode by schema, drop repeats, run the clocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from consumers.role import Decoded
+from streams import frames
+from streams.control import Control
+from streams.errors import FrameError
+from streams.frames import SCHEMA_HEADER, Batch, FrameSchema
+from streams.kafka import Message
+from streams.snapshots import State
+from streams.sources import SourceMemory
+
+
+class FrameInlet:
+    """The inlet of every role that reads frames."""
+
+    def __init__(self, schema: FrameSchema, control: Control, memory: SourceMemory) -> None:
+        self.memory = memory
+        self._schema = schema
+        self._fingerprint = schema.fingerprint.encode()
+        self._control = control
+
+    def decode(self, messages: list[Message]) -> Decoded:
+        """Join the frames of one poll into one batch, so that kernels run once."""
+        batches = [self._decode_one(message) for message in messages]
+        sizes = [batch.num_rows for batch in batches]
+        rows = batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+        offsets = np.repeat(np.array([m.offset() for m in messages], np.int64), sizes)
+        stamps = np.repeat(np.array([m.timestamp()[1] * 1000 for m in messages], np.int64), sizes)
+        return Decoded(rows, offsets, stamps)
+
+    def _decode_one(self, message: Message) -> pa.RecordBatch:
+        header = dict(message.headers() or []).get(SCHEMA_HEADER, b"")
+        if header != self._fingerprint:
+            self._refuse(message, header.decode(errors="replace"))
+        return frames.decode(message.value() or b"", self._schema)
+
+    def _refuse(self, message: Message, fingerprint: str) -> None:
+        where = f"{message.topic()} partition {message.partition()} offset {message.offset()}"
+        if not fingerprint:
+            raise FrameError(f"{where}: not a frame (no {SCHEMA_HEADER} header); only Millrace may write to this topic")
+        found = self._control.schema(fingerprint)
+        theirs, ours = {c.name for c in found.columns}, {c.name for c in self._schema.columns}
+        text = f"missing {sorted(ours - theirs)}, unexpected {sorted(theirs - ours)}"
+        raise FrameError(f"{where}: written with another feature list ({text}); changing the list is not available yet")
+
+    def admit(self, rows: pa.RecordBatch) -> tuple[Batch, npt.NDArray[np.int64] | None]:
+        """Drop what was seen; see SourceMemory."""
+        return self.memory.admit(rows)
+
+    def mark(self) -> int:
+        """The smallest mark over the partition's sources."""
+        return self.memory.clock
+
+    def state(self) -> State:
+        """The memory per source."""
+        return self.memory.state()
+
+    def restore(self, state: State) -> None:
+        """Take back the memory per source."""
+        self.memory.restore(state)

@@ -1,0 +1,76 @@
+"""Where a worker begins on a partition it is given: the decision of PROTOCOL 22, as a pure function.
+
+The newest manifest that verifies decides. The witness (what the group commit names) is compared with the newest
+manifest present, valid or not, so that a lost or swapped state directory is noticed instead of silently doubling rows.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from streams.errors import SnapshotError
+from streams.snapshots import Found, Manifest, State, Witness
+
+
+class Input(msgspec.Struct, frozen=True):
+    """The input partition as the broker has it now."""
+
+    topic: str
+    topic_id: str
+    partition: int
+    low: int
+    high: int
+    partitions: dict[str, int]
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Where to begin. `manifest` and `state` are None when beginning without state."""
+
+    position: int
+    generation: int
+    is_from_start: bool
+    manifest: Manifest | None = None
+    state: State | None = None
+
+
+def decide_start(
+    found: Found, witness: Witness | None, now: Input, on_gap: Literal["stop", "continue"], start: str = "earliest"
+) -> Start:
+    """Decide where to begin.
+
+    Raises:
+        SnapshotError: when state, witness and input do not fit, unless `on_gap` is "continue".
+    """
+    problem = _problem(found, witness, now)
+    if problem is None and found.manifest is not None:
+        manifest = found.manifest
+        return Start(manifest.position, manifest.generation, is_from_start=False, manifest=manifest, state=found.state)
+    if problem is None:
+        position = now.high if start == "latest" else now.low
+        return Start(position, 0, is_from_start=position == 0)
+    if on_gap == "stop":
+        where = f"{now.topic} partition {now.partition}"
+        raise SnapshotError(f'{where}: {problem}; use `millrace rebuild`, or [run] on_gap = "continue" to go on with a gap')
+    known = [w.generation for w in (witness, found.manifest) if w is not None]
+    return Start(now.low, max(known) + 1, is_from_start=now.low == 0)
+
+
+def _problem(found: Found, witness: Witness | None, now: Input) -> str | None:
+    if witness is not None and found.newest_number < witness.number:
+        if found.newest_number == 0:
+            return f"the snapshots are gone: the group commit names {witness.manifest}, none is present"
+        return f"snapshots are missing: the group commit names {witness.manifest}, the newest present is number {found.newest_number}"
+    manifest = found.manifest
+    if manifest is None:
+        return None if found.newest_number == 0 else "no snapshot verifies: all manifests or parts are damaged"
+    if manifest.topic_id != now.topic_id:
+        return f"the topic was recreated: snapshot of {manifest.topic_id}, topic is {now.topic_id}"
+    if manifest.partitions != now.partitions:
+        return f"partition counts changed: snapshot has {manifest.partitions}, topics have {now.partitions}"
+    if manifest.position < now.low:
+        return f"the input was cut by retention: snapshot at offset {manifest.position}, earliest is {now.low}"
+    if manifest.position > now.high:
+        return f"the input ends early: snapshot at offset {manifest.position}, the topic ends at {now.high}"
+    return None

@@ -1,0 +1,99 @@
+"""What a role is to the worker loop: where it reads, what it writes, and the pure task it runs per input partition.
+
+Roles are pure: a task turns rows of one partition into outputs and state, without clock, I/O or randomness. Tests run
+tasks and whole workers without Kafka.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from streams.control import Claim
+from streams.frames import Batch, FrameSchema, Outgoing, Rows
+from streams.kafka import Message
+from streams.metrics import RoleMetrics
+from streams.snapshots import State
+
+
+class Task(Protocol):
+    """The state of one role on one input partition."""
+
+    def process(self, batch: Batch) -> Sequence[Rows | Outgoing]:
+        """Take rows in order and give what they cause. Called once per step, with all rows that may be taken."""
+
+    def state(self) -> State:
+        """Give everything the next worker needs, as arrays."""
+
+    def restore(self, state: State) -> None:
+        """Take back what `state` gave. Called once, before the first `process`."""
+
+    def measure(self, metrics: RoleMetrics) -> None:
+        """Set gauges. Called about once a second."""
+
+
+class Skipping(Protocol):
+    """A task whose outputs outside frames must not be repeated after a crash (serve, PROTOCOL 24)."""
+
+    def answered(self, values: list[bytes]) -> None:
+        """Take records found in the output after a start; their rows are skipped."""
+
+    def is_skip_done(self) -> bool:
+        """Whether all records found answered have been passed."""
+
+
+class Decoded(NamedTuple):
+    """Messages of one partition as rows, in order; `offsets` and `stamps` (us) are those of each row's message."""
+
+    rows: pa.RecordBatch
+    offsets: npt.NDArray[np.int64]
+    stamps: npt.NDArray[np.int64]
+
+
+class Inlet(Protocol):
+    """How messages of one partition become rows, and what is remembered of those taken."""
+
+    def decode(self, messages: list[Message]) -> Decoded:
+        """Turn messages into rows."""
+
+    def admit(self, rows: pa.RecordBatch) -> tuple[Batch, npt.NDArray[np.int64] | None]:
+        """Drop repeats and run the clocks; gives the indexes kept, None for all."""
+
+    def mark(self) -> int:
+        """Time up to which this partition has been read and taken (us)."""
+
+    def state(self) -> State:
+        """Arrays for the snapshot."""
+
+    def restore(self, state: State) -> None:
+        """Take back what `state` gave."""
+
+
+class Role(Protocol):
+    """What differs between roles. All attributes are fixed before the worker starts."""
+
+    name: str  # the consumer group is `<pipeline>.<name>`, the snapshots lie under `<name>/`
+    inputs: tuple[str, ...]  # full topic names, in merge order (events before labels)
+    writes: Mapping[str, FrameSchema]  # inner topics it writes frames to, without the pipeline's prefix
+    has_state: bool  # False for ingest: it starts at its committed offset
+    start: str  # where serving begins without snapshot and witness: "earliest" or "latest"
+    answers_to: str | None  # the topic whose records must not be repeated, without the prefix
+
+    def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
+        """Name the sources this role writes as, for one input partition; none for roles that write no frames."""
+
+    def inlet(self, topic: str, partition: int, sources: list[int]) -> Inlet:
+        """Make the inlet of one input partition."""
+
+    def task(self, topic: str, partition: int, sources: list[int], generation: int) -> Task:
+        """Make the task of one input partition."""
+
+    def mark_targets(self, partition: int) -> list[tuple[str, int]]:
+        """Name the output partitions that a partition's marks go to."""
+
+    def tick(self, now_us: int, tasks: list[Task]) -> None:
+        """Do what goes by the wall clock (publish versions, follow the champion). Called about every 50 ms."""
