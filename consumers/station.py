@@ -1,0 +1,181 @@
+"""One input partition inside a worker: its intake, inlet, task, sources and snapshots, opened and saved together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from consumers.opening import Input, Start, decide_start
+from consumers.role import Inlet, Role, Skipping, Task
+from streams.control import Control
+from streams.errors import SnapshotError
+from streams.frames import BEGINNING
+from streams.kafka import Inbox
+from streams.merging import Intake
+from streams.pipeline import Pipeline
+from streams.snapshots import Manifest, SnapshotStore, State, Witness
+
+_TASK, _INLET = "task.", "inlet."
+
+
+class TopicFacts(Protocol):
+    """What a worker asks the broker about topics; kafka.Topics in production."""
+
+    def uuid(self, topic: str) -> str | None:
+        """Give the topic's UUID."""
+
+    def partitions(self, topic: str) -> int:
+        """Give the topic's partition count."""
+
+
+class OutputReader(Protocol):
+    """Reads a role's own output after a start (PROTOCOL 24)."""
+
+    def end(self, topic: str, partition: int) -> int:
+        """Give the offset after the last record."""
+
+    def read(self, topic: str, partition: int, start: int) -> list[bytes]:
+        """Give the values from `start` to the end as it is now."""
+
+
+class Shop(NamedTuple):
+    """Where a worker's parts come from; one per worker."""
+
+    role: Role
+    pipeline: Pipeline
+    inbox: Inbox
+    control: Control
+    topics: TopicFacts
+    outputs: OutputReader | None
+    snapshots: Path
+
+
+class Station:
+    """One input partition of a running worker."""
+
+    def __init__(self, shop: Shop, topic: str, partition: int) -> None:
+        self._shop = shop
+        self.topic = topic
+        self.partition = partition
+        self.intake = Intake(shop.role.inputs.index(topic), partition)
+        self.mark_sent = BEGINNING
+        self.polled = 0
+        directory = shop.snapshots / shop.role.name / f"{topic.rsplit('.', 1)[-1]}-p{partition}"
+        self._store = SnapshotStore(directory)
+        self.has_changed = True
+        self.saved_position = -1
+        self._open()
+
+    def _open(self) -> None:
+        shop, role = self._shop, self._shop.role
+        now = self._look()
+        self.topic_id = now.topic_id
+        self._partitions = now.partitions
+        start = self._start(now)
+        self.position = start.position
+        self.generation = start.generation
+        siblings = now.partitions[self.topic]
+        claims = role.claims(self.topic, now.topic_id, self.partition, start.generation, siblings)
+        self.sources = [shop.control.claim(claim) for claim in claims]
+        self.inlet: Inlet = role.inlet(self.topic, self.partition, self.sources)
+        self.task: Task = role.task(self.topic, self.partition, self.sources, start.generation)
+        self._outputs = dict(start.manifest.outputs) if start.manifest else self._output_ends()
+        if start.manifest is not None and start.state is not None:
+            self.inlet.restore(_part(start.state, _INLET))
+            self.task.restore(_part(start.state, _TASK))
+            self._skip_answered()
+        elif role.has_state:
+            self._begin_memory(is_from_start=start.is_from_start)
+            self.save()
+
+    def _look(self) -> Input:
+        shop = self._shop
+        topic_id = shop.topics.uuid(self.topic) or ""
+        low, high = shop.inbox.watermarks(self.topic, self.partition)
+        names = {self.topic, *(f"{shop.pipeline.name}.{name}" for name in shop.role.writes)}
+        counts = {name: shop.topics.partitions(name) for name in sorted(names)}
+        return Input(self.topic, topic_id, self.partition, low, high, counts)
+
+    def _start(self, now: Input) -> Start:
+        role, run = self._shop.role, self._shop.pipeline.run
+        committed = self._shop.inbox.committed([(self.topic, self.partition)]).get((self.topic, self.partition))
+        if not role.has_state:
+            return _start_stateless(now, committed, run.on_gap)
+        found = self._store.find()
+        self._store.adopt(found)
+        witness = msgspec.json.decode(committed[1], type=Witness) if committed and committed[1] else None
+        return decide_start(found, witness, now, run.on_gap, role.start)
+
+    def _begin_memory(self, *, is_from_start: bool) -> None:
+        memory = getattr(self.inlet, "memory", None)
+        if memory is not None:
+            memory.is_from_start = is_from_start
+
+    def save(self) -> tuple[int, str]:
+        """Write a snapshot (outputs are flushed already); gives the offset and metadata to commit."""
+        position = self.intake.position if self.intake.position >= 0 else self.position
+        state: State = {_INLET + name: array for name, array in self.inlet.state().items()}
+        state |= {_TASK + name: array for name, array in self.task.state().items()}
+        if self._is_skip_done():
+            self._outputs = self._output_ends()
+        manifest = Manifest(
+            number=0,
+            topic=self.topic,
+            topic_id=self.topic_id,
+            partition=self.partition,
+            partitions=self._partitions,
+            position=position,
+            generation=self.generation,
+            schema="",
+            part="",
+            digest="",
+            arrays=(),
+            outputs=self._outputs,
+        )
+        witness = self._store.save(manifest, state)
+        self.saved_position = position
+        self.saved_bytes = sum(array.nbytes for array in state.values())
+        self.has_changed = False
+        return position, msgspec.json.encode(witness).decode()
+
+    def _output_ends(self) -> dict[str, int]:
+        shop = self._shop
+        if shop.role.answers_to is None or shop.outputs is None:
+            return {}
+        topic = f"{shop.pipeline.name}.{shop.role.answers_to}"
+        return {topic: shop.outputs.end(topic, self.partition)}
+
+    def _skip_answered(self) -> None:
+        if self._shop.outputs is not None:
+            skipping: Skipping = self.task  # type: ignore[assignment]  # roles with `answers_to` give such tasks
+            for topic, offset in self._outputs.items():
+                skipping.answered(self._shop.outputs.read(topic, self.partition, offset))
+
+    def _is_skip_done(self) -> bool:
+        skipping: Skipping = self.task  # type: ignore[assignment]  # as above
+        return self._shop.role.answers_to is not None and skipping.is_skip_done()
+
+
+def _part(state: State, prefix: str) -> State:
+    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
+
+
+def _start_stateless(now: Input, committed: tuple[int, str] | None, on_gap: str) -> Start:
+    """Ingest starts at its committed offset, without one at the earliest (PROTOCOL 4)."""
+    if committed is None:
+        return Start(now.low, 0, is_from_start=now.low == 0)
+    position, topic_id = committed
+    problem = None
+    if topic_id != now.topic_id:
+        problem = f"the topic was recreated: committed for {topic_id}, topic is {now.topic_id}"
+    elif position < now.low:
+        problem = f"the input was cut by retention: committed offset {position}, earliest is {now.low}"
+    elif position > now.high:
+        problem = f"the input ends early: committed offset {position}, the topic ends at {now.high}"
+    if problem is None:
+        return Start(position, 0, is_from_start=False)
+    if on_gap == "stop":
+        raise SnapshotError(f'{now.topic} partition {now.partition}: {problem}; set [run] on_gap = "continue" to go on')
+    return Start(now.low, 0, is_from_start=now.low == 0)

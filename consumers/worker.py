@@ -1,0 +1,246 @@
+"""The worker loop, one for all roles.
+
+    poll → decode → align partitions by time → drop repeats → the role's task → merge, frame, produce → marks
+    every few seconds: flush outputs → write snapshots → commit offsets with the snapshots' names as witness
+
+A crash anywhere repeats rows from the last snapshot, never loses any, and readers drop the repeats (PROTOCOL 3-7,
+20-22). Everything from outside (consumer, producer, clock, topics) is a parameter, so tests run this very loop over
+partitions in memory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import groupby
+
+import msgspec
+
+from consumers.outlet import Outlet
+from consumers.station import Shop, Station
+from streams.faults import fail_point
+from streams.kafka import Message, Outbox
+from streams.merging import Aligner
+from streams.metrics import RoleMetrics
+
+POLL_MESSAGES = 20_000  # one poll's worth; more only adds latency
+MAX_BUFFERED_ROWS = 100_000  # a partition with more rows waiting for the others is paused
+MARKS_EVERY_S = 1.0  # live; while catching up marks go with every batch
+TICK_EVERY_S = 0.05
+MEASURE_EVERY_S = 1.0
+COMMIT_EVERY_S = 1.0  # roles without state only commit, which is cheap
+SNAPSHOT_SHARE = 0.05  # snapshots take at most this share of the time
+
+Partition = tuple[str, int]
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """How a worker runs."""
+
+    is_replay: bool = False
+    snapshot_every_s: float = 10.0
+    align_wait_s: float = 0.5
+
+
+class Worker:
+    """One process's share of a role's partitions.
+
+    Call `start`, then `step` for ever, then `stop`. Not thread-safe.
+    """
+
+    def __init__(
+        self,
+        shop: Shop,
+        outbox: Outbox,
+        metrics: RoleMetrics,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.shop = shop
+        self._role = shop.role
+        self._inbox = shop.inbox
+        self._outbox = outbox
+        self._metrics = metrics
+        self._clock = clock
+        self._settings = settings
+        self._stations: dict[Partition, Station] = {}
+        self._paused: set[Partition] = set()
+        self._outlet = Outlet(outbox, shop.pipeline.name, dict(shop.role.writes), metrics)
+        self._aligner = Aligner(is_replay=settings.is_replay, align_wait_us=int(settings.align_wait_s * 1e6))
+        self._next_tick = self._next_measure = self._next_marks = 0.0
+        self._next_snapshot = 0.0
+        self._is_live = False
+
+    # Life cycle
+
+    def start(self) -> None:
+        """Announce schemas and join the group; partitions come during `step`."""
+        for schema in self._role.writes.values():
+            self.shop.control.announce(schema)
+        self._next_snapshot = self._clock() + self._snapshot_interval(0.0)
+        self._inbox.subscribe(list(dict.fromkeys(self._role.inputs)), self._assign, self._revoke, self._lose)
+
+    def step(self, timeout_s: float) -> bool:
+        """Do one round; gives whether rows were taken, so that the caller knows if it may wait."""
+        for key, messages in _by_partition(self._inbox.poll(POLL_MESSAGES, timeout_s)):
+            if key in self._stations:
+                self._receive(self._stations[key], messages)
+        has_taken = self._take()
+        self._regular()
+        return has_taken
+
+    def stop(self) -> None:
+        """Drain: flush, snapshot, commit, leave the group. Rows read but not taken are read again by the next worker."""
+        self.snapshot()
+        self._stations.clear()
+        self._inbox.close()
+        self._outbox.close()
+
+    @property
+    def stations(self) -> list[Station]:
+        """The partitions at hand, in order."""
+        return [self._stations[key] for key in sorted(self._stations)]
+
+    # Partitions come and go
+
+    def _assign(self, partitions: list[Partition]) -> dict[Partition, int]:
+        for topic, partition in sorted(partitions):
+            self._stations[topic, partition] = Station(self.shop, topic, partition)
+        return {key: self._stations[key].position for key in partitions}
+
+    def _revoke(self, partitions: list[Partition]) -> None:
+        """Flush and snapshot before the partitions are given up, so that outputs stay gapless (PROTOCOL 7)."""
+        self.snapshot()
+        self._drop(partitions)
+
+    def _lose(self, partitions: list[Partition]) -> None:
+        """They belong to someone else already: commit nothing."""
+        self._drop(partitions)
+
+    def _drop(self, partitions: list[Partition]) -> None:
+        for key in partitions:
+            if self._stations.pop(key, None) is not None:
+                self._metrics.forget(*key)
+            self._paused.discard(key)
+
+    # Rows
+
+    def _receive(self, station: Station, messages: list[Message]) -> None:
+        decoded = station.inlet.decode(messages)
+        station.intake.add(decoded.rows, decoded.offsets, decoded.stamps, messages[-1].offset() + 1)
+        station.polled += len(messages)
+        station.has_changed = True
+        if station.intake.rows > MAX_BUFFERED_ROWS:
+            self._paused.add((station.topic, station.partition))
+            self._inbox.pause([(station.topic, station.partition)])
+
+    def _take(self) -> bool:
+        """Take what may be taken from every partition, and put out what it causes."""
+        stations = self.stations
+        intakes = [station.intake for station in stations]
+        for station in stations:
+            station.intake.mark = station.inlet.mark()
+        now = self._clock()
+        counts = self._aligner.counts(intakes, int(now * 1e6))
+        stamps = [i.head_stamp for i, count in zip(intakes, counts, strict=True) if count]
+        self._is_live = not stamps or now - min(stamps) / 1e6 < self._settings.align_wait_s + LIVE_AGE_S
+        for station, count in zip(stations, counts, strict=True):
+            if count:
+                self._process(station, count)
+        self._put_marks(now, is_due=bool(stamps) and not self._is_live)
+        self._outlet.send()
+        if stamps:
+            fail_point("after_produce")
+        self._resume()
+        return bool(stamps)
+
+    def _process(self, station: Station, count: int) -> None:
+        rows, keys = station.intake.take(count)
+        batch, kept = station.inlet.admit(rows)
+        if kept is not None:
+            self._metrics.repeats(rows.num_rows - kept.size)
+            keys = keys[kept]
+        if batch.rows.num_rows:
+            self._metrics.count_in(batch.rows.column("kind").to_numpy())
+            for output in station.task.process(batch):
+                self._outlet.put(output, keys, station.intake)
+
+    def _put_marks(self, now: float, *, is_due: bool) -> None:
+        if not is_due and not self._settings.is_replay and now < self._next_marks:
+            return
+        self._next_marks = now + MARKS_EVERY_S
+        for station in self.stations:
+            mark = station.inlet.mark()
+            if mark > station.mark_sent:
+                station.mark_sent = mark
+                for target in self._role.mark_targets(station.partition):
+                    for source in station.sources:
+                        self._outlet.put_mark(target, source, mark)
+
+    def _resume(self) -> None:
+        ready = [key for key in self._paused if self._stations[key].intake.rows < MAX_BUFFERED_ROWS // 2]
+        if ready:
+            self._inbox.resume(ready)
+            self._paused.difference_update(ready)
+
+    # What goes by the wall clock
+
+    def _regular(self) -> None:
+        now = self._clock()
+        if now >= self._next_tick:
+            self._next_tick = now + TICK_EVERY_S
+            self._role.tick(int(now * 1e6), [station.task for station in self.stations])
+        if now >= self._next_snapshot:
+            self.snapshot()
+        if now >= self._next_measure:
+            self._next_measure = now + MEASURE_EVERY_S
+            self._measure()
+
+    def snapshot(self) -> None:
+        """Flush outputs, write snapshots, commit: in this order, or rows could be lost (PROTOCOL 21)."""
+        began = self._clock()
+        stations = [station for station in self.stations if station.has_changed]
+        if stations:
+            fail_point("before_flush")
+            self._outbox.flush()
+            fail_point("after_flush")
+            self._commit(stations)
+        self._next_snapshot = self._clock() + self._snapshot_interval(self._clock() - began)
+
+    def _commit(self, stations: list[Station]) -> None:
+        offsets: dict[Partition, tuple[int, str]] = {}
+        for station in stations:
+            began = self._clock()
+            if self._role.has_state:
+                offsets[station.topic, station.partition] = station.save()
+                self._metrics.snapshot_taken(station.partition, self._clock() - began, station.saved_bytes)
+                fail_point("after_snapshot")
+            elif station.intake.position >= 0:
+                offsets[station.topic, station.partition] = (station.intake.position, station.topic_id)
+                station.has_changed = station.intake.rows > 0
+        if offsets:
+            self._inbox.commit(offsets)
+        fail_point("after_commit")
+
+    def _snapshot_interval(self, took_s: float) -> float:
+        every_s = self._settings.snapshot_every_s if self._role.has_state else COMMIT_EVERY_S
+        return max(every_s, took_s / SNAPSHOT_SHARE)
+
+    def _measure(self) -> None:
+        for station in self.stations:
+            self._metrics.mark(station.topic, station.partition, station.inlet.mark())
+            _, high = self._inbox.watermarks(station.topic, station.partition)
+            read = station.intake.position if station.intake.position >= 0 else station.position
+            self._metrics.lag(station.topic, station.partition, max(0, high - read))
+            station.task.measure(self._metrics)
+
+
+LIVE_AGE_S = 5.0
+
+
+def _by_partition(messages: list[Message]) -> list[tuple[Partition, list[Message]]]:
+    """Group one poll's messages; they come in runs of one partition, so this costs little."""
+    groups: dict[Partition, list[Message]] = {}
+    for key, run in groupby(messages, key=lambda m: (m.topic(), m.partition())):
+        groups.setdefault(key, []).extend(run)
+    return list(groups.items())
