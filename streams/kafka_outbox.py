@@ -1,0 +1,145 @@
+"""Writing to Kafka: in order, without gaps, never expiring. Part of the Kafka door."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, cast
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from streams.errors import DeliveryError, MillraceError, UnavailableError
+from streams.kafka_errors import CLIENT_SETTINGS, LOG, PURGED, REFUSED, Complaints, config_error, error_of, translate
+
+FLUSH_DEADLINE_S = 240.0
+"""How long a flush waits for an absent broker; below `max.poll.interval.ms` (300 s), as flushes happen on revoke."""
+CLOSE_WAIT_S = 5.0
+"""How long closing waits for what was not flushed: a worker that failed must not hang."""
+SERVE_EVERY = 1_000
+"""Delivery reports are served once in so many produced messages; unserved ones count against the queue."""
+
+
+class KafkaOutbox:
+    """An idempotent, gapless producer that never lets a message expire: what cannot be sent yet waits, bounded.
+
+    Args:
+        settings: the [kafka] table.
+        linger_ms: how long a message may wait for company: 0 costs a request per message.
+        compression: `none` or what librdkafka names, as `lz4`.
+        batch_bytes: largest batch of one partition.
+
+    Attributes:
+        produced_total, produced_bytes: messages and value bytes taken so far.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, str],
+        *,
+        linger_ms: float = 1,
+        compression: str = "none",
+        batch_bytes: int = 1_000_000,
+    ) -> None:
+        self._settings = settings
+        self._complaints = Complaints(settings, "producer")
+        self._failure: MillraceError | None = None
+        self.produced_total = 0
+        self.produced_bytes = 0
+        own: dict[str, Any] = {
+            "acks": "all",
+            "enable.idempotence": True,
+            "enable.gapless.guarantee": True,  # a message refused for good must not let later ones overtake it
+            "message.timeout.ms": 0,  # never expire: the gapless guarantee does not cover time-outs
+            "linger.ms": linger_ms,
+            "compression.type": compression,
+            "batch.size": batch_bytes,
+            "batch.num.messages": 100_000,
+            "queue.buffering.max.kbytes": 131_072,
+            "queue.buffering.max.messages": 1_000_000,
+            "partitioner": "murmur2_random",  # as Java producers place keys
+            "delivery.report.only.error": True,
+            "on_delivery": self._on_delivery,
+            "error_cb": self._on_error,
+        }
+        try:
+            self._producer = Producer({**settings, **CLIENT_SETTINGS, **own})
+        except (KafkaException, TypeError, ValueError) as error:
+            raise config_error(error, settings, "the producer") from None
+
+    def produce(
+        self,
+        topic: str,
+        partition: int | None,
+        value: bytes | None,
+        key: bytes | None = None,
+        headers: list[tuple[str, bytes]] | None = None,
+    ) -> None:
+        """See `Outbox.produce`."""
+        where = -1 if partition is None else partition
+        own_headers = cast("Any", headers or [])  # the client's stubs demand its own, wider, list type
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            try:
+                self._producer.produce(topic, value, key, where, headers=own_headers)
+                break
+            except BufferError:
+                self._producer.poll(0.1)
+            except KafkaException as error:
+                self._fail(error_of(error), topic, partition)
+        self.produced_total += 1
+        self.produced_bytes += 0 if value is None else len(value)
+        if self.produced_total % SERVE_EVERY == 0:
+            self._producer.poll(0)
+
+    def poll(self) -> None:
+        """Serve delivery reports without waiting. Call it now and then while nothing is produced.
+
+        Raises:
+            DeliveryError: a record was refused for good.
+        """
+        self._producer.poll(0)
+        if self._failure is not None:
+            raise self._failure
+
+    def flush(self) -> None:
+        """See `Outbox.flush`."""
+        deadline = time.monotonic() + FLUSH_DEADLINE_S
+        while (waiting := self._producer.flush(0.5)) > 0 and self._failure is None:
+            if time.monotonic() > deadline:
+                brokers = self._settings.get("bootstrap.servers")
+                raise UnavailableError(
+                    f"Kafka at {brokers} acknowledged nothing for {FLUSH_DEADLINE_S:.0f} s, {waiting} messages wait; "
+                    "check that the brokers run"
+                )
+        if self._failure is not None:
+            raise self._failure
+        self._complaints.clear()
+
+    def close(self) -> None:
+        """Let go of what is not delivered within a few seconds: what must arrive is flushed before."""
+        if self._failure is None:
+            self._producer.flush(CLOSE_WAIT_S)
+        self._producer.purge()
+        self._producer.flush(CLOSE_WAIT_S)
+
+    def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None and error.code() not in PURGED:
+            self._fail(error, message.topic(), message.partition())
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fail(error, None, None)
+        elif error.code() in REFUSED:
+            self._failure = self._failure or translate(error, self._settings, "write")
+        else:
+            self._complaints.add(error)
+
+    def _fail(self, error: KafkaError | None, topic: str | None, partition: int | None) -> None:
+        # The first failure is the cause; the gapless guarantee fails everything behind it too.
+        if self._failure is not None:
+            return
+        where = "" if topic is None else f" to {topic}" + ("" if partition is None else f"[{partition}]")
+        reason = translate(error or RuntimeError("unknown"), self._settings, f"deliver a message{where}")
+        self._failure = DeliveryError(f"{reason}; what was not confirmed is sent again after a restart")
+        LOG.error("%s", self._failure)
