@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 FieldKind = Literal["number", "category", "boolean"]
+TimeUnit = Literal["rfc3339", "s", "ms", "us", "ns"]
 FieldPath = tuple[str, ...]
 Operation = Literal["raw", "count", "sum", "mean", "elapsed", "cyclic"]
 
@@ -38,7 +39,7 @@ class Events(msgspec.Struct, frozen=True):
     topic: str
     id: FieldPath | None
     time: FieldPath | None
-    time_unit: Literal["rfc3339", "s", "ms", "us", "ns"]
+    time_unit: TimeUnit
     key: FieldPath | None
     where: tuple[Condition, ...]
     fields: tuple[Field, ...]
@@ -50,7 +51,7 @@ class Labels(msgspec.Struct, frozen=True):
     topic: str
     id: FieldPath
     time: FieldPath | None
-    time_unit: Literal["rfc3339", "s", "ms", "us", "ns"]
+    time_unit: TimeUnit
     key: FieldPath | None
     value: FieldPath
     where: tuple[Condition, ...]
@@ -67,6 +68,11 @@ class Feature(msgspec.Struct, frozen=True):
     of: str
     by: str | None = None
     window_us: int | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns it fills; a cyclic feature is a point on a circle and takes two."""
+        return (f"{self.name}_sin", f"{self.name}_cos") if self.operation == "cyclic" else (self.name,)
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -115,3 +121,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     serve: Serve
     run: Run
     source: Path | None = None
+
+    def __repr__(self) -> str:
+        """Name the pipeline and no more: its Kafka settings may hold secrets."""
+        return f"Pipeline(name={self.name!r}, source={str(self.source)!r})"

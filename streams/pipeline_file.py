@@ -1,0 +1,245 @@
+"""The pipeline file: one TOML file read into frozen structs, or every mistake in it, one line each.
+
+A line reads `[table] key: what is wrong; allowed: …; did you mean "…"?`. What a later release brings is refused
+with "not available yet", never ignored. docs/pipeline.md describes every table and key.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from streams.durations import MINUTE_US, MS_US, SECOND_US
+from streams.errors import PipelineError
+from streams.kafka_settings import read_settings
+from streams.pipeline import Condition, Events, Field, FieldKind, FieldPath, Labels, Pipeline, Run, TimeUnit
+from streams.pipeline_features import NAME_FORM as FIELD_NAME_FORM
+from streams.pipeline_features import NAME_PATTERN as FIELD_NAME_PATTERN
+from streams.pipeline_features import FeatureReader
+from streams.pipeline_models import NAME_FORM, NAME_PATTERN, read_models, read_serve
+from streams.toml_table import PATH_FORM, Table, flattened, mistake_line, one_line, shown
+from streams.topic_specs import INNER_TOPICS
+
+TABLES = ("pipeline", "kafka", "events", "labels", "task", "features", "models", "serve", "run")
+DEFAULT_PARTITIONS = 4
+MOST_PARTITIONS = 4_096
+
+_LATER_TABLES = {"select": "selecting the champion by evidence"}
+_LATER_PIPELINE = {"shards": "sharding", "sample": "sampling"}
+_LATER_EVENTS = {"sample": "sampling", "decoder": "your own decoder", "format": "another format than JSON"}
+_LATER_LABELS = {
+    "match": "matching labels other than by id and key",
+    "within": "matching labels other than by id and key",
+    "amend": "learning an amended label once more",
+    "sample": "sampling",
+}
+_LATER_TASKS = ("multiclass", "regression", "anomaly", "clustering")
+_TOPIC_PATTERN = "[A-Za-z0-9._-]{1,249}"
+_TOPIC_FORM = "letters, digits, ., _ and -, at most 249"
+_KINDS: tuple[FieldKind, ...] = get_args(FieldKind)
+_TIME_UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
+
+
+def read_pipeline(path: Path, environment: Mapping[str, str] | None = None) -> Pipeline:
+    """Read and check a pipeline file; `environment` (the process's own if None) gives the `${ENV}` values.
+
+    Raises:
+        PipelineError: the file cannot be read, or holds mistakes; then all of them are in it.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PipelineError([f"{path}: cannot be read: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PipelineError([f"{path}: is not TOML: {error}"]) from error
+    mistakes: list[str] = []
+    pipeline = _pipeline(path, values, os.environ if environment is None else environment, mistakes)
+    if mistakes:
+        raise PipelineError([one_line(mistake) for mistake in mistakes])
+    return pipeline
+
+
+def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str], mistakes: list[str]) -> Pipeline:
+    tables = _tables(values, mistakes)
+    head = Table("pipeline", tables["pipeline"], mistakes)
+    name = head.text("name", pattern=NAME_PATTERN, allowed=NAME_FORM)
+    partitions = head.integer("partitions", DEFAULT_PARTITIONS, 1, MOST_PARTITIONS)
+    state = head.text("state", f"state/{name}")
+    if "://" in state:
+        head.not_yet("state", f"{shown(state)} (an object store)", "a local directory")
+    head.finish(_LATER_PIPELINE)
+    kafka = read_settings(tables["kafka"], environment, mistakes)
+    events = _events(Table("events", tables["events"], mistakes), name)
+    labels = _labels(Table("labels", tables["labels"], mistakes), name, is_keyed="key" in tables["events"])
+    _task(Table("task", tables["task"], mistakes))
+    key: FieldPath | None = () if "key" in tables["events"] and events.key is None else events.key
+    features, has_raw_features = FeatureReader(events.fields, key, mistakes).read(tables["features"])
+    if not features and not (events.fields and has_raw_features) and not mistakes:
+        mistakes.append("[features]: nothing to learn from; allowed: [events.fields], or features over the events' key")
+    models = read_models(tables["models"], mistakes)
+    serve = read_serve(tables["serve"], models, mistakes)
+    run = _run(Table("run", tables["run"], mistakes))
+    return Pipeline(
+        name=name,
+        partitions=partitions,
+        state=path.absolute().parent / state,
+        kafka=kafka,
+        events=events,
+        labels=labels,
+        task="binary",
+        features=features,
+        raw_features=has_raw_features,
+        models=models,
+        serve=serve,
+        run=run,
+        source=path,
+    )
+
+
+def _tables(values: dict[str, Any], mistakes: list[str]) -> dict[str, dict[str, Any]]:
+    """Split the file into its tables; a missing one is empty, and complains by its required keys."""
+    for name, table in values.items():
+        if name in _LATER_TABLES:
+            mistakes.append(f"[{name}]: {_LATER_TABLES[name]} is not available yet")
+        elif name not in TABLES:
+            mistakes.append(mistake_line(f"[{name}]", "unknown table", ", ".join(TABLES), name, TABLES))
+        elif not isinstance(table, dict):
+            mistakes.append(f"[{name}]: {shown(table)} is not right; allowed: a table")
+    return {name: table if isinstance(table := values.get(name), dict) else {} for name in TABLES}
+
+
+def _events(table: Table, pipeline: str) -> Events:
+    events = Events(
+        topic=_topic(table, pipeline),
+        id=table.path("id"),
+        time=table.path("time"),
+        time_unit=_time_unit(table),
+        key=table.path("key"),
+        where=_where(table),
+        fields=_fields(Table("events.fields", table.table("fields"), table.mistakes)),
+    )
+    table.finish(_LATER_EVENTS)
+    return events
+
+
+def _labels(table: Table, pipeline: str, *, is_keyed: bool) -> Labels:
+    topic = _topic(table, pipeline)
+    identity = table.path("id", required=True) or ()
+    time, time_unit = table.path("time"), _time_unit(table)
+    is_without_key = any(later in table.values for later in ("match", "within"))
+    key = table.path("key", required=is_keyed and not is_without_key)
+    if key and not is_keyed:
+        table.mistake("key", "the events have no key to match", "declare [events] key too, or leave both out")
+    value = table.path("value", required=True) or ()
+    where = _where(table)
+    wait_us = table.duration("wait")
+    labels = Labels(
+        topic=topic,
+        id=identity,
+        time=time,
+        time_unit=time_unit,
+        key=key,
+        value=value,
+        where=where,
+        wait_us=wait_us,
+        keep_us=table.duration("keep", wait_us, smallest_us=0),
+        missing=_missing(table),
+    )
+    table.finish(_LATER_LABELS)
+    return labels
+
+
+def _topic(table: Table, pipeline: str) -> str:
+    topic = table.text("topic", pattern=_TOPIC_PATTERN, allowed=_TOPIC_FORM)
+    if topic in {f"{pipeline}.{inner}" for inner in INNER_TOPICS}:
+        table.mistake("topic", f"{shown(topic)} is one of the pipeline's own topics", "another name")
+    return topic
+
+
+def _time_unit(table: Table) -> TimeUnit:
+    unit = table.choice("time_unit", _TIME_UNITS, "rfc3339")
+    if "time_unit" in table.values and "time" not in table.values:
+        table.mistake("time_unit", "there is no time to read", "declare time too")
+    return unit
+
+
+def _where(table: Table) -> tuple[Condition, ...]:
+    conditions = []
+    for key, value in flattened(table.table("where")).items():
+        path = tuple(key.split("."))
+        is_finite = not isinstance(value, float) or math.isfinite(value)
+        if not all(path):
+            table.mistake(f"where.{key}", f"{shown(key)} is no path", PATH_FORM)
+        elif not isinstance(value, str | bool | int | float) or not is_finite:
+            table.mistake(f"where.{key}", f"{shown(value)} is not right", "text, a number, true, false")
+        else:
+            conditions.append(Condition(path, value))
+    return tuple(conditions)
+
+
+def _fields(table: Table) -> tuple[Field, ...]:
+    fields = []
+    for name, declared in table.values.items():
+        if not re.fullmatch(FIELD_NAME_PATTERN, name):
+            table.mistake(name, "is no name for a field", FIELD_NAME_FORM)
+        if isinstance(declared, dict):
+            inner = Table(table.name, declared, table.mistakes, prefix=f"{name}.")
+            inner.get("type", required=True, allowed=", ".join(_KINDS))
+            kind = inner.choice("type", _KINDS, "number")
+            fields.append(Field(name, kind, inner.path("path") or (name,)))
+            inner.finish()
+        else:
+            fields.append(Field(name, table.choice(name, _KINDS, "number"), (name,)))
+    return tuple(fields)
+
+
+def _missing(table: Table) -> float | None:
+    value = table.get("missing")
+    if value is None or value == "drop":
+        return None
+    if not isinstance(value, bool) and value in ("0", "1", 0, 1):
+        return float(value)
+    table.mistake("missing", f"{shown(value)} is not right", '"drop", "0", "1"', str(value), ("drop",))
+    return None
+
+
+def _task(table: Table) -> None:
+    if table.values.get("kind") in _LATER_TASKS:
+        table.not_yet("kind", shown(table.get("kind")), "binary")
+    else:
+        table.choice("kind", ("binary", *_LATER_TASKS), "binary")
+    table.finish()
+
+
+def _run(table: Table) -> Run:
+    usual = Run()
+
+    def seconds(key: str, default_s: float, smallest_us: int = 1) -> float:
+        return table.duration(key, round(default_s * SECOND_US), smallest_us) / SECOND_US
+
+    run = Run(
+        group_protocol=table.choice("group_protocol", ("consumer", "classic"), usual.group_protocol),
+        snapshot_every_s=seconds("snapshot_every", usual.snapshot_every_s),
+        align_wait_s=seconds("align_wait", usual.align_wait_s, 0),
+        idle_s=seconds("idle", usual.idle_s, 0),
+        max_skew_s=seconds("max_skew", usual.max_skew_s, 0),
+        fetch_wait_ms=_fetch_wait_ms(table, usual.fetch_wait_ms),
+        on_gap=table.choice("on_gap", ("stop", "continue"), usual.on_gap),
+        max_record_bytes=table.integer("max_record_bytes", usual.max_record_bytes, 64, 1_000_000),
+        max_text_bytes=table.integer("max_text_bytes", usual.max_text_bytes, 16, 65_536),
+        publish_every_s=seconds("publish_every", usual.publish_every_s),
+    )
+    table.finish()
+    return run
+
+
+def _fetch_wait_ms(table: Table, default_ms: int) -> int:
+    wait_us = table.duration("fetch_wait", default_ms * MS_US, 0)
+    if wait_us % MS_US or wait_us > MINUTE_US:
+        table.mistake("fetch_wait", f"{shown(table.values['fetch_wait'])} is not right", "0ms to 60s")
+    return wait_us // MS_US

@@ -1,0 +1,106 @@
+"""The `[models.*]` tables and `[serve]`: which candidates learn, and which one answers."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from streams.pipeline import Model, Serve
+from streams.toml_table import Table, shown
+
+NAME_PATTERN = "[a-z0-9_-]{1,100}"
+NAME_FORM = "small letters, digits, _ and -, at most 100"
+KINDS = "linear, prior, river:<module>.<Class>"
+
+LEARNING_RATE = 0.005
+CATEGORY_BITS = 18  # 262,144 hashed category weights: 2 MiB
+
+_RIVER = re.compile(r"river:[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*\.[A-Za-z_][A-Za-z0-9_]*")
+_OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_RESERVED = ("served",)  # the stream that scores what was really answered
+_LATER_KEYS = {
+    "retrain": "retraining",
+    "on_drift": "retraining on drift",
+    "shards": "a sharded model",
+    "sample": "learning from a sample",
+}
+_LATER_SERVE = {
+    "redis": "Redis",
+    "http": "the HTTP API",
+    "split": "splitting traffic",
+    "explain": "explaining predictions",
+    "shadow": "shadow serving",
+}
+
+
+def read_models(values: dict[str, Any], mistakes: list[str]) -> tuple[Model, ...]:
+    """Give the candidates in the file's order."""
+    table = Table("models", values, mistakes)
+    if not values:
+        mistakes.append(f"[models]: no model; allowed: at least one [models.NAME] with kind = {KINDS}")
+    models = []
+    for name, inner in values.items():
+        if not re.fullmatch(NAME_PATTERN, name):
+            table.mistake(name, "is no name for a model", NAME_FORM)
+        elif name in _RESERVED:
+            table.mistake(name, "is a name that Millrace uses itself", "another name")
+        if isinstance(inner, dict):
+            models.append(_model(Table(f"models.{name}", inner, mistakes), name))
+        else:
+            table.mistake(name, f"{shown(inner)} is not right", f"a table with kind = {KINDS}")
+    return tuple(models)
+
+
+def read_serve(values: dict[str, Any], models: tuple[Model, ...], mistakes: list[str]) -> Serve:
+    """Give the champion, the first model unless the file names one."""
+    table = Table("serve", values, mistakes)
+    names = tuple(model.name for model in models)
+    champion = table.choice("champion", names, names[0]) if names else str(table.get("champion"))
+    start = table.choice("start", ("earliest", "latest"), "earliest")
+    table.finish(_LATER_SERVE)
+    return Serve(champion, "latest" if start == "latest" else "earliest")
+
+
+def _model(table: Table, name: str) -> Model:
+    kind = table.text("kind", allowed=KINDS)
+    params: dict[str, bool | int | float | str] = {}
+    if kind == "linear":
+        params = {"lr": table.positive("lr", LEARNING_RATE), "bits": table.integer("bits", CATEGORY_BITS, 1, 28)}
+        table.finish(_LATER_KEYS)
+    elif kind == "prior":
+        table.finish(_LATER_KEYS)
+    elif _RIVER.fullmatch(kind):
+        params = _river_params(table)
+    elif kind:
+        _refuse(table, kind)
+    return Model(name, kind, params)
+
+
+def _river_params(table: Table) -> dict[str, bool | int | float | str]:
+    """Whatever is not Millrace's own goes to the class's constructor, which alone knows what it takes."""
+    params: dict[str, bool | int | float | str] = {}
+    for key, value in table.values.items():
+        if key == "kind":
+            continue
+        if key in _LATER_KEYS:
+            table.not_yet(key, _LATER_KEYS[key])
+        elif isinstance(value, bool | int | float | str) and (not isinstance(value, float) or math.isfinite(value)):
+            params[key] = value
+        else:
+            table.mistake(key, f"{shown(value)} is not right", "a number, text, true, false")
+    return params
+
+
+def _refuse(table: Table, kind: str) -> None:
+    word = kind.partition(":")[0]
+    if word == "torch":
+        table.not_yet("kind", f"{shown(kind)} (a torch model)", KINDS)
+    elif word in {"anomaly", "clustering"}:
+        table.not_yet("kind", shown(kind), KINDS)
+    elif word == "river":
+        table.mistake("kind", f"{shown(kind)} names no class", 'such as "river:tree.HoeffdingTreeClassifier"')
+    elif _OWN.fullmatch(kind):
+        table.not_yet("kind", f"{shown(kind)} (your own learner)", KINDS)
+    else:
+        table.mistake("kind", f"{shown(kind)} is unknown", KINDS, word, ("linear", "prior", "river"))

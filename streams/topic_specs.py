@@ -1,0 +1,48 @@
+"""The Kafka topics a pipeline stands for: what each must look like, whoever creates it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from streams.durations import DAY_US, MS_US
+from streams.pipeline import Pipeline
+
+RETENTION_US = 7 * DAY_US  # a week to notice and repair a stopped role before its input is gone
+FOREVER_MS = -1
+INNER_TOPICS = ("log", "features", "examples", "scores", "control", "decisions", "deadletters", "predictions")
+_PARTITIONED = {"log", "features", "predictions"}  # the others are total orders
+_KEPT_FOREVER = {"control", "decisions"}  # what was promised and decided outlives the rows
+
+
+class TopicSpec(msgspec.Struct, frozen=True):
+    """One topic. `retention_ms` -1 keeps records for ever; a user's topic is created if absent, else left as it is."""
+
+    name: str
+    partitions: int
+    retention_ms: int
+    is_compacted: bool = False
+    is_user_topic: bool = False
+
+
+def retention_ms(pipeline: Pipeline) -> int:
+    """Say how long records are kept: a week, or longer where a label or a window reaches further back."""
+    longest_window_us = max((feature.window_us or 0 for feature in pipeline.features), default=0)
+    return max(RETENTION_US, pipeline.labels.wait_us + longest_window_us) // MS_US
+
+
+def topic_specs(pipeline: Pipeline) -> tuple[TopicSpec, ...]:
+    """List every topic of the pipeline, the users' first, then in the order rows flow."""
+    keep_ms = retention_ms(pipeline)
+    users = dict.fromkeys((pipeline.events.topic, pipeline.labels.topic))
+    return (
+        *(TopicSpec(name, pipeline.partitions, keep_ms, is_user_topic=True) for name in users),
+        *(
+            TopicSpec(
+                f"{pipeline.name}.{name}",
+                pipeline.partitions if name in _PARTITIONED else 1,
+                FOREVER_MS if name in _KEPT_FOREVER else keep_ms,
+                is_compacted=name == "control",
+            )
+            for name in INNER_TOPICS
+        ),
+    )
