@@ -40,6 +40,6 @@ def duration_text(length_us: int) -> str:
     '36h'
     """
     for unit, unit_us in _UNITS_US.items():
-        if length_us and length_us % unit_us == 0 and (unit != "d" or length_us > 2 * DAY_US):
+        if length_us and length_us % unit_us == 0:
             return f"{length_us // unit_us}{unit}"
     return f"{length_us / SECOND_US:g}s"

@@ -47,7 +47,7 @@ class Description(msgspec.Struct, frozen=True):
 
 
 def describe(pipeline: Pipeline) -> Description:
-    """Spell out a pipeline. `description.topics` says by `is_user_topic` who owns a topic; all are created if absent."""
+    """Spell out a pipeline; `is_user_topic` tells the users' topics, and whatever topic is absent gets created."""
     raw = pipeline.events.fields if pipeline.raw_features else ()
     return Description(
         name=pipeline.name,

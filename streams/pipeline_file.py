@@ -87,7 +87,7 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
     return Pipeline(
         name=name,
         partitions=partitions,
-        state=path.absolute().parent / state,
+        state=Path(os.path.normpath(path.absolute().parent / state)),  # no "..": it is shown to users
         kafka=kafka,
         events=events,
         labels=labels,
