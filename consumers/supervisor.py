@@ -1,0 +1,277 @@
+"""The supervisor: one process per role, restarted when it dies, stopped together.
+
+What keeps a pipeline up on one machine. It knows nothing of Kafka and of rows: a role is a command line, an exit code
+and a log file. Exactness does not depend on it, for a role may die at any moment; it only makes sure that somebody goes
+on.
+"""
+
+from __future__ import annotations
+
+import difflib
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Protocol
+
+import msgspec
+
+from streams.errors import MillraceError, PipelineError, UnavailableError
+from streams.pipeline import Pipeline
+
+FIRST_BACKOFF_S = 0.5  # a role that died by accident is back at once
+LONGEST_BACKOFF_S = 30.0  # one that cannot start does not burn the machine
+HEALTHY_AFTER_S = 30.0  # having lived so long, the next death counts as the first again
+STOP_WAIT_S = 10.0  # draining and a last snapshot take under 5 s; then the process is killed
+POLL_S = 0.05
+
+SCALABLE = ("ingest", "features", "serve")  # the examples have one partition, so a second learn process would idle
+SHARED_KINDS = ("linear", "prior")  # candidates fast enough to share a process; a River model has its own
+HOPELESS = frozenset({2, 4, 5, 6, 9})  # exit codes of streams.errors that no restart can mend
+
+Spawn = Callable[[Sequence[str], IO[bytes]], "Child"]
+
+
+class Child(Protocol):
+    """A running process, as `streams.children` starts it: it dies with its parent."""
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while it runs; negative for a signal."""
+
+    def send_signal(self, sig: int) -> None:
+        """Signal the process; nothing happens if it has ended."""
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One process to keep up: `millrace run <role> <file> <arguments>`."""
+
+    name: str
+    role: str
+    arguments: tuple[str, ...] = ()
+
+
+class Status(msgspec.Struct, frozen=True):
+    """How a job is doing, for the table."""
+
+    name: str
+    role: str
+    port: int
+    pid: int | None
+    restarts: int
+    retry_in_s: float | None
+
+
+def plan_jobs(pipeline: Pipeline, scale: Mapping[str, int]) -> list[Job]:
+    """Say which processes a pipeline needs: ingest, features, serve, one learn for fast candidates, one per River one.
+
+    Raises:
+        PipelineError: `scale` names a role that cannot be scaled, or fewer than one process.
+    """
+    mistakes = [line for role, count in scale.items() for line in _scale_mistakes(role, count)]
+    if mistakes:
+        raise PipelineError(mistakes)
+    jobs = [
+        Job(role if number == 1 else f"{role}-{number}", role)
+        for role in SCALABLE
+        for number in range(1, scale.get(role, 1) + 1)
+    ]
+    shared = [model.name for model in pipeline.models if model.kind in SHARED_KINDS]
+    if shared:
+        jobs.append(Job("learn", "learn", ("--models", ",".join(shared))))
+    alone = [model.name for model in pipeline.models if model.name not in shared]
+    return [*jobs, *(Job(f"learn.{name}", "learn", ("--models", name)) for name in alone)]
+
+
+def _scale_mistakes(role: str, count: int) -> list[str]:
+    if role not in SCALABLE:
+        near = difflib.get_close_matches(role, SCALABLE, 1)
+        hint = f'; did you mean "{near[0]}"?' if near else ""
+        return [f'--scale {role}={count}: "{role}" cannot be scaled, {", ".join(SCALABLE)} can{hint}']
+    return [] if count >= 1 else [f"--scale {role}={count}: at least 1 process is needed"]
+
+
+class Supervisor:
+    """Keeps the jobs of a pipeline running.
+
+    Args:
+        jobs: what to run, from `plan_jobs`.
+        command: starts one role, up to and including the pipeline file's options: the job's role is appended first.
+        file: the pipeline file.
+        options: more arguments for every role (`--replay`, `--bootstrap …`).
+        run_dir: where logs and `targets.json` go (`<state>/run`).
+        spawn: starts a child; `streams.children` in production.
+        say: takes one line about a death or a restart.
+        clock: monotonic seconds.
+        most_restarts: deaths in a row of one job after which all stop; None means never.
+
+    Example:
+        >>> jobs = [Job("ingest", "ingest")]
+        >>> Supervisor(jobs, ["millrace", "run"], Path("p.toml"), Path("state/run"), spawn).start()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        command: Sequence[str],
+        file: Path,
+        run_dir: Path,
+        spawn: Spawn,
+        *,
+        options: Sequence[str] = (),
+        say: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+        most_restarts: int | None = None,
+    ) -> None:
+        self._prefix, self._suffix = [*command], [str(file), *options]
+        self._run_dir, self._spawn, self._say, self._clock = run_dir, spawn, say, clock
+        self._most_restarts = most_restarts
+        self._posts = [_Post(job, port) for job, port in zip(jobs, free_ports(len(jobs)), strict=True)]
+
+    def start(self) -> None:
+        """Start every job and write `targets.json`."""
+        self._run_dir.mkdir(parents=True, exist_ok=True)
+        self._write_targets()
+        for post in self._posts:
+            self._log_path(post.job).write_bytes(b"")
+            self._start(post)
+
+    def tend(self) -> None:
+        """Look after the jobs once: call it a few times a second.
+
+        Raises:
+            MillraceError: a job failed in a way no restart can mend; it has the job's line and exit code. The other
+                jobs still run: call `stop`.
+        """
+        for post in self._posts:
+            if post.child is None:
+                if self._clock() >= post.retry_at:
+                    post.restarts += 1
+                    self._renew_port(post)
+                    self._start(post)
+            elif (code := post.child.poll()) is not None:
+                self._bury(post, code)
+
+    def stop(self, wait_s: float = STOP_WAIT_S) -> None:
+        """Ask all jobs to drain and end, wait, and kill what is left. Safe to call twice."""
+        living = [post.child for post in self._posts if post.child is not None and post.child.poll() is None]
+        for child in living:
+            child.send_signal(signal.SIGTERM)
+        deadline = self._clock() + wait_s
+        while self._clock() < deadline and any(child.poll() is None for child in living):
+            time.sleep(POLL_S)
+        for child in living:
+            if child.poll() is None:
+                child.send_signal(signal.SIGKILL)
+        for post in self._posts:
+            post.child = None
+            post.retry_at = float("inf")
+
+    def statuses(self) -> list[Status]:
+        """How every job is doing now."""
+        now = self._clock()
+        return [
+            Status(post.job.name, post.job.role, post.port, post.child.pid, post.restarts, None)
+            if post.child is not None
+            else Status(post.job.name, post.job.role, post.port, None, post.restarts, max(0.0, post.retry_at - now))
+            for post in self._posts
+        ]
+
+    def _start(self, post: _Post) -> None:
+        address = f"127.0.0.1:{post.port}"
+        command = [*self._prefix, post.job.role, *self._suffix, *post.job.arguments]
+        with self._log_path(post.job).open("ab") as log:
+            post.child = self._spawn([*command, "--metrics", address, "--instance", post.job.name], log)
+        post.started_at = self._clock()
+
+    def _bury(self, post: _Post, code: int) -> None:
+        post.child = None
+        line = last_line(self._log_path(post.job)) or f"no message, see {self._log_path(post.job)}"
+        if code in HOPELESS:
+            raise _failure(f"{post.job.name}: {line}", code)
+        if self._clock() - post.started_at >= HEALTHY_AFTER_S:
+            post.deaths = 0
+        post.deaths += 1
+        if self._most_restarts is not None and post.deaths > self._most_restarts:
+            raise _failure(f"{post.job.name} died {post.deaths} times in a row: {line}", code if code > 0 else 1)
+        backoff_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** (post.deaths - 1))
+        post.retry_at = self._clock() + backoff_s
+        self._say(f"{post.job.name} {_ending(code)}, starts again in {backoff_s:g} s: {line}")
+
+    def _renew_port(self, post: _Post) -> None:
+        if not _is_free(post.port):
+            (post.port,) = free_ports(1)
+            self._write_targets()
+
+    def _write_targets(self) -> None:
+        targets = [
+            {"targets": [f"127.0.0.1:{post.port}"], "labels": {"process": post.job.name}} for post in self._posts
+        ]
+        path = self._run_dir / "targets.json"
+        fresh = path.with_suffix(".new")
+        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(targets)))
+        fresh.replace(path)  # Prometheus must never read half a file
+
+    def _log_path(self, job: Job) -> Path:
+        return self._run_dir / f"{job.name}.log"
+
+
+class _Post:
+    """A job and its present process."""
+
+    def __init__(self, job: Job, port: int) -> None:
+        self.job, self.port = job, port
+        self.child: Child | None = None
+        self.started_at = 0.0
+        self.retry_at = 0.0
+        self.deaths = 0  # in a row
+        self.restarts = 0
+
+
+def free_ports(count: int) -> list[int]:
+    """Find ports on loopback that nobody listens on; all are held while looking, so they differ.
+
+    Raises:
+        UnavailableError: there is none left.
+    """
+    held: list[socket.socket] = []
+    try:
+        held.extend(socket.create_server(("127.0.0.1", 0)) for _ in range(count))
+        return [one.getsockname()[1] for one in held]
+    except OSError as error:
+        raise UnavailableError(
+            f"no free port on 127.0.0.1 for metrics: {error.strerror}; end other programs"
+        ) from error
+    finally:
+        for one in held:
+            one.close()
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that is not empty: a failing role's only word."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _failure(message: str, code: int) -> MillraceError:
+    failure = MillraceError(message)
+    failure.exit_code = code
+    return failure
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    return f"was killed by {signal.Signals(-code).name}"
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
