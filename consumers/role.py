@@ -73,6 +73,19 @@ class Inlet(Protocol):
         """Take back what `state` gave."""
 
 
+class OpenPartition(Protocol):
+    """An input partition at hand, as a role sees it in `tick`."""
+
+    topic: str
+    partition: int
+    generation: int
+    inlet: Inlet
+    task: Task
+
+    def is_at_end(self) -> bool:
+        """Ask the broker whether everything there is now was read and taken."""
+
+
 class Role(Protocol):
     """What differs between roles. All attributes are fixed before the worker starts."""
 
@@ -89,11 +102,11 @@ class Role(Protocol):
     def inlet(self, topic: str, partition: int, sources: list[int]) -> Inlet:
         """Make the inlet of one input partition."""
 
-    def task(self, topic: str, partition: int, sources: list[int], generation: int) -> Task:
+    def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> Task:
         """Make the task of one input partition."""
 
     def mark_targets(self, partition: int) -> list[tuple[str, int]]:
         """Name the output partitions that a partition's marks go to."""
 
-    def tick(self, now_us: int, tasks: list[Task]) -> None:
+    def tick(self, now_us: int, partitions: Sequence[OpenPartition]) -> None:
         """Do what goes by the wall clock (publish versions, follow the champion). Called about every 50 ms."""

@@ -80,7 +80,7 @@ class Station:
         claims = role.claims(self.topic, now.topic_id, self.partition, start.generation, siblings)
         self.sources = [shop.control.claim(claim) for claim in claims]
         self.inlet: Inlet = role.inlet(self.topic, self.partition, self.sources)
-        self.task: Task = role.task(self.topic, self.partition, self.sources, start.generation)
+        self.task: Task = role.task(self.inlet, self.partition, self.sources, start.generation)
         self._outputs = dict(start.manifest.outputs) if start.manifest else self._output_ends()
         if start.manifest is not None and start.state is not None:
             self.inlet.restore(_part(start.state, _INLET))
@@ -113,9 +113,20 @@ class Station:
         if memory is not None:
             memory.is_from_start = is_from_start
 
+    @property
+    def reached(self) -> int:
+        """The offset of the first message not wholly taken."""
+        return self.intake.position if self.intake.position >= 0 else self.position
+
+    def is_at_end(self) -> bool:
+        """Ask the broker whether everything there is now was read and taken."""
+        if self.intake.rows:
+            return False
+        return self._shop.inbox.watermarks(self.topic, self.partition)[1] == self.reached
+
     def save(self) -> tuple[int, str]:
         """Write a snapshot (outputs are flushed already); gives the offset and metadata to commit."""
-        position = self.intake.position if self.intake.position >= 0 else self.position
+        position = self.reached
         state: State = {_INLET + name: array for name, array in self.inlet.state().items()}
         state |= {_TASK + name: array for name, array in self.task.state().items()}
         if self._is_skip_done():

@@ -19,8 +19,8 @@ import msgspec
 from consumers.outlet import Outlet
 from consumers.station import Shop, Station
 from streams.faults import fail_point
-from streams.kafka import Message, Outbox
-from streams.merging import Aligner
+from streams.kafka import Message, Outbox, RebalancedError
+from streams.merging import LIVE_AGE_US, Aligner
 from streams.metrics import RoleMetrics
 
 POLL_MESSAGES = 20_000  # one poll's worth; more only adds latency
@@ -143,7 +143,7 @@ class Worker:
         now = self._clock()
         counts = self._aligner.counts(intakes, int(now * 1e6))
         stamps = [i.head_stamp for i, count in zip(intakes, counts, strict=True) if count]
-        self._is_live = not stamps or now - min(stamps) / 1e6 < self._settings.align_wait_s + LIVE_AGE_S
+        self._is_live = not stamps or now - min(stamps) / 1e6 < self._settings.align_wait_s + LIVE_AGE_US / 1e6
         for station, count in zip(stations, counts, strict=True):
             if count:
                 self._process(station, count)
@@ -189,7 +189,7 @@ class Worker:
         now = self._clock()
         if now >= self._next_tick:
             self._next_tick = now + TICK_EVERY_S
-            self._role.tick(int(now * 1e6), [station.task for station in self.stations])
+            self._role.tick(int(now * 1e6), self.stations)
         if now >= self._next_snapshot:
             self.snapshot()
         if now >= self._next_measure:
@@ -219,7 +219,10 @@ class Worker:
                 offsets[station.topic, station.partition] = (station.intake.position, station.topic_id)
                 station.has_changed = station.intake.rows > 0
         if offsets:
-            self._inbox.commit(offsets)
+            try:
+                self._inbox.commit(offsets)
+            except RebalancedError:  # the snapshot stands; whoever has the partition now goes by it
+                return
         fail_point("after_commit")
 
     def _snapshot_interval(self, took_s: float) -> float:
@@ -230,12 +233,8 @@ class Worker:
         for station in self.stations:
             self._metrics.mark(station.topic, station.partition, station.inlet.mark())
             _, high = self._inbox.watermarks(station.topic, station.partition)
-            read = station.intake.position if station.intake.position >= 0 else station.position
-            self._metrics.lag(station.topic, station.partition, max(0, high - read))
+            self._metrics.lag(station.topic, station.partition, max(0, high - station.reached))
             station.task.measure(self._metrics)
-
-
-LIVE_AGE_S = 5.0
 
 
 def _by_partition(messages: list[Message]) -> list[tuple[Partition, list[Message]]]:

@@ -1,0 +1,135 @@
+"""Ingest: raw events and labels in, numbered rows of the log out, dead letters for what cannot be used.
+
+It has no state: a row's source is (raw topic, partition, kind) and its sequence the raw offset, so going back after a
+crash repeats rows that every reader drops (PROTOCOL 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from consumers.inlet_raw import RecordInlet, dead_letter
+from consumers.role import Inlet, OpenPartition
+from streams import frames
+from streams.control import Claim
+from streams.decoding import Bad
+from streams.frames import BEGINNING, MARK, Batch, Rows
+from streams.hashing import hash_column
+from streams.kafka import Message, Outbox
+from streams.metrics import RoleMetrics
+from streams.pipeline import Pipeline
+from streams.snapshots import State
+from streams.sources import take
+
+IDLE_EVERY_US = 1_000_000
+
+
+class IngestTask:
+    """Sends each row of one raw partition to the log partition of its key. Stateless."""
+
+    def __init__(self, partitions: int, inlet: RecordInlet) -> None:
+        self._partitions = partitions
+        self._inlet = inlet
+
+    def process(self, batch: Batch) -> list[Rows]:
+        """Split rows by key: XXH64 of its text modulo the log's partitions."""
+        rows = batch.rows
+        kinds = frames.numbers(rows, "kind")
+        keys = frames.text(rows, "key")
+        target = (hash_column(keys.offsets, keys.data) % np.uint64(self._partitions)).astype(np.int64)
+        target[kinds == MARK] = -1
+        outputs = []
+        for partition in range(self._partitions):
+            index = np.flatnonzero(target == partition)
+            if index.size:
+                outputs.append(Rows("log", partition, take(rows, index), index))
+        return outputs
+
+    def state(self) -> State:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Nothing."""
+
+    def measure(self, metrics: RoleMetrics) -> None:
+        """Set the account of this assignment."""
+        inlet = self._inlet
+        states = {"ignored": inlet.ignored, "dead": inlet.dead, "taken": inlet.taken}
+        metrics.account(f"records:{inlet.topic}", inlet.partition, inlet.records, states)
+
+
+class IngestRole:
+    """The ingest role of a pipeline.
+
+    Args:
+        pipeline: the pipeline.
+        outbox: dead letters go here.
+        metrics: counts dead letters.
+        is_replay: then idle partitions never raise their mark by the clock.
+    """
+
+    name = "ingest"
+    has_state = False
+    start = "earliest"
+    answers_to: str | None = None
+
+    def __init__(self, pipeline: Pipeline, outbox: Outbox, metrics: RoleMetrics, *, is_replay: bool) -> None:
+        self._pipeline = pipeline
+        self._outbox = outbox
+        self._metrics = metrics
+        self._is_replay = is_replay
+        self._schema = frames.log_schema(pipeline)
+        self.inputs = tuple(dict.fromkeys((pipeline.events.topic, pipeline.labels.topic)))
+        self.writes = {"log": self._schema}
+        self._next_idle_us = 0
+
+    def _kinds(self, topic: str) -> list[str]:
+        pairs = (("events", self._pipeline.events.topic), ("labels", self._pipeline.labels.topic))
+        return [kind for kind, name in pairs if name == topic]
+
+    def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
+        """One source for events and one for labels, as far as the topic carries them."""
+        kinds = self._kinds(topic)
+        return [Claim("ingest", topic_id, partition, kind, generation, siblings, is_gapless=False) for kind in kinds]
+
+    def inlet(self, topic: str, partition: int, sources: list[int]) -> RecordInlet:
+        """A decoder of JSON records."""
+        numbers = dict(zip(self._kinds(topic), sources, strict=True))
+        return RecordInlet(self._pipeline, topic, partition, numbers, self._schema, self._bury)
+
+    def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> IngestTask:
+        """A splitter by key."""
+        assert isinstance(inlet, RecordInlet)  # noqa: S101 - made by `inlet` above
+        return IngestTask(self._pipeline.partitions, inlet)
+
+    def _bury(self, message: Message, bad: Bad) -> None:
+        self._outbox.produce(f"{self._pipeline.name}.deadletters", 0, dead_letter(message, bad), message.key())
+        self._metrics.dead_letter(bad.error)
+
+    def mark_targets(self, partition: int) -> list[tuple[str, int]]:
+        """Every log partition hears how far every raw partition is."""
+        return [("log", out) for out in range(self._pipeline.partitions)]
+
+    def tick(self, now_us: int, partitions: Sequence[OpenPartition]) -> None:
+        """Raise the marks of idle partitions by the clock, so that labels that never come can be settled.
+
+        Live only. The mark is the partition's largest time + (now - that record's Kafka timestamp) - `idle`, so that
+        history published today does not jump to the present; an unheard partition takes the smallest of its topic.
+        """
+        if self._is_replay or now_us < self._next_idle_us:
+            return
+        self._next_idle_us = now_us + IDLE_EVERY_US
+        for topic in self.inputs:
+            ours = [(p, p.inlet) for p in partitions if p.topic == topic and isinstance(p.inlet, RecordInlet)]
+            heard = [inlet for _, inlet in ours if inlet.largest_time > BEGINNING]
+            if not heard:
+                continue
+            idle_us = int(self._pipeline.run.idle_s * 1e6)
+            reached = {id(i): i.largest_time + max(0, now_us - i.largest_stamp) - idle_us for i in heard}
+            least = min(reached.values())
+            for partition, inlet in ours:
+                if partition.is_at_end():
+                    inlet.raise_mark(reached.get(id(inlet), least))
