@@ -1,0 +1,116 @@
+"""The learner: what every candidate model is to the rest of Millrace.
+
+Prediction happens at event rows and learning at label rows, possibly much later; both are defined row by row, in
+order. Batching is only a way to pay the call once, so cutting the same rows into other batches changes no bit.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.errors import PipelineError
+from streams.frames import Column
+from streams.pipeline import Model
+
+SKIP, PREDICT, LEARN = 0, 1, 2  # what `step` does with a row
+MAX_MAGNITUDE = 1e30  # a number beyond it is treated as missing: its square still fits a float64 with room to spare
+MAX_CODE = 2.0**53  # a category's code is an exact non-negative integer below it
+
+Matrix = npt.NDArray[np.float64]
+Vector = npt.NDArray[np.float64]
+Actions = npt.NDArray[np.int8]
+State = dict[str, npt.NDArray[np.generic]]
+
+
+class Learner(Protocol):
+    """A binary model that learns as labels come. Class 1 is a label above 0.5.
+
+    Shapes: B rows, F features. NaN is a missing feature; so is a number that is infinite or beyond 1e30, and a
+    category that is not an exact non-negative integer.
+
+    Example:
+        >>> from models.learner import make_learner
+        >>> learner = make_learner(Model("base", "prior", {}), ())
+        >>> learner.learn(np.empty((2, 0)), np.array([1.0, 1.0]))
+        >>> learner.predict(np.empty((1, 0)))
+        array([0.75])
+    """
+
+    def predict(self, X_BF: Matrix) -> Vector:
+        """Give each row's probability of class 1, finite and in [0, 1]; changes nothing."""
+        ...
+
+    def learn(self, X_BF: Matrix, y_B: Vector) -> None:
+        """Learn the rows one after the other; a row whose label is NaN is passed over."""
+        ...
+
+    def step(self, X_BF: Matrix, y_B: Vector, action_B: Actions) -> Vector:
+        """Take the rows in order and PREDICT (its score is returned), LEARN or SKIP each one (NaN is returned)."""
+        ...
+
+    def state(self) -> State:
+        """Give everything that `restore` needs to go on bit for bit; arrays only, safe to write at once."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Take a state given by a learner of the same kind, parameters and columns.
+
+        Raises:
+            ModelError: when the state does not fit or is not ours.
+        """
+        ...
+
+    def is_finite(self) -> bool:
+        """Say whether every number in the model is finite; asked before a version is published or a snapshot taken."""
+        ...
+
+    def size_bytes(self) -> int:
+        """Give the memory that the model's state takes (for River: its size when it was last written)."""
+        ...
+
+
+def make_learner(model: Model, columns: tuple[Column, ...], key: bytes | None = None) -> Learner:
+    """Make the untrained learner that `[models.<name>]` declares.
+
+    Args:
+        model: the candidate's declaration.
+        columns: the columns of the matrices it will be given, in order.
+        key: seals River models (see models/sealed.py); other kinds do not need it.
+
+    Raises:
+        PipelineError: when the kind or a parameter is not known.
+    """
+    # Imported here so that a process pays only for the kinds it runs: River alone costs a second and 100 MiB.
+    if model.kind == "linear":
+        from models.linear import LinearLearner
+
+        return LinearLearner(model, columns)
+    if model.kind == "prior":
+        from models.prior import PriorLearner
+
+        return PriorLearner(model, columns)
+    if model.kind.startswith("river:"):
+        from models.river_learner import RiverLearner
+
+        return RiverLearner(model, columns, key)
+    message = f"[models.{model.name}] kind: {model.kind!r} is not known; allowed: linear, prior, river:<module>.<Class>"
+    raise PipelineError([message])
+
+
+def refuse_unknown(model: Model, allowed: tuple[str, ...]) -> None:
+    """Refuse parameters that a kind does not have.
+
+    Raises:
+        PipelineError: naming each unknown parameter.
+    """
+    known = ", ".join(allowed) or "none"
+    mistakes = [
+        f"[models.{model.name}] {name}: kind {model.kind!r} has no such parameter; allowed: {known}"
+        for name in model.params
+        if name not in allowed
+    ]
+    if mistakes:
+        raise PipelineError(mistakes)

@@ -1,0 +1,176 @@
+"""Any River classifier as a learner; the only module that imports river.
+
+A row becomes a dict without its missing features: numbers as float, categories as the text of their integer code.
+Labels are given as bool, and the prediction is the probability of True. Rows go one by one through `predict_proba_one`
+and `learn_one`; mini-batches (`learn_many`) would learn less (one step on the mean gradient) and are not used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from river import base
+
+from models.learner import LEARN, MAX_CODE, MAX_MAGNITUDE, PREDICT, Actions, Matrix, State, Vector
+from models.sealed import seal, unseal
+from streams.errors import ModelError, PipelineError
+from streams.frames import Column
+from streams.pipeline import Model
+
+RIVER_VERSION = version("river")
+SEED = 0  # given to every classifier that takes a seed and was not given one: a replay must learn the same model
+CATEGORIES = "categories"  # our own parameter beside the classifier's: "text" or "drop"
+
+
+class RiverLearner:
+    """Wraps the classifier that `river:<module>.<Class>` names.
+
+    Params: the classifier's own, and `categories`: "text" (default), or "drop" for classifiers that only take
+    numbers (GaussianNB, linear models). A classifier that takes a seed gets 0 if none is given.
+
+    Cost per row: the classifier's (10 us to 1 ms) and about 1 us for the dict.
+
+    Example:
+        >>> model = Model("tree", "river:tree.HoeffdingTreeClassifier", {"grace_period": 50})
+        >>> learner = RiverLearner(model, (Column("x", False),))
+        >>> learner.learn(np.array([[1.0], [3.0]]), np.array([0.0, 1.0]))
+        >>> learner.predict(np.array([[3.0]]))
+        array([0.5])
+    """
+
+    def __init__(self, model: Model, columns: tuple[Column, ...], key: bytes | None = None) -> None:
+        params = dict(model.params)
+        categories = params.pop(CATEGORIES, "text")
+        if categories not in {"text", "drop"}:
+            raise PipelineError([f"[models.{model.name}] {CATEGORIES}: {categories!r} found; allowed: text, drop"])
+        self._name, self._kind, self._key = model.name, model.kind, key
+        self._classifier = _make_classifier(model, params)
+        self._columns = [i for i, c in enumerate(columns) if categories == "text" or not c.is_category]
+        self._names = [columns[i].name for i in self._columns]
+        self._is_category = [columns[i].is_category for i in self._columns]
+        self._replaced = 0  # predictions that were not finite, answered with 0.5
+        self._is_last_finite = True
+        self._size_bytes = 0
+
+    def predict(self, X_BF: Matrix) -> Vector:
+        """Give each row's probability of True."""
+        rows = len(X_BF)
+        return self.step(X_BF, np.full(rows, np.nan), np.full(rows, PREDICT, np.int8))
+
+    def learn(self, X_BF: Matrix, y_B: Vector) -> None:
+        """Learn the rows one after the other."""
+        self.step(X_BF, y_B, np.full(len(y_B), LEARN, np.int8))
+
+    def step(self, X_BF: Matrix, y_B: Vector, action_B: Actions) -> Vector:
+        """Take the rows in order and predict, learn or skip each one.
+
+        Raises:
+            ModelError: when the classifier raises.
+        """
+        score_B = np.full(len(y_B), np.nan)
+        rows = zip(self._dicts(X_BF), y_B.tolist(), action_B.tolist(), strict=True)
+        try:
+            for i, (x, y, action) in enumerate(rows):
+                if action == PREDICT:
+                    score_B[i] = self._predict_one(x)
+                elif action == LEARN and not math.isnan(y):
+                    self._classifier.learn_one(x, y > 0.5)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            hint = f'give it {CATEGORIES} = "drop" if it only takes numbers' if any(self._is_category) else "remove it"
+            raise ModelError(f"the model {self._name} ({self._kind}) failed: {reason}; {hint}") from error
+        return score_B
+
+    def state(self) -> State:
+        """Seal the classifier; a large one takes long (an adaptive forest: megabytes)."""
+        blob = seal([self._classifier, self._replaced], self._checked_key(), RIVER_VERSION)
+        self._size_bytes = len(blob)
+        return {"sealed": np.frombuffer(blob, np.uint8).copy()}
+
+    def restore(self, state: State) -> None:
+        """Unseal a classifier of the same class."""
+        blob = np.asarray(state.get("sealed", ()), np.uint8).tobytes()
+        classifier, replaced = unseal(blob, self._checked_key(), RIVER_VERSION)
+        if type(classifier) is not type(self._classifier):
+            found = f"a {type(classifier).__name__} found, {self._kind} needed"
+            raise ModelError(f"the state of model {self._name} is another's: {found}; run `millrace rebuild`")
+        self._classifier, self._replaced, self._size_bytes = classifier, int(replaced), len(blob)
+
+    def is_finite(self) -> bool:
+        """Say whether the last prediction was finite; a classifier's inside is not looked at."""
+        return self._is_last_finite
+
+    def size_bytes(self) -> int:
+        """Give the classifier's size when it was last sealed or unsealed; 0 before."""
+        return self._size_bytes
+
+    @property
+    def replaced_predictions(self) -> int:
+        """Give how many predictions were not finite and answered with 0.5."""
+        return self._replaced
+
+    def _predict_one(self, x: dict[str, Any]) -> float:
+        probabilities = self._classifier.predict_proba_one(x)
+        p = float(probabilities.get(True, 0.0)) if probabilities else 0.5
+        self._is_last_finite = math.isfinite(p)
+        if not self._is_last_finite:
+            self._replaced += 1
+            return 0.5
+        return min(1.0, max(0.0, p))
+
+    def _dicts(self, X_BF: Matrix) -> Iterator[dict[str, Any]]:
+        """Make each row's dict; B x F float objects at once, so callers give batches, not archives."""
+        values = X_BF[:, self._columns].astype(np.float64, copy=True)
+        category = np.array(self._is_category, bool)
+        with np.errstate(invalid="ignore"):
+            codes = values[:, category]
+            codes[~((codes >= 0) & (codes < MAX_CODE) & (codes == np.floor(codes)))] = np.nan
+            values[:, category] = codes
+            values[~(np.abs(values) <= MAX_MAGNITUDE)] = np.nan
+        names = self._names
+        if not category.any():
+            for row in values.tolist():
+                yield {name: v for name, v in zip(names, row, strict=True) if v == v}  # noqa: PLR0124 - not NaN
+            return
+        kinds = self._is_category
+        for row in values.tolist():
+            pairs = zip(names, row, kinds, strict=True)
+            yield {name: str(int(v)) if is_text else v for name, v, is_text in pairs if v == v}  # noqa: PLR0124
+
+    def _checked_key(self) -> bytes:
+        if self._key is None:
+            raise ModelError(f"the model {self._name} ({self._kind}) needs a key to be written or read; none was given")
+        return self._key
+
+
+def _make_classifier(model: Model, params: dict[str, Any]) -> Any:
+    found = _resolve(model)
+    if "seed" in inspect.signature(found).parameters:
+        params.setdefault("seed", SEED)
+    try:
+        return found(**params)
+    except Exception as error:
+        raise PipelineError([f"[models.{model.name}] {model.kind} can not be made: {error}"]) from error
+
+
+def _resolve(model: Model) -> Any:
+    module, _, name = model.kind.removeprefix("river:").rpartition(".")
+    where = f"[models.{model.name}] kind: {model.kind!r}"
+    if not module or not all(part.isidentifier() for part in (*module.split("."), name)) or "__" in model.kind:
+        raise PipelineError([f"{where} is not a name; allowed: river:<module>.<Class>"])
+    try:
+        found = getattr(importlib.import_module(f"river.{module}"), name)
+    except (ImportError, AttributeError) as error:
+        raise PipelineError([f"{where} is not in river {RIVER_VERSION}: {error}"]) from error
+    is_classifier = inspect.isclass(found) and issubclass(found, base.Classifier)
+    if not is_classifier or not found.__module__.startswith("river."):
+        raise PipelineError([f"{where} is no classifier; allowed: classes derived from river.base.Classifier"])
+    if inspect.isabstract(found) or found.predict_proba_one is base.Classifier.predict_proba_one:
+        raise PipelineError([f"{where} gives no probabilities; choose a classifier with predict_proba_one"])
+    return found

@@ -1,0 +1,192 @@
+"""Sealed objects: pickle that is read only when we wrote it, and then only with classes on a list.
+
+A sealed object is `HMAC-SHA256 (32 bytes) | one line of JSON: format and library | pickle`. The HMAC is checked before
+a byte of pickle is looked at; the unpickler then resolves the names below and classes of the library, nothing else, so
+that even a leaked key does not give a shell. The key comes from MILLRACE_MODEL_KEY or from a file that only its owner
+can read, never from a place that a network can write to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import inspect
+import io
+import json
+import os
+import pickle
+import secrets
+from pathlib import Path
+from typing import Any
+
+from streams.errors import ModelError
+
+FORMAT = 1
+KEY_VARIABLE = "MILLRACE_MODEL_KEY"
+KEY_FILE = "model.key"
+MIN_KEY_CHARACTERS = 16
+_MAC_BYTES = 32
+_DOMAIN = b"millrace sealed object\n"  # a MAC made for another purpose under the same key never verifies here
+
+ALLOWED = frozenset(
+    {
+        ("builtins", "bool"),
+        ("builtins", "bytearray"),
+        ("builtins", "complex"),
+        ("builtins", "dict"),
+        ("builtins", "float"),
+        ("builtins", "frozenset"),
+        ("builtins", "int"),
+        ("builtins", "list"),
+        ("builtins", "object"),
+        ("builtins", "range"),
+        ("builtins", "set"),
+        ("builtins", "slice"),
+        ("builtins", "str"),
+        ("builtins", "tuple"),
+        ("collections", "Counter"),
+        ("collections", "OrderedDict"),
+        ("collections", "defaultdict"),
+        ("collections", "deque"),
+        ("copy", "deepcopy"),
+        ("datetime", "date"),
+        ("datetime", "datetime"),
+        ("datetime", "timedelta"),
+        ("functools", "partial"),
+        ("numpy", "dtype"),
+        ("numpy", "ndarray"),
+        ("numpy._core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "scalar"),
+        ("numpy._core.numeric", "_frombuffer"),
+        ("numpy.random._generator", "Generator"),
+        ("numpy.random._mt19937", "MT19937"),
+        ("numpy.random._pcg64", "PCG64"),
+        ("numpy.random._pickle", "__bit_generator_ctor"),
+        ("numpy.random._pickle", "__generator_ctor"),
+        ("numpy.random._pickle", "__randomstate_ctor"),
+        ("numpy.random.mtrand", "RandomState"),
+        ("random", "Random"),
+    }
+)
+LIBRARY = "river"
+_COMPILED_PART = "river._river_rust"  # its functions (distances) are pure
+_REFUSED_PARTS = ("river.datasets", "river.stream", "river.checks")  # they open files and addresses
+
+
+def seal(value: object, key: bytes, library_version: str) -> bytes:
+    """Write an object so that `unseal` with the same key gives an equal one.
+
+    Raises:
+        ModelError: when the object can not be written.
+    """
+    header = json.dumps({"format": FORMAT, LIBRARY: library_version}).encode() + b"\n"
+    try:
+        payload = header + pickle.dumps(value, protocol=5)
+    except Exception as error:
+        message = f"a {type(value).__name__} can not be written: {error}; choose another model"
+        raise ModelError(message) from error
+    return _mac(payload, key) + payload
+
+
+def unseal(blob: bytes, key: bytes, library_version: str) -> Any:
+    """Read an object that `seal` wrote with the same key and library version.
+
+    Raises:
+        ModelError: when the key, the bytes, the version or a name inside does not fit.
+    """
+    mac, payload = blob[:_MAC_BYTES], blob[_MAC_BYTES:]
+    if not hmac.compare_digest(mac, _mac(payload, key)):
+        found = f"{len(blob)} bytes found"
+        raise ModelError(f"a sealed model is not ours or damaged: {found}; check {KEY_VARIABLE} or {KEY_FILE}")
+    header, _, body = payload.partition(b"\n")
+    written = json.loads(header)
+    if written != {"format": FORMAT, LIBRARY: library_version}:
+        found = f"format {written.get('format')}, {LIBRARY} {written.get(LIBRARY)}"
+        needed = f"format {FORMAT}, {LIBRARY} {library_version}"
+        raise ModelError(f"a sealed model was written by {found}, this is {needed}; run `millrace rebuild`")
+    try:
+        return _Unpickler(io.BytesIO(body)).load()
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"a sealed model can not be read: {error}; run `millrace rebuild`") from error
+
+
+def model_key(state: Path) -> bytes:
+    """Give the key of this pipeline's sealed models, 32 bytes; a key file is made at the first call.
+
+    Reads MILLRACE_MODEL_KEY, else `<state>/model.key`. Hosts that share models must share one of them.
+
+    Raises:
+        ModelError: when the key is too short or others can read its file.
+    """
+    secret = os.environ.get(KEY_VARIABLE)
+    if secret is not None:
+        if len(secret) < MIN_KEY_CHARACTERS:
+            found = f"{len(secret)} characters found"
+            raise ModelError(f"{KEY_VARIABLE} is too short: {found}; give at least {MIN_KEY_CHARACTERS}")
+        return hashlib.sha256(secret.encode()).digest()
+    path = state / KEY_FILE
+    if not path.exists():
+        _make_key(path)
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise ModelError(f"{path} can be read by others: mode {mode:04o} found; run `chmod 600 {path}`")
+    key = path.read_bytes()
+    if len(key) != _MAC_BYTES:
+        raise ModelError(f"{path} is not a key: {len(key)} bytes found, {_MAC_BYTES} needed; restore it or rebuild")
+    return key
+
+
+def _make_key(path: Path) -> None:
+    """Write the key under another name, then link it: of several processes at once exactly one wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(handle, secrets.token_bytes(_MAC_BYTES))
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    with contextlib.suppress(FileExistsError):
+        os.link(temporary, path)
+    temporary.unlink()
+
+
+def _mac(payload: bytes, key: bytes) -> bytes:
+    return hmac.new(key, _DOMAIN + payload, hashlib.sha256).digest()
+
+
+class _Unpickler(pickle.Unpickler):
+    """Resolves names on the list, the library's classes with their methods, and its compiled functions."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Resolve one name; called by the unpickler for every global it meets."""
+        if (module, name) in ALLOWED:
+            return super().find_class(module, name)
+        if (module, name) == ("builtins", "getattr"):
+            return _library_method
+        is_refused = not (module + ".").startswith(LIBRARY + ".") or module.startswith(_REFUSED_PARTS) or "__" in name
+        owner, _, member = name.partition(".")
+        if not is_refused and "." not in member:
+            found = super().find_class(module, owner)
+            if _is_library_class(found):
+                return _library_method(found, member) if member else found
+            if module.startswith(_COMPILED_PART) and inspect.isbuiltin(found) and not member:
+                return found
+        raise ModelError(f"a sealed model names {module}.{name}, which is not on the list; run `millrace rebuild`")
+
+
+def _is_library_class(found: Any) -> bool:
+    return inspect.isclass(found) and (found.__module__ + ".").startswith(LIBRARY + ".")
+
+
+def _library_method(owner: Any, name: str) -> Any:
+    """Stand in for getattr, with which pickle writes bound methods: methods of the library's own classes only."""
+    kind = owner if inspect.isclass(owner) else type(owner)
+    if _is_library_class(kind) and "__" not in name:
+        found = getattr(owner, name)
+        if inspect.isroutine(found):
+            return found
+    raise ModelError(f"a sealed model asks for {name} of {kind.__name__}, which is not on the list")
