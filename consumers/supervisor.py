@@ -13,10 +13,11 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 import msgspec
 
+from streams.children import Child
 from streams.errors import MillraceError, PipelineError, UnavailableError
 from streams.pipeline import Pipeline
 
@@ -30,21 +31,30 @@ SCALABLE = ("ingest", "features", "serve")  # the examples have one partition, s
 SHARED_KINDS = ("linear", "prior")  # candidates fast enough to share a process; a River model has its own
 HOPELESS = frozenset({2, 4, 5, 6, 9})  # exit codes of streams.errors that no restart can mend
 
-Spawn = Callable[[Sequence[str], IO[bytes]], "Child"]
+
+class Running(Protocol):
+    """A started process; `streams.children.Child` in production."""
+
+    pid: int
+
+    def exit_code(self) -> int | None:
+        """Return how it ended (negative: by that signal), None while it runs."""
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+
+    def kill(self) -> None:
+        """End it by force."""
 
 
-class Child(Protocol):
-    """A running process, as `streams.children` starts it: it dies with its parent."""
+Spawn = Callable[[str, Sequence[str], Path], Running]
 
-    @property
-    def pid(self) -> int:
-        """The process id."""
 
-    def poll(self) -> int | None:
-        """Return the exit code, None while it runs; negative for a signal."""
-
-    def send_signal(self, sig: int) -> None:
-        """Signal the process; nothing happens if it has ended."""
+def spawn_child(name: str, command: Sequence[str], log_path: Path) -> Running:
+    """Start a process that dies with us; its output is appended to the log."""
+    child = Child(name, command, log_path=log_path)
+    child.start()
+    return child
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -104,14 +114,14 @@ class Supervisor:
         file: the pipeline file.
         options: more arguments for every role (`--replay`, `--bootstrap …`).
         run_dir: where logs and `targets.json` go (`<state>/run`).
-        spawn: starts a child; `streams.children` in production.
+        spawn: starts one process.
         say: takes one line about a death or a restart.
         clock: monotonic seconds.
         most_restarts: deaths in a row of one job after which all stop; None means never.
 
     Example:
         >>> jobs = [Job("ingest", "ingest")]
-        >>> Supervisor(jobs, ["millrace", "run"], Path("p.toml"), Path("state/run"), spawn).start()  # doctest: +SKIP
+        >>> Supervisor(jobs, ["millrace", "run"], Path("p.toml"), Path("state/run")).start()  # doctest: +SKIP
     """
 
     def __init__(
@@ -120,8 +130,8 @@ class Supervisor:
         command: Sequence[str],
         file: Path,
         run_dir: Path,
-        spawn: Spawn,
         *,
+        spawn: Spawn = spawn_child,
         options: Sequence[str] = (),
         say: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
@@ -153,20 +163,20 @@ class Supervisor:
                     post.restarts += 1
                     self._renew_port(post)
                     self._start(post)
-            elif (code := post.child.poll()) is not None:
+            elif (code := post.child.exit_code()) is not None:
                 self._bury(post, code)
 
     def stop(self, wait_s: float = STOP_WAIT_S) -> None:
         """Ask all jobs to drain and end, wait, and kill what is left. Safe to call twice."""
-        living = [post.child for post in self._posts if post.child is not None and post.child.poll() is None]
+        living = [post.child for post in self._posts if post.child is not None]
         for child in living:
-            child.send_signal(signal.SIGTERM)
+            child.terminate()
         deadline = self._clock() + wait_s
-        while self._clock() < deadline and any(child.poll() is None for child in living):
+        while self._clock() < deadline and any(child.exit_code() is None for child in living):
             time.sleep(POLL_S)
         for child in living:
-            if child.poll() is None:
-                child.send_signal(signal.SIGKILL)
+            if child.exit_code() is None:
+                child.kill()
         for post in self._posts:
             post.child = None
             post.retry_at = float("inf")
@@ -184,8 +194,8 @@ class Supervisor:
     def _start(self, post: _Post) -> None:
         address = f"127.0.0.1:{post.port}"
         command = [*self._prefix, post.job.role, *self._suffix, *post.job.arguments]
-        with self._log_path(post.job).open("ab") as log:
-            post.child = self._spawn([*command, "--metrics", address, "--instance", post.job.name], log)
+        command += ["--metrics", address, "--instance", post.job.name]
+        post.child = self._spawn(post.job.name, command, self._log_path(post.job))
         post.started_at = self._clock()
 
     def _bury(self, post: _Post, code: int) -> None:
@@ -225,7 +235,7 @@ class _Post:
 
     def __init__(self, job: Job, port: int) -> None:
         self.job, self.port = job, port
-        self.child: Child | None = None
+        self.child: Running | None = None
         self.started_at = 0.0
         self.retry_at = 0.0
         self.deaths = 0  # in a row

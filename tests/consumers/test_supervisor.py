@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 import msgspec
 import pytest
 
-from consumers.supervisor import HEALTHY_AFTER_S, Job, Supervisor, free_ports, plan_jobs
+from consumers.supervisor import HEALTHY_AFTER_S, Job, Running, Supervisor, free_ports, plan_jobs, spawn_child
 from streams.errors import MillraceError, PipelineError
 from streams.pipeline import Model
 from streams.pipeline_file import read_pipeline
@@ -35,13 +34,15 @@ class FakeChild:
         self.code: int | None = None
         self.signals: list[int] = []
 
-    def poll(self) -> int | None:
+    def exit_code(self) -> int | None:
         return self.code
 
-    def send_signal(self, sig: int) -> None:
-        self.signals.append(sig)
-        if sig == signal.SIGKILL:
-            self.code = -sig
+    def terminate(self) -> None:
+        self.signals.append(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.signals.append(signal.SIGKILL)
+        self.code = -signal.SIGKILL
 
 
 class Stage:
@@ -58,7 +59,7 @@ class Stage:
             ["millrace", "run"],
             Path("flights.toml"),
             folder,
-            self.spawn,
+            spawn=self.spawn,
             options=["--replay"],
             say=self.lines.append,
             clock=self.tick,
@@ -66,7 +67,7 @@ class Stage:
         )
         self.supervisor.start()
 
-    def spawn(self, command: Sequence[str], log: IO[bytes]) -> FakeChild:
+    def spawn(self, name: str, command: Sequence[str], log_path: Path) -> FakeChild:
         self.children.append(FakeChild(command))
         return self.children[-1]
 
@@ -203,23 +204,24 @@ def test_real_processes_are_restarted_and_stopped(tmp_path: Path) -> None:
     """A killed process comes back with another pid; stop ends it gracefully."""
     script = tmp_path / "role.py"
     script.write_text("import time\nprint('up', flush=True)\ntime.sleep(60)\n")
-    children: list[subprocess.Popen[bytes]] = []
+    children: list[Running] = []
 
-    def spawn(command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-        children.append(subprocess.Popen(command, stdout=log, stderr=log))
+    def spawn(name: str, command: Sequence[str], log_path: Path) -> Running:
+        children.append(spawn_child(name, command, log_path))
         return children[-1]
 
     command = [sys.executable, str(script)]
-    supervisor = Supervisor([Job("ingest", "ingest")], command, Path("p.toml"), tmp_path, spawn)
+    supervisor = Supervisor([Job("ingest", "ingest")], command, Path("p.toml"), tmp_path, spawn=spawn)
     supervisor.start()
-    children[0].kill()
-    children[0].wait()
     deadline = time.monotonic() + 10
-    while len(children) < 2 and time.monotonic() < deadline:
+    while not (tmp_path / "ingest.log").read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(children[0].pid, signal.SIGKILL)
+    while (tmp_path / "ingest.log").read_text().count("up") < 2 and time.monotonic() < deadline:
         supervisor.tend()
     supervisor.stop()
 
-    assert [child.wait(1) for child in children] == [-signal.SIGKILL, -signal.SIGTERM]
+    assert [child.exit_code() for child in children] == [-signal.SIGKILL, -signal.SIGTERM]
 
 
 def test_free_ports_differ() -> None:
