@@ -91,7 +91,7 @@ class FeatureReader:
             features.mistake(name, f"names {len(named)} operations, {' and '.join(named)}", "one operation a feature")
         elif not named:
             nearest = next((key for key in values if key not in ("by", "window", *_LATER_KEYS)), "")
-            features.mistake(name, "names no operation", ", ".join(_NOW), nearest, [*_NOW, *_LATER])
+            features.mistake(name, "names no operation", ", ".join(_NOW), nearest, _NOW)
         else:
             return next(operation for operation in _NOW if operation == named[0])
         return None
@@ -137,7 +137,7 @@ class FeatureReader:
         if self.key is None:
             table.mistake("by", "the events have no key", "declare [events] key first")
         elif isinstance(by, str) and by in self.fields:
-            table.not_yet("by", f"another entity than the events' key ({shown(by)})", ", ".join(self.key_names))
+            table.not_yet("by", "another entity than the events' key", ", ".join(self.key_names))
         else:
             wrong = f"{shown(by)} is not the events' key"
             table.mistake("by", wrong, ", ".join(self.key_names), str(by), self.key_names)

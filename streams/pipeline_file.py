@@ -71,7 +71,7 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
     partitions = head.integer("partitions", DEFAULT_PARTITIONS, 1, MOST_PARTITIONS)
     state = head.text("state", f"state/{name}")
     if "://" in state:
-        head.not_yet("state", f"{shown(state)} (an object store)", "a local directory")
+        head.not_yet("state", "an object store", "a local directory")
     head.finish(_LATER_PIPELINE)
     kafka = read_settings(tables["kafka"], environment, mistakes)
     events = _events(Table("events", tables["events"], mistakes), name)
@@ -82,6 +82,8 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
     if not features and not (events.fields and has_raw_features) and not mistakes:
         mistakes.append("[features]: nothing to learn from; allowed: [events.fields], or features over the events' key")
     models = read_models(tables["models"], mistakes)
+    if not models and isinstance(values.get("models", {}), dict):
+        mistakes.append('[models]: no model; allowed: at least one, such as [models.logistic] with kind = "linear"')
     serve = read_serve(tables["serve"], models, mistakes)
     run = _run(Table("run", tables["run"], mistakes))
     return Pipeline(
@@ -105,7 +107,7 @@ def _tables(values: dict[str, Any], mistakes: list[str]) -> dict[str, dict[str, 
     """Split the file into its tables; a missing one is empty, and complains by its required keys."""
     for name, table in values.items():
         if name in _LATER_TABLES:
-            mistakes.append(f"[{name}]: {_LATER_TABLES[name]} is not available yet")
+            mistakes.append(f"[{name}]: not available yet ({_LATER_TABLES[name]})")
         elif name not in TABLES:
             mistakes.append(mistake_line(f"[{name}]", "unknown table", ", ".join(TABLES), name, TABLES))
         elif not isinstance(table, dict):
@@ -212,7 +214,7 @@ def _task(table: Table) -> None:
     if table.values.get("kind") in _LATER_TASKS:
         table.not_yet("kind", shown(table.get("kind")), "binary")
     else:
-        table.choice("kind", ("binary", *_LATER_TASKS), "binary")
+        table.choice("kind", ("binary",), "binary")
     table.finish()
 
 

@@ -37,8 +37,6 @@ _LATER_SERVE = {
 def read_models(values: dict[str, Any], mistakes: list[str]) -> tuple[Model, ...]:
     """Give the candidates in the file's order."""
     table = Table("models", values, mistakes)
-    if not values:
-        mistakes.append(f"[models]: no model; allowed: at least one [models.NAME] with kind = {KINDS}")
     models = []
     for name, inner in values.items():
         if not re.fullmatch(NAME_PATTERN, name):
@@ -95,12 +93,13 @@ def _river_params(table: Table) -> dict[str, bool | int | float | str]:
 def _refuse(table: Table, kind: str) -> None:
     word = kind.partition(":")[0]
     if word == "torch":
-        table.not_yet("kind", f"{shown(kind)} (a torch model)", KINDS)
+        table.not_yet("kind", "a torch model", KINDS)
     elif word in {"anomaly", "clustering"}:
         table.not_yet("kind", shown(kind), KINDS)
     elif word == "river":
-        table.mistake("kind", f"{shown(kind)} names no class", 'such as "river:tree.HoeffdingTreeClassifier"')
+        example = 'river:<module>.<Class>, such as "river:tree.HoeffdingTreeClassifier"'
+        table.mistake("kind", f"{shown(kind)} names no class", example)
     elif _OWN.fullmatch(kind):
-        table.not_yet("kind", f"{shown(kind)} (your own learner)", KINDS)
+        table.not_yet("kind", "your own learner", KINDS)
     else:
         table.mistake("kind", f"{shown(kind)} is unknown", KINDS, word, ("linear", "prior", "river"))

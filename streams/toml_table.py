@@ -69,7 +69,7 @@ class Table:
 
     def not_yet(self, key: str, what: str, allowed: str = "") -> None:
         """Note that a key asks for a part of Millrace that a later release brings."""
-        self.mistake(key, f"{what} is not available yet", allowed)
+        self.mistake(key, f"not available yet ({what})", allowed)
 
     def get(self, key: str, *, required: bool = False, allowed: str = "") -> Any:
         """Give the raw value, None if absent; the key counts as known from here on."""
@@ -170,7 +170,7 @@ class Table:
     def finish(self, later: Mapping[str, str] | None = None) -> None:
         """Note every key that nobody asked for; `later` names those that a later release brings."""
         later = later or {}
-        known = sorted(self.known)
+        known = sorted(set(self.known))
         for key in self.values:
             if key in later:
                 self.not_yet(key, later[key])

@@ -1,0 +1,154 @@
+"""What the pipeline file is made of and stands for: durations, Kafka settings, topics, the description."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.durations import DAY_US, HOUR_US, LONGEST_US, SECOND_US, duration_text, duration_us
+from streams.kafka_settings import SET_BY_MILLRACE, read_settings, redacted
+from streams.pipeline_description import describe
+from streams.pipeline_file import read_pipeline
+from streams.toml_table import mistake_line, one_line, shown
+from streams.topic_specs import TopicSpec, topic_specs
+
+FLIGHTS = Path(__file__).parents[2] / "examples" / "flights.toml"
+WEEK_MS = 7 * 24 * 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("text", "length_us"),
+    [("0s", 0), ("4ms", 4_000), ("30s", 30_000_000), ("5m", 300_000_000), ("36h", 36 * HOUR_US), ("7d", 7 * DAY_US)],
+)
+def test_a_duration_is_a_whole_number_and_a_unit(text: str, length_us: int) -> None:
+    """Microseconds, as all times in the pipeline."""
+    assert duration_us(text) == length_us
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5", "s", "-1s", "1.5h", "1 h", "1H", "1w", "1h30m", "36501d", "9" * 30 + "s", "٣s"]
+)
+def test_anything_else_is_no_duration(text: str) -> None:
+    """Nor is more than a century."""
+    with pytest.raises(ValueError, match="is no duration|is over a century"):
+        duration_us(text)
+
+
+@given(st.integers(1, LONGEST_US // SECOND_US), st.sampled_from([1_000, SECOND_US]))
+def test_a_duration_written_is_the_duration_read(count: int, unit_us: int) -> None:
+    """What `millrace check` prints can be pasted back."""
+    assert duration_us(duration_text(count * unit_us)) == count * unit_us
+
+
+def test_a_duration_is_written_with_its_largest_unit() -> None:
+    """No unit is left with a remainder."""
+    written = [duration_text(length_us) for length_us in (0, 1_500_000, 60 * SECOND_US, 36 * HOUR_US, DAY_US)]
+
+    assert written == ["0s", "1500ms", "1m", "36h", "1d"]
+
+
+def test_settings_named_like_a_secret_are_hidden_from_logs() -> None:
+    """Passwords, keys, tokens; the rest stays readable."""
+    settings = {
+        "bootstrap.servers": "kafka:9092",
+        "sasl.username": "ann",
+        "sasl.password": "hunter2",
+        "ssl.key.password": "hunter2",
+        "ssl.key.pem": "hunter2",
+        "sasl.oauthbearer.client.secret": "hunter2",
+        "sasl.oauthbearer.config": "hunter2",
+    }
+    shown_settings = redacted(settings)
+
+    assert "hunter2" not in str(shown_settings)
+    assert shown_settings.keys() == settings.keys()
+    assert shown_settings["bootstrap.servers"] == "kafka:9092"
+    assert shown_settings["sasl.username"] == "ann"
+
+
+@pytest.mark.parametrize("key", sorted(SET_BY_MILLRACE))
+def test_a_setting_that_exactness_rests_on_is_refused(key: str) -> None:
+    """It would silently break what is promised."""
+    mistakes: list[str] = []
+    settings = read_settings({key: "x"}, {}, mistakes)
+
+    assert settings == {}
+    assert len(mistakes) == 1
+    assert mistakes[0].startswith(f"[kafka] {key}: Millrace sets this itself")
+
+
+def test_a_dollar_without_braces_stays_as_it_is() -> None:
+    """Passwords hold such signs; a value is expanded once, not again."""
+    mistakes: list[str] = []
+    settings = read_settings({"sasl.password": "a$b${P}c"}, {"P": "${Q}$"}, mistakes)
+
+    assert settings == {"sasl.password": "a$b${Q}$c"}
+    assert mistakes == []
+
+
+def test_the_topics_of_the_flights() -> None:
+    """Partitions, retention and compaction of each; 36 hours and a window of 7 days are longer than a week."""
+    keep_ms = WEEK_MS + 36 * 3_600_000
+
+    assert topic_specs(read_pipeline(FLIGHTS, {})) == (
+        TopicSpec("flights.departures", 4, keep_ms, is_user_topic=True),
+        TopicSpec("flights.arrivals", 4, keep_ms, is_user_topic=True),
+        TopicSpec("flights.log", 4, keep_ms),
+        TopicSpec("flights.features", 4, keep_ms),
+        TopicSpec("flights.examples", 1, keep_ms),
+        TopicSpec("flights.scores", 1, keep_ms),
+        TopicSpec("flights.control", 1, -1, is_compacted=True),
+        TopicSpec("flights.decisions", 1, -1),
+        TopicSpec("flights.deadletters", 1, keep_ms),
+        TopicSpec("flights.predictions", 4, keep_ms),
+    )
+
+
+def test_short_pipelines_keep_a_week_and_a_shared_topic_is_listed_once(tmp_path: Path) -> None:
+    """A week is the least: somebody must have time to repair a role."""
+    path = tmp_path / "pipeline.toml"
+    path.write_text(
+        '[pipeline]\nname = "shop"\n[events]\ntopic = "all"\nfields = { price = "number" }\n'
+        '[labels]\ntopic = "all"\nid = "visit"\nvalue = "bought"\nwait = "1h"\n[models.prior]\nkind = "prior"\n'
+    )
+    specs = topic_specs(read_pipeline(path))
+
+    assert [spec.name for spec in specs if spec.is_user_topic] == ["all"]
+    assert {spec.retention_ms for spec in specs} == {WEEK_MS, -1}
+
+
+def test_the_description_lists_every_column_in_order() -> None:
+    """Raw fields first, then features as declared; a cyclic one takes two columns."""
+    description = describe(read_pipeline(FLIGHTS, {}))
+    columns = [column for line in description.features for column in line.columns]
+
+    assert columns[:3] == ["carrier", "origin", "dest"]
+    assert columns[-4:] == ["hour_sin", "hour_cos", "weekday_sin", "weekday_cos"]
+    assert len(columns) == len(set(columns))
+    assert [line.name for line in description.features if line.is_category] == ["carrier", "origin", "dest"]
+
+
+def test_the_description_follows_the_rows_through_the_roles() -> None:
+    """Every topic a role reads is a user's or written by a role before it."""
+    description = describe(read_pipeline(FLIGHTS, {}))
+    written = {spec.name for spec in description.topics if spec.is_user_topic}
+    for stage in description.stages:
+        assert set(stage.reads) <= written, stage.role
+
+        written |= set(stage.writes)
+
+    assert [stage.role for stage in description.stages] == ["ingest", "features", "learn", "serve"]
+    assert [model.name for model in description.models if model.is_champion] == ["logistic"]
+
+
+def test_a_mistake_is_short_and_on_one_line() -> None:
+    """Long values are cut, odd characters escaped."""
+    assert len(shown("x" * 1_000)) == 60
+    assert one_line("a\nb\x1b") == "a\\nb\\x1b"
+    assert mistake_line("[run] idel", "unknown key", "idle", "idel", ["idle"]) == (
+        '[run] idel: unknown key; allowed: idle; did you mean "idle"?'
+    )
+    assert mistake_line("[run] zzz", "unknown key", "", "zzz", ["idle"]) == "[run] zzz: unknown key"
