@@ -1,0 +1,150 @@
+"""A role's process: its doors to Kafka, its metrics, its loop, and how it stops.
+
+Several workers may share a process (candidates of one learn process); each has its own consumer and position, and they
+take turns in one thread.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from consumers.role import Role
+from consumers.station import Shop
+from consumers.worker import Settings, Worker
+from streams import faults
+from streams.control import Control
+from streams.kafka import BEGINNING, KafkaInbox, KafkaOutbox, Message, Reader, Topics
+from streams.metrics import RoleMetrics, serve_metrics
+from streams.pipeline import Pipeline
+
+POLL_S = 0.05  # how long an idle worker waits for messages; signals are noticed in between
+SHARED_POLL_S = 0.005  # the same when several workers take turns
+
+
+class KafkaControlLog:
+    """P.control over Kafka: appended with acknowledgement, read to its end on demand."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._topic = f"{pipeline.name}.control"
+        self._outbox = KafkaOutbox(pipeline.kafka, linger_ms=0)
+        self._reader = Reader(pipeline.kafka, fetch_wait_ms=10)
+        self._reader.assign(self._topic, {0: BEGINNING})
+        self._position = 0
+
+    def append(self, key: str, value: bytes) -> None:
+        """Write one record and wait for its acknowledgement."""
+        self._outbox.produce(self._topic, 0, value, key.encode())
+        self._outbox.flush()
+
+    def read_new(self) -> list[tuple[int, str, bytes | None]]:
+        """Read to the end as the broker has it now."""
+        end = self._reader.end_offsets(self._topic, [0])[0]
+        found: list[Message] = []
+        while self._position < end:
+            messages = self._reader.poll(10_000, 0.1)
+            found += messages
+            self._position = max(self._position, self._reader.reached(self._topic, 0))
+            if messages:
+                self._position = max(self._position, messages[-1].offset() + 1)
+        return [(m.offset(), (m.key() or b"").decode(), m.value()) for m in found]
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._outbox.close()
+        self._reader.close()
+
+
+class KafkaOutputs:
+    """Reads back what a role has put out."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._reader = Reader(pipeline.kafka, fetch_wait_ms=10)
+
+    def end(self, topic: str, partition: int) -> int:
+        """The offset after the last record."""
+        return self._reader.end_offsets(topic, [partition])[partition]
+
+    def read(self, topic: str, partition: int, start: int) -> list[bytes]:
+        """All values from `start` to the end as it is now."""
+        end = self.end(topic, partition)
+        start = max(start, self._reader.start_offsets(topic, [partition])[partition])
+        found: list[bytes] = []
+        self._reader.assign(topic, {partition: start})
+        while start < end:
+            messages = self._reader.poll(10_000, 0.1)
+            found += [m.value() or b"" for m in messages]
+            start = max(start, self._reader.reached(topic, partition), *(m.offset() + 1 for m in messages[-1:]))
+        return found
+
+
+class RoleProcess:
+    """Everything one process of a role holds.
+
+    Args:
+        pipeline: the pipeline.
+        role: the role's name, for metrics.
+        metrics_address: `host:port` for /metrics, None for a free loopback port.
+        instance: a name that keeps the partitions over a restart of this worker.
+        is_replay: empty partitions are waited for without limit, and no clock raises marks.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, role: str, metrics_address: str | None, instance: str | None, *, is_replay: bool
+    ) -> None:
+        self.pipeline = pipeline
+        self.metrics = RoleMetrics(role, pipeline.name)
+        self._instance = instance
+        self.is_replay = is_replay
+        faults.arm(os.environ.get(faults.VARIABLE))
+        host, _, port = (metrics_address or "127.0.0.1:0").rpartition(":")
+        self.port = serve_metrics(self.metrics.registry, host, int(port))
+        self.topics = Topics(pipeline.kafka)
+        self._log = KafkaControlLog(pipeline)
+        self.control = Control(self._log)
+        self._workers: list[Worker] = []
+
+    def outbox(self) -> KafkaOutbox:
+        """Make a producer for one worker."""
+        return KafkaOutbox(self.pipeline.kafka)
+
+    def add(self, role: Role, outbox: KafkaOutbox) -> None:
+        """Make a worker for `role`; call `run` when all are added."""
+        pipeline, run = self.pipeline, self.pipeline.run
+        instance = f"{pipeline.name}.{role.name}.{self._instance}" if self._instance else None
+        inbox = KafkaInbox(
+            pipeline.kafka,
+            f"{pipeline.name}.{role.name}",
+            group_protocol=run.group_protocol,
+            fetch_wait_ms=run.fetch_wait_ms,
+            group_instance_id=instance,
+        )
+        outputs = KafkaOutputs(pipeline) if role.answers_to else None
+        shop = Shop(role, pipeline, inbox, self.control, self.topics, outputs, Path(pipeline.state) / "snapshots")
+        settings = Settings(self.is_replay, run.snapshot_every_s, run.align_wait_s)
+        self._workers.append(Worker(shop, outbox, self.metrics, settings))
+
+    def run(self) -> None:
+        """Loop until SIGTERM or SIGINT, then drain, snapshot and leave the groups. Errors pass through."""
+        stopping = threading.Event()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, lambda *_: stopping.set())
+        for worker in self._workers:
+            worker.start()
+        run_until(self._workers, stopping.is_set)
+        for worker in self._workers:
+            worker.stop()
+        self._log.close()
+        self.topics.close()
+
+
+def run_until(workers: list[Worker], is_over: Callable[[], bool]) -> None:
+    """Let workers take turns; one alone may wait in its poll."""
+    wait_s = POLL_S if len(workers) == 1 else SHARED_POLL_S
+    is_busy = True
+    while not is_over():
+        steps = [worker.step(0.0 if is_busy and len(workers) > 1 else wait_s) for worker in workers]
+        is_busy = any(steps)

@@ -1,0 +1,148 @@
+"""The roles that read frames and how they are set up; ingest has its own file.
+
+`run_role` starts one process of ingest, features or learn. Serve is above this package: serving/roles.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from consumers.featurize import FeatureTask
+from consumers.inlet import FrameInlet
+from consumers.ingest import IngestRole
+from consumers.learn import LearnTask
+from consumers.process import RoleProcess
+from consumers.role import Inlet, OpenPartition
+from models.learner import make_learner
+from models.registry import write_version
+from models.sealed import model_key
+from streams import features, frames
+from streams.control import Claim, Control
+from streams.faults import fail_point
+from streams.frames import FrameSchema
+from streams.metrics import RoleMetrics
+from streams.pipeline import Model, Pipeline
+from streams.sources import SourceMemory
+
+PUBLISH_SHARE = 0.05  # publishing takes at most this share of a candidate's time
+OTHERS_EVERY_S = 60.0  # candidates that do not serve publish once a minute
+
+
+class FeaturesRole:
+    """Rows of the log in, feature vectors and examples out."""
+
+    name = "features"
+    has_state = True
+    start = "earliest"
+    answers_to: str | None = None
+
+    def __init__(self, pipeline: Pipeline, control: Control) -> None:
+        self._pipeline = pipeline
+        self._control = control
+        columns = features.columns(pipeline)
+        self.inputs = (f"{pipeline.name}.log",)
+        self.writes = {"features": frames.features_schema(columns), "examples": frames.examples_schema(columns)}
+        self._schema = frames.log_schema(pipeline)
+
+    def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
+        """One gapless source per log partition."""
+        return [Claim("features", topic_id, partition, "rows", generation, siblings, is_gapless=True)]
+
+    def inlet(self, topic: str, partition: int, sources: list[int]) -> FrameInlet:
+        """The log is written by every raw partition's sources."""
+        return FrameInlet(self._schema, self._control, SourceMemory(self._control, is_log=True))
+
+    def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> FeatureTask:
+        """Ledger, windows and pending rows of one partition."""
+        return FeatureTask(self._pipeline, partition, sources[0])
+
+    def mark_targets(self, partition: int) -> list[tuple[str, int]]:
+        """A partition's marks follow its rows."""
+        return [("features", partition), ("examples", 0)]
+
+    def tick(self, now_us: int, partitions: Sequence[OpenPartition]) -> None:
+        """Nothing goes by the wall clock."""
+
+
+class LearnRole:
+    """Examples in, scores and versions out, for one candidate."""
+
+    has_state = True
+    start = "earliest"
+    answers_to: str | None = None
+
+    def __init__(self, pipeline: Pipeline, model: Model, control: Control) -> None:
+        self._pipeline = pipeline
+        self._model = model
+        self._control = control
+        self._columns = features.columns(pipeline)
+        self._schema = frames.examples_schema(self._columns)
+        self._key = model_key(pipeline.state) if model.kind.startswith("river:") else None
+        self.name = f"learn.{model.name}"
+        self.inputs = (f"{pipeline.name}.examples",)
+        self.writes: dict[str, FrameSchema] = {}
+        is_champion = pipeline.serve.champion == model.name
+        self._publish_every_us = int(1e6 * (pipeline.run.publish_every_s if is_champion else OTHERS_EVERY_S))
+        self._next_publish_us = 0
+        self._published = -1
+
+    def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
+        """None: scores are told apart by their blocks."""
+        return []
+
+    def inlet(self, topic: str, partition: int, sources: list[int]) -> FrameInlet:
+        """Examples are written by every partition of features."""
+        return FrameInlet(self._schema, self._control, SourceMemory(self._control))
+
+    def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> LearnTask:
+        """One candidate over all examples."""
+        learner = make_learner(self._model, self._columns, self._key)
+        return LearnTask(self._model.name, learner, self._columns, generation=generation)
+
+    def mark_targets(self, partition: int) -> list[tuple[str, int]]:
+        """None: scores are JSON records."""
+        return []
+
+    def tick(self, now_us: int, partitions: Sequence[OpenPartition]) -> None:
+        """Publish a version when one is due: the blob first, then its record."""
+        if now_us < self._next_publish_us or not partitions:
+            return
+        task = partitions[0].task
+        assert isinstance(task, LearnTask)  # noqa: S101 - made by `task` above
+        if task.examples_seen == self._published:
+            return
+        began = time.perf_counter()
+        self.publish(task)
+        took_us = int((time.perf_counter() - began) * 1e6)
+        self._next_publish_us = now_us + max(self._publish_every_us, int(took_us / PUBLISH_SHARE))
+
+    def publish(self, task: LearnTask) -> None:
+        """Write the model as a version and announce it, unless it is not finite or too large."""
+        self._published = task.examples_seen
+        version = write_version(
+            self._pipeline.state, self._model, self._columns, task.learner, lineage=0, examples=task.examples_seen
+        )
+        if version is not None:
+            self._control.publish_version(self._model.name, msgspec.json.encode(version))
+            fail_point("after_publish")
+
+
+def add_workers(process: RoleProcess, role: str, models: list[str] | None) -> None:
+    """Add the workers of one process: one, or one per candidate."""
+    pipeline, control = process.pipeline, process.control
+    if role == "ingest":
+        outbox = process.outbox()
+        process.add(IngestRole(pipeline, outbox, process.metrics, is_replay=process.is_replay), outbox)
+    elif role == "features":
+        process.add(FeaturesRole(pipeline, control), process.outbox())
+    elif role == "learn":
+        for model in pipeline.models:
+            if models is None or model.name in models:
+                process.add(LearnRole(pipeline, model, control), process.outbox())
+    else:
+        raise ValueError(role)
+
+

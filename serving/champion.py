@@ -1,0 +1,90 @@
+"""The champion in memory: the newest version of the candidate that serves, followed without a pause.
+
+A new version is loaded, verified and warmed beside the old one and takes over between two batches; one that cannot be
+read leaves the old one in place. Until a version exists the untrained model answers (lineage 0, examples 0).
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from models.learner import Learner, make_learner
+from models.registry import Version, read_version
+from models.sealed import model_key
+from streams.control import Control
+from streams.errors import ModelError
+from streams.frames import Column
+from streams.metrics import RoleMetrics
+from streams.pipeline import Model
+
+FOLLOW_EVERY_US = 200_000
+
+
+class Champion:
+    """Follows the versions of one candidate on P.control.
+
+    Args:
+        model: the candidate's declaration.
+        columns: the feature matrix it reads.
+        state: the pipeline's state directory, where blobs lie.
+        control: the control topic.
+        metrics: told which version serves.
+    """
+
+    def __init__(
+        self, model: Model, columns: tuple[Column, ...], state: Path, control: Control, metrics: RoleMetrics
+    ) -> None:
+        self.name = model.name
+        self._model = model
+        self._columns = columns
+        self._state = state
+        self._control = control
+        self._metrics = metrics.of(model.name)
+        self._key = model_key(state) if model.kind.startswith("river:") else None
+        self.learner: Learner = make_learner(model, columns, self._key)
+        self.lineage, self.examples = 0, 0
+        self._refused: bytes | None = None
+        self._next_follow_us = 0
+        self._warm(self.learner)
+        self._metrics.serving(0, 0, int(time.time() * 1e6))
+
+    @property
+    def version(self) -> str:
+        """The version that answers now, `lineage.examples`."""
+        return f"{self.lineage}.{self.examples}"
+
+    def predict(self, x_BF: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Answer with the version at hand."""
+        return self.learner.predict(x_BF)
+
+    def follow(self, now_us: int) -> None:
+        """Take up the newest version if there is one. Called between batches."""
+        if now_us < self._next_follow_us:
+            return
+        self._next_follow_us = now_us + FOLLOW_EVERY_US
+        self._control.refresh()
+        record = self._control.versions.get(self.name)
+        if record is None or record == self._refused:
+            return
+        version = msgspec.json.decode(record, type=Version)
+        if (version.lineage, version.examples) <= (self.lineage, self.examples):
+            return
+        try:
+            learner = read_version(self._state, version, self._model, self._columns, self._key)
+            self._warm(learner)
+        except ModelError:
+            self._refused = record
+            self._metrics.incident("version_refused")
+            return
+        self.learner, self.lineage, self.examples = learner, version.lineage, version.examples
+        self._metrics.serving(version.lineage, version.examples, version.created_us)
+
+    def _warm(self, learner: Learner) -> None:
+        canary = np.zeros((1, len(self._columns)))
+        if not np.isfinite(learner.predict(canary)).all():
+            raise ModelError(f"{self.name}: the canary's prediction is not finite; the version is not used")

@@ -1,0 +1,50 @@
+"""Any role by its name: what `millrace run ROLE FILE` does."""
+
+from __future__ import annotations
+
+from consumers.process import RoleProcess
+from consumers.roles import add_workers
+from serving.champion import Champion
+from serving.predict import ServeRole
+from streams import features, frames
+from streams.errors import PipelineError
+from streams.pipeline import Pipeline
+
+ROLES = ("ingest", "features", "learn", "serve")
+
+
+def run_role(
+    role: str,
+    pipeline: Pipeline,
+    models: list[str] | None = None,
+    metrics: str | None = None,
+    instance: str | None = None,
+    *,
+    is_replay: bool = False,
+) -> None:
+    """Run one process of a role until it is told to stop.
+
+    Raises:
+        MillraceError: whatever ends the process; its exit code is the process's.
+    """
+    unknown = [name for name in models or [] if name not in {model.name for model in pipeline.models}]
+    if role not in ROLES or unknown:
+        wrong, allowed = (role, ROLES) if role not in ROLES else (unknown[0], [m.name for m in pipeline.models])
+        raise PipelineError([f"no role or model {wrong!r}; allowed: {', '.join(allowed)}"])
+    process = RoleProcess(pipeline, role, metrics, instance, is_replay=is_replay)
+    if role == "serve":
+        _add_serve(process)
+    else:
+        add_workers(process, role, models)
+    process.run()
+
+
+def _add_serve(process: RoleProcess) -> None:
+    pipeline = process.pipeline
+    columns = features.columns(pipeline)
+    model = next(model for model in pipeline.models if model.name == pipeline.serve.champion)
+    champion = Champion(model, columns, pipeline.state, process.control, process.metrics)
+    schema = frames.features_schema(columns)
+    topic = f"{pipeline.name}.features"
+    role = ServeRole(topic, schema, process.control, champion, process.metrics, pipeline.serve.start)
+    process.add(role, process.outbox())
