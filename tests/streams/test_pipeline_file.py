@@ -280,6 +280,7 @@ def test_no_value_anywhere_breaks_the_reading(tmp_path: Path) -> None:
     """Whatever stands behind any key, the file is read or its mistakes are told; nothing else is raised."""
     values = ('""', '"x"', "-1", "1e999", "nan", "true", "[1]", "[]", "{ a = 1 }", "{}", "1979-05-27", '"a.b"')
     lines = LARGEST.strip().splitlines()
+    mistakes: list[str] = []
     for at, line in enumerate(lines):
         if " = " not in line:
             continue
@@ -288,4 +289,7 @@ def test_no_value_anywhere_breaks_the_reading(tmp_path: Path) -> None:
             try:
                 pipeline_of("\n".join(changed), tmp_path, HOST="kafka", PORT="9092")
             except PipelineError as error:
-                assert all(mistake.startswith("[") for mistake in error.mistakes)
+                mistakes += error.mistakes
+
+    assert mistakes
+    assert all(mistake.startswith("[") for mistake in mistakes)

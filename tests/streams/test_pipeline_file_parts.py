@@ -33,7 +33,7 @@ def test_a_duration_is_a_whole_number_and_a_unit(text: str, length_us: int) -> N
 )
 def test_anything_else_is_no_duration(text: str) -> None:
     """Nor is more than a century."""
-    with pytest.raises(ValueError, match="is no duration|is over a century"):
+    with pytest.raises(ValueError, match=r"is no duration|is over a century"):
         duration_us(text)
 
 
