@@ -110,6 +110,13 @@ class Topics:
             f"cut {topic}[{partition}]",
         )
 
+    def brokers(self, timeout_s: float) -> int:
+        """Return how many brokers answer, 0 if none does within `timeout_s`."""
+        try:
+            return len(self._admin.list_topics(timeout=timeout_s).brokers)
+        except KafkaException:
+            return 0
+
     def close(self) -> None:
         """Let go of the connection."""
         self._admin.poll(0)
