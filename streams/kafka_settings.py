@@ -1,4 +1,7 @@
-"""The `[kafka]` settings: librdkafka's own, with `${ENV}` expanded, minus those that exactness depends on."""
+"""The `[kafka]` settings: librdkafka's own, minus those that exactness depends on.
+
+`${NAME}` and `${NAME:-default}` are replaced from the environment.
+"""
 
 from __future__ import annotations
 
@@ -56,9 +59,9 @@ def redacted(settings: Mapping[str, str]) -> dict[str, str]:
 
 def _expanded(where: str, text: str, environment: Mapping[str, str], mistakes: list[str]) -> str:
     def value_of(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in environment:
+        name, has_default, default = match[1].partition(":-")
+        if name not in environment and not has_default:
             mistakes.append(mistake_line(where, f"the environment variable {name or '(no name)'} is not set"))
-        return environment.get(name, "")
+        return environment.get(name, default)
 
     return _VARIABLE.sub(value_of, text)

@@ -89,6 +89,16 @@ def test_a_dollar_without_braces_stays_as_it_is() -> None:
     assert mistakes == []
 
 
+def test_a_variable_may_have_a_default() -> None:
+    """As in a shell: the part after `:-` stands in for a variable that is not set."""
+    mistakes: list[str] = []
+    values = {"bootstrap.servers": "${A:-127.0.0.1:9092}", "client.id": "${B:-x}", "client.rack": "${A:-}"}
+    settings = read_settings(values, {"B": "mine"}, mistakes)
+
+    assert settings == {"bootstrap.servers": "127.0.0.1:9092", "client.id": "mine", "client.rack": ""}
+    assert mistakes == []
+
+
 def test_the_topics_of_the_flights() -> None:
     """Partitions, retention and compaction of each; 36 hours and a window of 7 days are longer than a week."""
     keep_ms = WEEK_MS + 36 * 3_600_000
