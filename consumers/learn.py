@@ -1,0 +1,218 @@
+"""Learn: one candidate over P.examples. Predict at event rows; score, then learn, at label rows.
+
+A candidate is judged on what it said when the event passed, and learns when the label passes, so nothing it could not
+have known enters a score. Output: blocks of losses for the evidence, one JSON record for those of one step:
+
+    {"candidate", "lineage", "generation", "order": "number", "predict_p99_us", "bytes",
+     "blocks": [{"source", "block", "n", "first_time_us", "last_time_us", "losses"}, ...]}
+
+`predict_p99_us` and `bytes` are measurements; all else depends on the rows alone (see docs/learning.md).
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from models.blocks import Blocks, Scoreboard
+from models.learner import LEARN, SKIP, Actions, Learner, State
+from models.pending import COUNTERS, Rows
+from models.scoring import Quality, Scores
+from streams import frames
+from streams.errors import FrameError, ModelError
+from streams.frames import Batch, Column, Outgoing
+from streams.metrics import RoleMetrics
+
+MAX_BLOCKS_PER_RECORD = 200  # 540 bytes each: a record stays far below Kafka's 1 MiB
+MEASURED_STEPS = 256  # the newest steps whose time per row makes predict_p99_us
+
+
+class Block(msgspec.Struct, frozen=True):
+    """One block of P.scores; `n` of its 100 losses are numbers, `losses` is base64 of little-endian float32."""
+
+    source: int
+    block: int
+    n: int
+    first_time_us: int
+    last_time_us: int
+    losses: str
+
+    def values(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        """Give the 100 losses; NaN where no label counted."""
+        return np.frombuffer(base64.b64decode(self.losses), "<f4").astype(np.float32)
+
+
+class ScoresRecord(msgspec.Struct, frozen=True):
+    """One record of P.scores."""
+
+    candidate: str
+    lineage: int
+    generation: int
+    order: Literal["number"]
+    predict_p99_us: float
+    bytes: int
+    blocks: tuple[Block, ...]
+
+
+class LearnTask:
+    """The state of one candidate on the examples partition.
+
+    Args:
+        candidate: the model's name in the pipeline file.
+        learner: untrained; `restore` brings a trained one back.
+        columns: the columns the learner was made for. Examples must have the same, by name and in order.
+        lineage: of the model; a reset or retrained one gets the next.
+        generation: of the snapshots this continues (PROTOCOL 22).
+        clock: seconds, for `predict_p99_us` only.
+
+    Example:
+        >>> from models.learner import make_learner
+        >>> from streams.pipeline import Model
+        >>> task = LearnTask("base", make_learner(Model("base", "prior", {}), ()), ())
+        >>> task.examples_seen, task.version
+        (0, (0, 0))
+    """
+
+    def __init__(
+        self,
+        candidate: str,
+        learner: Learner,
+        columns: tuple[Column, ...],
+        lineage: int = 0,
+        generation: int = 0,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.candidate = candidate
+        self.learner = learner
+        self.columns = columns
+        self.lineage = lineage
+        self.generation = generation
+        self.examples_seen = 0
+        self.scores = Scores()
+        self.board = Scoreboard()
+        self._clock = clock
+        self._step_us = np.full(MEASURED_STEPS, np.nan)
+        self._steps = 0
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """The version the model has reached: (lineage, examples seen); a larger one is newer."""
+        return self.lineage, self.examples_seen
+
+    def check_columns(self, found: tuple[Column, ...]) -> None:
+        """Refuse examples with other columns than the learner's; called once per frame schema.
+
+        Raises:
+            FrameError: naming the columns.
+        """
+        if found == self.columns:
+            return
+        ours, theirs = {c.name for c in self.columns}, {c.name for c in found}
+        text = f"missing {sorted(ours - theirs)}, unexpected {sorted(theirs - ours)}"
+        raise FrameError(f"examples for {self.candidate} have other columns ({text}); run `millrace rebuild`")
+
+    def process(self, batch: Batch) -> list[Outgoing]:
+        """Predict, score and learn the rows in order; gives the blocks that became complete."""
+        rows, X_BF = _columns_of(batch), frames.matrix(batch.rows)
+        done: list[Blocks] = []
+        start = 0
+        while start < rows.kind.size:
+            stop, action_B = self.board.plan(rows, start)
+            began = self._clock()
+            score_B = self.learner.step(X_BF[start:stop], rows.label[start:stop], action_B)
+            self._measure_step(self._clock() - began, action_B)
+            done.append(self.board.settle(rows, start, stop, score_B, self.scores))
+            self.examples_seen += int((action_B == LEARN).sum())
+            start = stop
+        return self._records([blocks for blocks in done if blocks.row.size])
+
+    def drop_source(self, source: int) -> int:
+        """Forget a source whose topic or generation was replaced; gives the predictions that were pending."""
+        return self.board.drop(source)
+
+    def is_publishable(self) -> bool:
+        """Say whether the model may become a version or a snapshot: all its numbers are finite."""
+        return self.learner.is_finite()
+
+    def state(self) -> State:
+        """Give model, pending predictions, open blocks, metrics and counters."""
+        parts = {"learner": self.learner.state(), "board": self.board.state(), "scores": self.scores.state()}
+        state = {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+        state["version"] = np.array(self.version, np.int64)
+        return state
+
+    def restore(self, state: State) -> None:
+        """Take back what `state` gave.
+
+        Raises:
+            ModelError: when something is absent, damaged or not ours.
+        """
+        parts: dict[str, State] = {"learner": {}, "board": {}, "scores": {}}
+        for name, array in state.items():
+            part, _, rest = name.partition(".")
+            if part in parts:
+                parts[part][rest] = array
+        if "version" not in state:
+            raise ModelError(f"the snapshot of {self.candidate} holds no model; run `millrace rebuild`")
+        self.learner.restore(parts["learner"])
+        self.board.restore(parts["board"])
+        self.scores.restore(parts["scores"])
+        self.lineage, self.examples_seen = (int(number) for number in state["version"].astype(np.int64))
+
+    def metrics(self) -> Mapping[str, float]:
+        """Give what there is to watch, by name. Costs about 2 ms: for a scrape, not for a row."""
+        spans = {"start": self.scores.since_start(), "rolling": self.scores.rolling()}
+        values: dict[str, float] = {
+            f"{name}_{span}": float(value)
+            for span, quality in spans.items()
+            for name, value in zip(Quality._fields, quality, strict=True)
+        }
+        values.update({name: float(self.board.count(name)) for name in COUNTERS})
+        values.update(pending=self.board.pending(), learned=self.examples_seen, bytes=self.learner.size_bytes())
+        return values
+
+    def measure(self, metrics: RoleMetrics) -> None:
+        """Set the gauges of this candidate."""
+        mine = metrics.of(self.candidate)
+        start, rolling = self.scores.since_start(), self.scores.rolling()
+        mine.scored("start", start.log_loss, start.accuracy, start.auc)
+        mine.scored("rolling", rolling.log_loss, rolling.accuracy, rolling.auc)
+        mine.learned(self.examples_seen, self.learner.size_bytes())
+        mine.pending(0, self.board.pending())
+
+    def _measure_step(self, seconds: float, action_B: Actions) -> None:
+        worked = int((action_B != SKIP).sum())
+        if worked:
+            self._step_us[self._steps % MEASURED_STEPS] = seconds * 1e6 / worked
+            self._steps += 1
+
+    def _records(self, done: list[Blocks]) -> list[Outgoing]:
+        if not done:
+            return []
+        blocks = [block for some in done for block in _encode_blocks(some)]
+        row = np.concatenate([some.row for some in done])
+        p99_us, size = round(float(np.nanquantile(self._step_us, 0.99)), 3), self.learner.size_bytes()
+        values, last = [], []
+        for at in range(0, len(blocks), MAX_BLOCKS_PER_RECORD):
+            few = tuple(blocks[at : at + MAX_BLOCKS_PER_RECORD])
+            record = ScoresRecord(self.candidate, self.lineage, self.generation, "number", p99_us, size, few)
+            values.append(msgspec.json.encode(record))
+            last.append(int(row[at + len(few) - 1]))
+        return [Outgoing("scores", 0, values, None, np.array(last, np.int64))]
+
+
+def _columns_of(batch: Batch) -> Rows:
+    return Rows(*(frames.numbers(batch.rows, name) for name in Rows._fields))
+
+
+def _encode_blocks(blocks: Blocks) -> list[Block]:
+    count = np.isfinite(blocks.losses).sum(axis=1)
+    losses = [base64.b64encode(row.tobytes()).decode() for row in blocks.losses.astype("<f4")]
+    columns = (blocks.source, blocks.block, count, blocks.first_time_us, blocks.last_time_us)
+    lists = (column.tolist() for column in columns)
+    return [Block(*values) for values in zip(*lists, losses, strict=True)]

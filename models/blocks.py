@@ -1,0 +1,253 @@
+"""The scoreboard: predictions that wait for their label, and blocks of losses for the evidence.
+
+An event's name is (source, number); numbers of a source rise by one. Its prediction waits here until its label row
+comes and is scored then. A block is 100 consecutive numbers of one source; it leaves when all of them are settled,
+and after the source's earlier blocks (evidence goes by event number, not by label arrival: early labels are biased).
+
+Invariants: an event is settled once; a block leaves once, in order, and only if it was seen whole; what leaves depends
+on the rows and their order alone, not on how they were cut into batches. Memory is that of the open blocks.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from models.learner import Actions, State, Vector
+from models.pending import (
+    AT_JUMP,
+    BLOCK_EVENTS,
+    COUNTERS,
+    DROPPED,
+    FREE,
+    JUMPS,
+    NO_NODE,
+    NO_RING,
+    NO_SOURCE,
+    PENDING,
+    PREDICTED,
+    SCORED,
+    SOURCES,
+    STOPPED,
+    UNLABELLED,
+    Int32,
+    Int64,
+    Nodes,
+    Rows,
+    Sources,
+    plan_kernel,
+    settle_kernel,
+)
+from models.scoring import Scores
+from streams.errors import ModelError
+
+
+class Blocks(NamedTuple):
+    """Blocks that became complete, in that order; `row` is the row that completed each."""
+
+    source: Int32
+    block: Int64
+    first_time_us: Int64
+    last_time_us: Int64
+    losses: npt.NDArray[np.float32]  # [n, 100], NaN where no label counted
+    row: Int64
+
+
+class Scoreboard:
+    """Pairs predictions with labels. One per candidate.
+
+    Use per batch, while rows are left: `plan` says what to do with each row, the learner does it, `settle` takes the
+    scores.
+
+    Example:
+        >>> board, scores = Scoreboard(), Scores()
+        >>> kind, number = np.array([0, 1], np.int8), np.array([0, 0])
+        >>> rows = Rows(kind, np.zeros(2, np.int32), number, number, np.array([np.nan, 1.0]), kind - np.int8(1))
+        >>> board.plan(rows, 0)
+        (2, array([1, 2], dtype=int8))
+        >>> _ = board.settle(rows, 0, 2, np.array([0.75, np.nan]), scores)
+        >>> scores.since_start().log_loss.__round__(4), board.count("scored")
+        (0.2877, 1)
+    """
+
+    def __init__(self) -> None:
+        self.counters: Int64 = np.zeros(len(COUNTERS), np.int64)
+        self._sizes: Int64 = np.zeros(3, np.int64)
+        self._sources = _new_sources(4, 16)
+        self._nodes = _new_nodes(0)
+        self._place: Int64 = np.zeros(0, np.int64)
+
+    def plan(self, rows: Rows, start: int) -> tuple[int, Actions]:
+        """Enter the events from row `start` on and find the labels' predictions.
+
+        Returns:
+            Where it stopped (the end, except before a jump of numbers) and each row's action from `start` on: predict
+            for new events, learn for labels of predicted events, else skip. Call `settle` for these rows before
+            planning on.
+        """
+        size = rows.kind.size
+        action, self._place = np.zeros(size - start, np.int8), np.full(size - start, -1, np.int64)
+        stop = start
+        while stop < size:
+            stop = plan_kernel(
+                rows, start, stop, self._sources, self._nodes, self._sizes, self.counters, action, self._place
+            )
+            why = int(self._sizes[STOPPED])
+            if why == AT_JUMP and stop > start:
+                break
+            self._make_room(why, rows, stop)
+        return stop, action[: stop - start]
+
+    def settle(self, rows: Rows, start: int, stop: int, score_B: Vector, scores: Scores) -> Blocks:
+        """Store the predictions and score the labels of rows `start` to `stop`; gives the blocks they complete."""
+        node, row = np.zeros(self._nodes.left.size, np.int32), np.zeros(self._nodes.left.size, np.int64)
+        ready = settle_kernel(
+            rows,
+            start,
+            stop,
+            score_B,
+            self._place,
+            self._sources,
+            self._nodes,
+            scores.tally,
+            self.counters,
+            node,
+            row,
+        )
+        return self._take(node[:ready], row[:ready])
+
+    def drop(self, source: int) -> int:
+        """Forget a source that was replaced; gives how many predictions were still pending. Unknown: 0."""
+        places = np.flatnonzero(self._sources.name[: self._sizes[SOURCES]] == source)
+        if not places.size:
+            return 0
+        place = int(places[0])
+        pending = self._clear(place)
+        for column in self._sources:
+            column[place:-1] = column[place + 1 :]
+        self._sources.name[-1], self._sources.ring[-1] = -1, -1
+        self._nodes.owner[self._nodes.owner > place] -= 1
+        self._sizes[SOURCES] -= 1
+        return pending
+
+    def pending(self) -> int:
+        """Give how many predictions wait for a label row."""
+        counters = self.counters
+        return int(counters[PREDICTED] - counters[SCORED] - counters[UNLABELLED] - counters[DROPPED])
+
+    def count(self, name: str) -> int:
+        """Give one of COUNTERS."""
+        return int(self.counters[COUNTERS.index(name)])
+
+    def state(self) -> State:
+        """Give sources and open blocks, in an order that depends on the rows alone."""
+        node, used = self._open_nodes(), int(self._sizes[SOURCES])
+        nodes = {name: column[node] for name, column in self._nodes._asdict().items() if name != "free"}
+        sources = {name: column[:used].copy() for name, column in self._sources._asdict().items() if name != "ring"}
+        state: State = {f"sources.{name}": column for name, column in sources.items()}
+        state.update({f"nodes.{name}": column for name, column in nodes.items()})
+        state["counters"] = self.counters.copy()
+        return state
+
+    def restore(self, state: State) -> None:
+        """Take back what `state` gave.
+
+        Raises:
+            ModelError: when arrays are absent or do not fit together.
+        """
+        try:
+            used, count = state["sources.name"].size, state["nodes.block"].size
+            head, after = state["sources.head"], state["sources.next"]
+            open_blocks = int(np.max((after - 1) // BLOCK_EVENTS - head + 1, initial=1))  # type: ignore[operator]
+            sources, nodes = _new_sources(_power_of_two(used + 1), _power_of_two(open_blocks)), _new_nodes(count)
+            for name in ("name", "first", "next", "head"):
+                getattr(sources, name)[:used] = state[f"sources.{name}"]
+            for name, column in nodes._asdict().items():
+                if name != "free":
+                    column[...] = state[f"nodes.{name}"]
+            sources.ring[nodes.owner, nodes.block % sources.ring.shape[1]] = np.arange(count)
+            self.counters = np.array(state["counters"], np.int64).reshape(len(COUNTERS))
+        except (KeyError, ValueError, IndexError) as error:
+            raise ModelError(
+                f"the scoreboard is not whole in this snapshot: {error}; run `millrace rebuild`"
+            ) from error
+        self._sources, self._nodes = sources, nodes
+        self._sizes[:] = used, 0, 0
+
+    def _open_nodes(self) -> Int32:
+        """Name the nodes in use, by source and block."""
+        found = [self._nodes_of(place) for place in range(int(self._sizes[SOURCES]))]
+        return np.concatenate([np.zeros(0, np.int32), *found])
+
+    def _nodes_of(self, place: int) -> Int32:
+        sources = self._sources
+        last = (int(sources.next[place]) - 1) // BLOCK_EVENTS
+        blocks = np.arange(int(sources.head[place]), last + 1)
+        node: Int32 = sources.ring[place, blocks % sources.ring.shape[1]]
+        return node[node >= 0]
+
+    def _take(self, node: Int32, row: Int64) -> Blocks:
+        """Read complete blocks out and free their nodes; one that was not seen from its first number is no evidence."""
+        nodes, sources = self._nodes, self._sources
+        owner, block = nodes.owner[node], nodes.block[node]
+        whole = block * BLOCK_EVENTS >= sources.first[owner]
+        times = nodes.first_time[node][whole], nodes.last_time[node][whole]
+        losses = nodes.value[node[whole]].astype(np.float32)
+        self._release(node)
+        return Blocks(sources.name[owner][whole], block[whole], *times, losses, row[whole])
+
+    def _release(self, node: Int32) -> None:
+        height = int(self._sizes[FREE])
+        self._nodes.free[height : height + node.size] = node
+        self._sizes[FREE] += node.size
+
+    def _clear(self, place: int) -> int:
+        node = self._nodes_of(place)
+        pending = int((self._nodes.status[node] == PENDING).sum())
+        self._release(node)
+        self._sources.ring[place] = -1
+        self.counters[DROPPED] += pending
+        return pending
+
+    def _make_room(self, why: int, rows: Rows, stop: int) -> None:
+        sources, nodes = self._sources, self._nodes
+        if why == NO_NODE:
+            size = nodes.left.size
+            self._nodes = Nodes._make(_grown(column, size or 16) for column in nodes)
+            self._release(np.arange(size, self._nodes.left.size, dtype=np.int32))
+        elif why == NO_SOURCE:
+            self._sources = Sources._make(_grown(column, len(column)) for column in sources)
+        elif why == NO_RING:
+            ring = np.full((sources.ring.shape[0], sources.ring.shape[1] * 2), -1, np.int32)
+            node = self._open_nodes()
+            ring[nodes.owner[node], nodes.block[node] % ring.shape[1]] = node
+            self._sources = sources._replace(ring=ring)
+        elif why == AT_JUMP:
+            place = int(np.flatnonzero(sources.name[: self._sizes[SOURCES]] == rows.source[stop])[0])
+            self._clear(place)
+            self.counters[JUMPS] += 1
+            sources.first[place] = sources.next[place] = rows.number[stop]
+            sources.head[place] = rows.number[stop] // BLOCK_EVENTS
+
+
+def _new_sources(size: int, ring: int) -> Sources:
+    column = np.zeros(size, np.int64)
+    name, rings = np.full(size, -1, np.int32), np.full((size, ring), -1, np.int32)
+    return Sources(name, column, column.copy(), column.copy(), rings)
+
+
+def _new_nodes(size: int) -> Nodes:
+    column, owner = np.zeros(size, np.int64), np.zeros(size, np.int32)
+    grid = np.full((size, BLOCK_EVENTS), np.nan), np.zeros((size, BLOCK_EVENTS), np.uint8)
+    return Nodes(*grid, column, column.copy(), column.copy(), column.copy(), owner, owner.copy())
+
+
+def _grown(column: npt.NDArray[np.generic], by: int) -> npt.NDArray[np.generic]:
+    more = np.full((by, *column.shape[1:]), -1 if column.dtype == np.int32 else 0, column.dtype)
+    return np.concatenate([column, more])
+
+
+def _power_of_two(at_least: int) -> int:
+    return max(16, 1 << (at_least - 1).bit_length())
