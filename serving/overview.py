@@ -1,0 +1,240 @@
+"""What a running pipeline looks like right now, worked out from the metrics of its processes.
+
+`up` and the demo see what Prometheus would see and nothing else: rates are differences between two looks.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import urllib.request
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from consumers.supervisor import Status
+from streams.metrics import Sample, parse
+from streams.pipeline import Pipeline
+
+FETCH_TIMEOUT_S = 1.0  # a role that compiles or starts may not answer; the next look will show it
+RATE_LOOKS = 5  # rates and latencies are taken over this many looks, so that the eye can follow
+
+
+class ProcessLine(msgspec.Struct, frozen=True):
+    """One process. Rates are None until it was seen twice."""
+
+    name: str
+    role: str
+    state: str
+    events_per_s: float | None
+    lag_records: int
+    cpu_ratio: float | None
+    memory_bytes: int
+    restarts: int
+
+
+class ModelLine(msgspec.Struct, frozen=True):
+    """One candidate; NaN where nothing is known yet."""
+
+    name: str
+    is_champion: bool
+    learned: int
+    log_loss: float
+    rolling_log_loss: float
+    accuracy: float
+    auc: float
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """A whole pipeline at one moment."""
+
+    processes: tuple[ProcessLine, ...]
+    models: tuple[ModelLine, ...]
+    latency_s: tuple[float, float]  # p50 and p99 of the last looks, NaN without predictions
+    latency_start_s: tuple[float, float]  # the same since the start
+    served: int
+    version_examples: int
+    version_age_s: float
+    pending: int
+    dead_letters: dict[str, int]
+    unaccounted: int
+    repeats: int
+    has_ended: bool  # serve and every candidate have taken the end of all partitions
+
+    def events_per_s(self, role: str) -> float:
+        """Events a second of a role, over all its processes."""
+        return sum(line.events_per_s or 0.0 for line in self.processes if line.role == role)
+
+
+class Watch:
+    """Looks at the processes again and again.
+
+    Args:
+        pipeline: says which candidates and partitions there are.
+        fetch: reads /metrics of a port; None when it does not answer.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        fetch: Callable[[int], str | None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pipeline, self._fetch, self._clock = pipeline, fetch or fetch_metrics, clock
+        self._looks: deque[tuple[float, dict[str, _Scrape]]] = deque(maxlen=RATE_LOOKS)
+
+    def look(self, statuses: Sequence[Status]) -> Overview:
+        """Scrape every process that lives (a few ms each) and sum up."""
+        found = {status.name: _Scrape(self._read(status)) for status in statuses}
+        self._looks.append((self._clock(), found))
+        everything = _Scrape([sample for scrape in found.values() for sample in scrape.samples])
+        earlier = _Scrape([sample for scrape in self._looks[0][1].values() for sample in scrape.samples])
+        buckets, before = _latency_buckets(everything), _latency_buckets(earlier)
+        recent = [(bound, count - dict(before).get(bound, 0.0)) for bound, count in buckets]
+        return Overview(
+            processes=tuple(self._process(status) for status in statuses),
+            models=tuple(self._model(everything, model.name) for model in self._pipeline.models),
+            latency_s=(percentile(recent, 0.5), percentile(recent, 0.99)),
+            latency_start_s=(percentile(buckets, 0.5), percentile(buckets, 0.99)),
+            served=int(everything.sum("millrace_latency_seconds_count", role="serve")),
+            version_examples=int(everything.sum("millrace_version_examples")),
+            version_age_s=everything.one("millrace_version_age_seconds"),
+            pending=int(everything.sum("millrace_pending_events", role="features")),
+            dead_letters=everything.by("millrace_dead_letters_total", "reason"),
+            unaccounted=int(sum(abs(value) for value in everything.values("millrace_unaccounted_rows"))),
+            repeats=int(everything.sum("millrace_repeats_total")),
+            has_ended=self._has_ended(everything),
+        )
+
+    def _read(self, status: Status) -> list[Sample]:
+        text = None if status.pid is None else self._fetch(status.port)
+        return [] if text is None else list(parse(text))
+
+    def _process(self, status: Status) -> ProcessLine:
+        now, scrapes = self._looks[-1]
+        scrape = scrapes[status.name]
+        since, earlier = next(
+            (look for look in self._looks if look[1].get(status.name, _NOTHING).samples), self._looks[-1]
+        )
+        elapsed_s = now - since
+        before = earlier.get(status.name, _NOTHING)
+
+        def rate(figure: Callable[[_Scrape], float]) -> float | None:
+            # A restarted process counts from 0 again.
+            return (
+                None if elapsed_s <= 0 or not scrape.samples else max(0.0, figure(scrape) - figure(before)) / elapsed_s
+            )
+
+        return ProcessLine(
+            name=status.name,
+            role=status.role,
+            state=_state(status, is_answering=bool(scrape.samples)),
+            events_per_s=rate(_events_in),
+            lag_records=int(scrape.sum("millrace_lag_records")),
+            cpu_ratio=rate(lambda one: one.sum("process_cpu_seconds_total")),
+            memory_bytes=int(scrape.sum("process_resident_memory_bytes")),
+            restarts=status.restarts,
+        )
+
+    def _model(self, everything: _Scrape, name: str) -> ModelLine:
+        of = {"role": "learn", "candidate": name}
+        return ModelLine(
+            name=name,
+            is_champion=name == self._pipeline.serve.champion,
+            learned=int(everything.sum("millrace_model_examples", **of)),
+            log_loss=everything.one("millrace_model_log_loss", span="start", **of),
+            rolling_log_loss=everything.one("millrace_model_log_loss", span="rolling", **of),
+            accuracy=everything.one("millrace_model_accuracy_ratio", span="start", **of),
+            auc=everything.one("millrace_model_auc_ratio", span="start", **of),
+        )
+
+    def _has_ended(self, everything: _Scrape) -> bool:
+        serve = everything.values("millrace_mark_seconds", role="serve")
+        learn = [
+            everything.values("millrace_mark_seconds", role="learn", candidate=model.name)
+            for model in self._pipeline.models
+        ]
+        is_served = len(serve) == self._pipeline.partitions and all(mark == math.inf for mark in serve)
+        return is_served and all(marks and all(mark == math.inf for mark in marks) for marks in learn)
+
+
+class _Scrape:
+    """The samples of one or more processes, with sums over labels."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.samples = samples
+
+    def select(self, name: str, **labels: str) -> Iterable[Sample]:
+        wanted = labels.items()
+        return (one for one in self.samples if one.name == name and wanted <= one.labels.items())
+
+    def values(self, name: str, **labels: str) -> list[float]:
+        return [one.value for one in self.select(name, **labels)]
+
+    def sum(self, name: str, **labels: str) -> float:
+        return sum(value for value in self.values(name, **labels) if math.isfinite(value))
+
+    def one(self, name: str, **labels: str) -> float:
+        return next(iter(self.values(name, **labels)), math.nan)
+
+    def by(self, name: str, label: str) -> dict[str, int]:
+        totals: Counter[str] = Counter()
+        for one in self.select(name):
+            totals[one.labels[label]] += int(one.value)
+        return dict(totals)
+
+
+_NOTHING = _Scrape([])
+
+
+def percentile(buckets: Sequence[tuple[float, float]], share: float) -> float:
+    """Estimate a percentile from cumulative (upper bound, count) pairs, as Prometheus' histogram_quantile does.
+
+    Values above the last finite bound are taken for that bound. NaN when nothing was counted.
+
+    >>> percentile([(0.01, 50.0), (0.02, 100.0), (math.inf, 100.0)], 0.75)
+    0.015
+    """
+    if not buckets or buckets[-1][1] <= 0:
+        return math.nan
+    rank = share * buckets[-1][1]
+    lower = counted = 0.0
+    for bound, count in buckets:
+        if count >= rank and count > counted:
+            return lower if math.isinf(bound) else lower + (bound - lower) * (rank - counted) / (count - counted)
+        lower, counted = (lower if math.isinf(bound) else bound), count
+    return lower
+
+
+def fetch_metrics(port: int) -> str | None:
+    """Read /metrics of a process on this machine; None when it does not answer in time."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=FETCH_TIMEOUT_S) as answer:
+            text: str = answer.read().decode()
+            return text
+    except OSError:
+        return None
+
+
+def _latency_buckets(scrape: _Scrape) -> list[tuple[float, float]]:
+    counts: dict[float, float] = {}
+    for one in scrape.select("millrace_latency_seconds_bucket", role="serve"):
+        bound = float(one.labels["le"])
+        counts[bound] = counts.get(bound, 0.0) + one.value
+    return sorted(counts.items())
+
+
+def _events_in(scrape: _Scrape) -> float:
+    """Events taken; candidates that share a process all take the same ones."""
+    counts: dict[str, float] = {}
+    for one in scrape.select("millrace_rows_in_total", kind="event"):
+        counts[one.labels["candidate"]] = counts.get(one.labels["candidate"], 0.0) + one.value
+    return max(counts.values(), default=0.0)
+
+
+def _state(status: Status, *, is_answering: bool) -> str:
+    if status.retry_in_s is not None:
+        return "stopped" if math.isinf(status.retry_in_s) else f"again in {status.retry_in_s:.0f} s"
+    return "up" if is_answering else "starting"

@@ -1,0 +1,127 @@
+"""How an overview looks: a live table on a terminal, one line elsewhere."""
+
+from __future__ import annotations
+
+import math
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from serving.overview import ModelLine, Overview
+
+PLAIN_WIDTH = 110  # columns of a table that goes to a file or a pipe
+
+
+def console() -> Console:
+    """The console for standard output; wide enough for tables when it is no terminal."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(width=PLAIN_WIDTH, highlight=False, color_system=None)
+
+
+def render(title: str, overview: Overview) -> RenderableType:
+    """Lay out everything: processes, models, and what must stay at zero."""
+    return Group(
+        Text(title, style="bold"), processes(overview), league(overview.models, is_final=False), _health(overview)
+    )
+
+
+def line(overview: Overview) -> str:
+    """Say the same in one line, for logs."""
+    rates = ", ".join(
+        f"{role} {number(overview.events_per_s(role))}/s"
+        for role in dict.fromkeys(process.role for process in overview.processes)
+    )
+    losses = ", ".join(f"{model.name} {decimal(model.log_loss)}" for model in overview.models)
+    lag = sum(process.lag_records for process in overview.processes)
+    down = [process.name for process in overview.processes if process.state not in ("up", "starting")]
+    parts = [
+        f"events: {rates}",
+        f"lag {number(lag)}",
+        f"latency p50 {duration(overview.latency_s[0])}, p99 {duration(overview.latency_s[1])}",
+        f"log loss: {losses}",
+    ]
+    if down:
+        parts.append(f"down: {', '.join(down)}")
+    if overview.unaccounted:
+        parts.append(f"UNACCOUNTED ROWS: {overview.unaccounted}")
+    return " | ".join(parts)
+
+
+def processes(overview: Overview) -> Table:
+    """One row per process."""
+    table = _table("process", "state", ">events/s", ">lag", ">CPU", ">memory", ">restarts")
+    for one in overview.processes:
+        style = {"up": "", "starting": "dim"}.get(one.state, "bold red")
+        table.add_row(
+            one.name,
+            Text(one.state, style=style),
+            "-" if one.events_per_s is None else number(one.events_per_s),
+            number(one.lag_records),
+            "-" if one.cpu_ratio is None else f"{one.cpu_ratio:.0%}",
+            f"{one.memory_bytes / 2**20:.0f} MiB",
+            str(one.restarts) if one.restarts else "",
+        )
+    return table
+
+
+def league(models: tuple[ModelLine, ...], *, is_final: bool) -> Table:
+    """Candidates: in the file's order while running, the best first at the end."""
+    table = _table("candidate", ">log loss", ">rolling", ">accuracy", ">AUC", ">learned", "")
+    best = min((model.log_loss for model in models if not math.isnan(model.log_loss)), default=math.nan)
+    order = sorted(models, key=lambda model: (math.isnan(model.log_loss), model.log_loss)) if is_final else models
+    for model in order:
+        table.add_row(
+            model.name,
+            Text(decimal(model.log_loss), style="bold green" if model.log_loss == best else ""),
+            decimal(model.rolling_log_loss),
+            "-" if math.isnan(model.accuracy) else f"{model.accuracy:.2%}",
+            decimal(model.auc),
+            number(model.learned),
+            "champion: answers" if model.is_champion else "",
+        )
+    return table
+
+
+def _health(overview: Overview) -> Text:
+    p50, p99 = overview.latency_s
+    age = overview.version_age_s
+    text = Text.assemble(
+        f"latency p50 {duration(p50)}, p99 {duration(p99)} · {number(overview.served)} predictions · ",
+        f"serving a version of {number(overview.version_examples)} examples",
+        "" if math.isnan(age) else f", {duration(age)} old",
+        f" · {number(overview.pending)} events wait for their label\n",
+        f"dead letters {number(sum(overview.dead_letters.values()))} · repeats dropped {number(overview.repeats)} · ",
+    )
+    return text.append(f"unaccounted rows {overview.unaccounted}", "bold red" if overview.unaccounted else "green")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
+    return table
+
+
+def number(value: float) -> str:
+    """Write a count with thousands separators."""
+    return f"{value:,.0f}"
+
+
+def decimal(value: float) -> str:
+    """Write a loss or a share with four digits."""
+    return "-" if math.isnan(value) else f"{value:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time in the unit that reads best.
+
+    >>> duration(0.0123), duration(2.5), duration(600)
+    ('12.3 ms', '2.5 s', '10 min')
+    """
+    if math.isnan(seconds):
+        return "-"
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g} ms"
+    return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:.0f} min"
