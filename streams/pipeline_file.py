@@ -41,8 +41,11 @@ _LATER_LABELS = {
 _LATER_TASKS = ("multiclass", "regression", "anomaly", "clustering")
 _TOPIC_PATTERN = "[A-Za-z0-9._-]{1,249}"
 _TOPIC_FORM = "letters, digits, ., _ and -, at most 249"
+_READ_AS = {"number": "a number", "category": "text", "boolean": "a boolean"}
 _KINDS: tuple[FieldKind, ...] = get_args(FieldKind)
 _TIME_UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
+
+Use = tuple[str, FieldPath, str]  # a key of the file, the path it names, what is read there
 
 
 def read_pipeline(path: Path, environment: Mapping[str, str] | None = None) -> Pipeline:
@@ -126,6 +129,9 @@ def _events(table: Table, pipeline: str) -> Events:
         fields=_fields(Table("events.fields", table.table("fields"), table.mistakes)),
     )
     table.finish(_LATER_EVENTS)
+    uses = _identity_uses(events)
+    uses += [(f"fields.{field.name}", field.path, _READ_AS[field.kind]) for field in events.fields]
+    _check_paths(table, uses)
     return events
 
 
@@ -153,7 +159,26 @@ def _labels(table: Table, pipeline: str, *, is_keyed: bool) -> Labels:
         missing=_missing(table),
     )
     table.finish(_LATER_LABELS)
+    _check_paths(table, [*_identity_uses(labels), *([("value", labels.value, "a label")] if labels.value else [])])
     return labels
+
+
+def _identity_uses(part: Events | Labels) -> list[Use]:
+    time_as = "text" if part.time_unit == "rfc3339" else "a number"
+    found = (("id", part.id, "text"), ("time", part.time, time_as), ("key", part.key, "text"))
+    return [(key, path, read_as) for key, path, read_as in found if path]
+
+
+def _check_paths(table: Table, uses: list[Use]) -> None:
+    """A record is decoded once, so a place in it is read as one type, and a value holds no other values."""
+    for place, (key, path, read_as) in enumerate(uses):
+        for other, other_path, other_as in uses[:place]:
+            shared = min(len(path), len(other_path))
+            if path == other_path and read_as != other_as:
+                table.mistake(key, f"{shown('.'.join(path))} is read as {other_as} already, by {other}", other_as)
+            elif path != other_path and path[:shared] == other_path[:shared]:
+                both = f"{shown('.'.join(path))} and {shown('.'.join(other_path))} of {other}"
+                table.mistake(key, f"{both} lie inside one another", "paths that end at a value")
 
 
 def _topic(table: Table, pipeline: str) -> str:
@@ -181,6 +206,7 @@ def _where(table: Table) -> tuple[Condition, ...]:
             table.mistake(f"where.{key}", f"{shown(value)} is not right", "text, a number, true, false")
         else:
             conditions.append(Condition(path, value))
+    _check_paths(table, [(f"where.{'.'.join(condition.path)}", condition.path, "") for condition in conditions])
     return tuple(conditions)
 
 

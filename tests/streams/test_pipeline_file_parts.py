@@ -9,13 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.durations import DAY_US, HOUR_US, LONGEST_US, SECOND_US, duration_text, duration_us
+from streams.errors import PipelineError
+from streams.features import columns as feature_columns
 from streams.kafka_settings import SET_BY_MILLRACE, read_settings, redacted
 from streams.pipeline_description import describe
-from streams.pipeline_file import read_pipeline
+from streams.pipeline_file import TABLES, read_pipeline
 from streams.toml_table import mistake_line, one_line, shown
 from streams.topic_specs import TopicSpec, topic_specs
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights.toml"
+FREE_TABLES = {"kafka", "features", "models"}  # the user chooses their keys
 WEEK_MS = 7 * 24 * 3_600_000
 
 
@@ -137,6 +140,7 @@ def test_the_description_lists_every_column_in_order() -> None:
 
     assert columns[:3] == ["carrier", "origin", "dest"]
     assert columns[-4:] == ["hour_sin", "hour_cos", "weekday_sin", "weekday_cos"]
+    assert columns == [column.name for column in feature_columns(read_pipeline(FLIGHTS, {}))]
     assert len(columns) == len(set(columns))
     assert [line.name for line in description.features if line.is_category] == ["carrier", "origin", "dest"]
 
@@ -162,3 +166,17 @@ def test_a_mistake_is_short_and_on_one_line() -> None:
         '[run] idel: unknown key; allowed: idle; did you mean "idle"?'
     )
     assert mistake_line("[run] zzz", "unknown key", "", "zzz", ["idle"]) == "[run] zzz: unknown key"
+
+
+def test_every_key_is_in_the_manual(tmp_path: Path) -> None:
+    """What a mistake's line allows, docs/pipeline.md explains."""
+    manual = (FLIGHTS.parents[1] / "docs" / "pipeline.md").read_text(encoding="utf-8")
+    path = tmp_path / "pipeline.toml"
+    path.write_text("\n".join(f"[{table}]\nzzz = 1\n" for table in TABLES if table not in FREE_TABLES))
+    with pytest.raises(PipelineError) as caught:
+        read_pipeline(path)
+    mistakes = [line for line in caught.value.mistakes if " zzz: unknown key" in line]
+    keys = {key for line in mistakes for key in line.split("allowed: ")[1].split(", ")}
+
+    assert len(mistakes) == len(TABLES) - len(FREE_TABLES)
+    assert {key for key in keys if f"`{key}" not in manual} == set()
