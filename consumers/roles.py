@@ -8,8 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import msgspec
-
 from consumers.featurize import FeatureTask
 from consumers.inlet import FrameInlet
 from consumers.ingest import IngestRole
@@ -17,7 +15,7 @@ from consumers.learn import LearnTask
 from consumers.process import RoleProcess
 from consumers.role import Inlet, OpenPartition
 from models.learner import make_learner
-from models.registry import write_version
+from models.registry import encode_record, write_version
 from models.sealed import model_key
 from streams import features, frames
 from streams.control import Claim, Control
@@ -122,11 +120,12 @@ class LearnRole:
     def publish(self, task: LearnTask) -> None:
         """Write the model as a version and announce it, unless it is not finite or too large."""
         self._published = task.examples_seen
+        now_us = int(time.time() * 1e6)
         version = write_version(
-            self._pipeline.state, self._model, self._columns, task.learner, lineage=0, examples=task.examples_seen
+            self._pipeline.state, self._model, self._columns, task.learner, task.version, created_us=now_us
         )
         if version is not None:
-            self._control.publish_version(self._model.name, msgspec.json.encode(version))
+            self._control.publish_version(self._model.name, encode_record(version))
             fail_point("after_publish")
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from models.learner import Learner, make_learner
-from models.registry import Version, read_version
+from models.registry import decode_record, read_version
 from models.sealed import model_key
 from streams.control import Control
 from streams.errors import ModelError
@@ -71,11 +70,13 @@ class Champion:
         record = self._control.versions.get(self.name)
         if record is None or record == self._refused:
             return
-        version = msgspec.json.decode(record, type=Version)
-        if (version.lineage, version.examples) <= (self.lineage, self.examples):
-            return
         try:
-            learner = read_version(self._state, version, self._model, self._columns, self._key)
+            version = decode_record(record)
+            if version.order <= (self.lineage, self.examples):
+                return
+            if version.columns != self._columns:
+                raise ModelError(f"{self.name}: version {version.order} was made for other features")
+            learner = read_version(self._state, version, self._key)
             self._warm(learner)
         except ModelError:
             self._refused = record

@@ -1,0 +1,200 @@
+"""The protocol's rules, each broken on purpose. A test suite that lets one pass cannot see."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+import consumers.outlet
+import consumers.worker
+from consumers.featurize import FeatureTask
+from consumers.outlet import Outlet
+from consumers.roles import FeaturesRole
+from consumers.station import Station
+from consumers.worker import Worker
+from serving.predict import ServeTask
+from streams import frames
+from streams.control import Claim
+from streams.frames import MISSING
+from streams.merging import Aligner, Intake
+from streams.sources import SourceMemory, take
+
+
+def no_dedupe(patch: pytest.MonkeyPatch) -> None:
+    """Readers forget what they have taken."""
+    admit = SourceMemory.admit
+
+    def forgetful(self: SourceMemory, rows: Any) -> Any:
+        self.last[:] = -1
+        self.is_from_start = False
+        return admit(self, rows)
+
+    patch.setattr(SourceMemory, "admit", forgetful)
+
+
+def snapshot_before_flush(patch: pytest.MonkeyPatch) -> None:
+    """State is saved and committed while outputs are still on their way."""
+    _commit_first(patch, has_state=True)
+
+
+def ingest_commits_first(patch: pytest.MonkeyPatch) -> None:
+    """Ingest commits offsets whose rows are still on their way."""
+    _commit_first(patch, has_state=False)
+
+
+def _commit_first(patch: pytest.MonkeyPatch, *, has_state: bool) -> None:
+    snapshot = Worker.snapshot
+
+    def early(self: Worker) -> None:
+        if self.shop.role.has_state != has_state:
+            snapshot(self)
+            return
+        self._commit([s for s in self.stations if s.has_changed])
+        consumers.worker.fail_point("after_commit")
+        self._outbox.flush()
+
+    patch.setattr(Worker, "snapshot", early)
+
+
+def memory_not_in_snapshot(patch: pytest.MonkeyPatch) -> None:
+    """The sequences taken are not saved with the state."""
+    patch.setattr(SourceMemory, "restore", lambda self, state: setattr(self, "is_from_start", False))
+
+
+def counters_not_in_snapshot(patch: pytest.MonkeyPatch) -> None:
+    """The writer's own counters start at 0 again."""
+    restore = FeatureTask.restore
+
+    def without(self: FeatureTask, state: dict[str, Any]) -> None:
+        restore(self, {name: array * 0 if name == "sequences" else array for name, array in state.items()})
+
+    patch.setattr(FeatureTask, "restore", without)
+
+
+def marks_numbered(patch: pytest.MonkeyPatch) -> None:
+    """A mark uses up a sequence of its source."""
+    measure, send = FeatureTask.process, Outlet.put_mark
+    tasks: list[FeatureTask] = []
+
+    def process(self: FeatureTask, batch: frames.Batch) -> Any:
+        tasks[:] = [task for task in tasks if task is not self] + [self]
+        return measure(self, batch)
+
+    def put_mark(self: Outlet, target: Any, source: int, time_us: int) -> None:
+        send(self, target, source, time_us)
+        for task in tasks:
+            if task._source == source:  # noqa: SLF001 - a mutation reaches inside
+                task._sequences += 1  # noqa: SLF001
+
+    patch.setattr(FeatureTask, "process", process)
+    patch.setattr(Outlet, "put_mark", put_mark)
+
+
+def wall_clock_in_a_stage(patch: pytest.MonkeyPatch) -> None:
+    """Missing labels are settled by the time of processing."""
+    process = FeatureTask.process
+
+    def hasty(self: FeatureTask, batch: frames.Batch) -> Any:
+        now = np.full_like(batch.label_clock, frames.numbers(batch.rows, "produced").max() + random.randrange(10**8))
+        return process(self, batch._replace(label_clock=np.maximum(batch.label_clock, now)))
+
+    patch.setattr(FeatureTask, "process", hasty)
+
+
+def settling_in_hash_order(patch: pytest.MonkeyPatch) -> None:
+    """Missing labels settled together leave in the order of a hash table."""
+    process = FeatureTask.process
+
+    def shuffled(self: FeatureTask, batch: frames.Batch) -> Any:
+        return [output._replace(batch=_shuffle_missing(output.batch)) for output in process(self, batch)]
+
+    patch.setattr(FeatureTask, "process", shuffled)
+
+
+def _shuffle_missing(batch: Any) -> Any:
+    if "outcome" not in batch.schema.names:
+        return batch
+    index = np.arange(batch.num_rows)
+    is_missing = frames.numbers(batch, "outcome") == MISSING
+    ids = batch.column("id").to_pylist()
+    places = np.flatnonzero(is_missing)
+    index[places] = sorted(places.tolist(), key=lambda i: (hash_of(ids[i]), i))
+    moved = take(batch, index)
+    columns = [moved.column(n) if n != "sequence" else batch.column(n) for n in batch.schema.names]
+    return type(batch).from_arrays(columns, schema=batch.schema)
+
+
+def hash_of(text: str) -> int:
+    """A hash that has nothing to do with order."""
+    return sum(ord(c) * 31**i for i, c in enumerate(text)) % 1009
+
+
+def source_per_worker(patch: pytest.MonkeyPatch) -> None:
+    """A worker numbers its rows under its own name instead of its partition's."""
+    names = itertools.count()
+
+    def claims(self: FeaturesRole, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> Any:
+        return [Claim(f"features-{next(names)}", topic_id, partition, "rows", generation, siblings, is_gapless=True)]
+
+    patch.setattr(FeaturesRole, "claims", claims)
+
+
+def commit_of_delivered_offsets(patch: pytest.MonkeyPatch) -> None:
+    """Positions are what the consumer was given, not what was taken."""
+    patch.setattr(Intake, "position", property(lambda self: self._end))
+
+
+def one_row_lost(patch: pytest.MonkeyPatch) -> None:
+    """One row of one frame is dropped."""
+    encode, rng = frames.encode, random.Random(5)
+
+    def lossy(batch: Any) -> Any:
+        lost = rng.randrange(40) == 0 and batch.num_rows > 1
+        return encode(batch.slice(0, batch.num_rows - 1) if lost else batch)
+
+    patch.setattr(consumers.outlet.frames, "encode", lossy)
+
+
+def no_output_skip(patch: pytest.MonkeyPatch) -> None:
+    """Serve answers again what it had answered before the crash."""
+    patch.setattr(ServeTask, "answered", lambda self, values: None)
+
+
+def merge_off(patch: pytest.MonkeyPatch) -> None:
+    """Partitions are taken as they come."""
+    patch.setattr(Aligner, "counts", lambda self, intakes, now_us: [intake.rows for intake in intakes])
+    patch.setattr(consumers.outlet, "merge_order", lambda keys, intakes: None)
+
+
+def whole_batch_merge(patch: pytest.MonkeyPatch) -> None:
+    """The partition with the smallest head gives all it has."""
+
+    def counts(self: Aligner, intakes: list[Intake], now_us: int) -> list[int]:
+        full = [intake for intake in intakes if intake.rows]
+        first = min(full, key=lambda intake: intake.head, default=None)
+        return [intake.rows if intake is first else 0 for intake in intakes]
+
+    patch.setattr(Aligner, "counts", counts)
+
+
+OF_THE_MERGE = (merge_off, whole_batch_merge)
+ALL = (
+    no_dedupe,
+    snapshot_before_flush,
+    ingest_commits_first,
+    memory_not_in_snapshot,
+    counters_not_in_snapshot,
+    marks_numbered,
+    wall_clock_in_a_stage,
+    settling_in_hash_order,
+    source_per_worker,
+    commit_of_delivered_offsets,
+    one_row_lost,
+    no_output_skip,
+    *OF_THE_MERGE,
+)
+

@@ -1,0 +1,79 @@
+"""Random schedules of crashes, zombies, rebalances and snapshots over the real roles; every mutation must be caught."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults import mutations, verify
+from tests.faults.world import World, install
+
+SCHEDULES = 24  # about half a second each
+SEARCHED = 40  # schedules in which a mutation must show at least once
+
+
+@pytest.fixture
+def fast_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory in memory where there is one, without waiting for disks: what is on disk is not what is tested."""
+    monkeypatch.setattr("os.fsync", lambda _: None)
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a throw-away directory below it
+    with tempfile.TemporaryDirectory(dir=memory) as name:
+        yield Path(name)
+
+
+def simulate(seed: int, directory: Path, monkeypatch: pytest.MonkeyPatch, *, is_replay: bool = False) -> World:
+    world = World(seed, directory / str(seed), is_replay=is_replay, with_faults=not is_replay)
+    install(monkeypatch, world)
+    world.run()
+    verify.check(world)
+    if is_replay:
+        verify.check_order(world)
+    return world
+
+
+@pytest.mark.parametrize("seed", range(SCHEDULES))
+def test_any_schedule_gives_what_the_topics_as_written_say(
+    seed: int, fast_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = simulate(seed, fast_directory, monkeypatch)
+
+    assert world.crashes > 0
+
+
+def test_schedules_cover_every_kind_of_fault(fast_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worlds = [simulate(seed, fast_directory, monkeypatch) for seed in range(100, 104)]
+
+    assert all(sum(getattr(w, what) for w in worlds) > 0 for what in ("crashes", "zombies", "rebalances", "snapshots"))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_replay_predicts_every_event_before_later_labels_are_learned(
+    seed: int, fast_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulate(seed, fast_directory, monkeypatch, is_replay=True)
+
+
+@pytest.mark.parametrize("mutation", mutations.ALL, ids=lambda mutation: mutation.__name__)
+def test_every_mutation_of_the_protocol_is_caught(
+    mutation: Callable[[pytest.MonkeyPatch], None], fast_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_replay = mutation in mutations.OF_THE_MERGE
+    for seed in range(SEARCHED):
+        world = World(seed, fast_directory / str(seed), is_replay=is_replay, with_faults=not is_replay)
+        with monkeypatch.context() as patch:
+            install(patch, world)
+            mutation(patch)
+            try:
+                world.run()
+            except Exception:  # noqa: BLE001 - a mutant may also stop with an error; that is being caught
+                return
+        try:
+            verify.check(world)
+            if is_replay:
+                verify.check_order(world)
+        except AssertionError:
+            return
+    pytest.fail(f"{mutation.__name__} passed {SEARCHED} schedules unnoticed")

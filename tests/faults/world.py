@@ -1,0 +1,282 @@
+"""A whole pipeline in one thread over partitions in memory: real roles, real workers, crashes where the seed says.
+
+`World` runs a random schedule of steps, snapshots, deliveries, crashes, rebalances and zombies, then drains.
+`verify.py` compares what came out with a recomputation from the topics as written.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import consumers.worker
+from consumers.ingest import IngestRole
+from consumers.roles import FeaturesRole, LearnRole
+from consumers.station import Shop
+from consumers.worker import Settings, Worker
+from serving.champion import Champion
+from serving.predict import ServeRole
+from streams import features, frames
+from streams.control import Control
+from streams.metrics import RoleMetrics
+from streams.pipeline import Condition, Events, Feature, Field, Labels, Model, Pipeline, Run, Serve
+from tests.memory_kafka import Broker, MemoryControlLog, MemoryInbox, MemoryOutbox
+
+START_S = 1_700_000_000.0
+WAIT_S = 60
+PARTITIONS = 2
+RAW = [("w.events", 0), ("w.events", 1), ("w.labels", 0)]
+INPUTS = {
+    "ingest": RAW,
+    "features": [("w.log", p) for p in range(PARTITIONS)],
+    "learn": [("w.examples", 0)],
+    "serve": [("w.features", p) for p in range(PARTITIONS)],
+}
+
+
+class CrashError(Exception):
+    """Power loss at a fail point."""
+
+
+def pipeline(state: Path) -> Pipeline:
+    """A small pipeline with every kind of feature there is."""
+    return Pipeline(
+        name="w",
+        partitions=PARTITIONS,
+        state=state,
+        kafka={},
+        events=Events(
+            topic="w.events",
+            id=("id",),
+            time=("at",),
+            time_unit="us",
+            key=("key",),
+            where=(),
+            fields=(Field("amount", "number", ("amount",)), Field("shop", "category", ("shop",))),
+        ),
+        labels=Labels(
+            topic="w.labels",
+            id=("id",),
+            time=("at",),
+            time_unit="us",
+            key=("key",),
+            value=("y",),
+            where=tuple[Condition, ...](),
+            wait_us=WAIT_S * 1_000_000,
+            keep_us=WAIT_S * 1_000_000,
+            missing=None,
+        ),
+        task="binary",
+        features=(
+            Feature("n_10s", "count", "*", "key", 12_000_000),
+            Feature("sum_1m", "sum", "amount", "key", 60_000_000),
+            Feature("mean_1m", "mean", "amount", "key", 60_000_000),
+            Feature("since", "elapsed", "*", "key"),
+            Feature("hour", "cyclic", "hour"),
+        ),
+        raw_features=True,
+        models=(Model("logistic", "linear", {"lr": 0.05, "bits": 6}),),
+        serve=Serve("logistic"),
+        run=Run(),
+    )
+
+
+@dataclass
+class Member:
+    """One worker process of a role."""
+
+    role: str
+    inbox: MemoryInbox
+    outbox: MemoryOutbox
+    worker: Worker
+    is_zombie: bool = False
+    steps_left: int = 0
+
+
+class World:
+    """One seeded schedule.
+
+    Args:
+        seed: of everything random.
+        state: directory for snapshots and blobs.
+        events: how many events are published.
+        is_replay: as the demo runs: partitions wait for each other without limit.
+        with_faults: crashes, rebalances and zombies; without them one worker a role just runs.
+    """
+
+    def __init__(
+        self, seed: int, state: Path, events: int = 150, *, is_replay: bool = False, with_faults: bool = True
+    ) -> None:
+        self.rng = random.Random(seed)
+        self.now = START_S
+        self.pipeline = pipeline(state)
+        counts = {"w.events": 2, "w.labels": 1, "w.log": PARTITIONS, "w.features": PARTITIONS, "w.predictions": PARTITIONS}
+        self.broker = Broker(lambda: self.now, counts)
+        self.is_replay, self.with_faults = is_replay, with_faults
+        self.members: list[Member] = []
+        self.had_serve_zombie = False
+        self.crashes = self.zombies = self.rebalances = self.snapshots = 0
+        self._crash_chance = 0.0
+        self._plan = self._make_records(events)
+        for role, partitions in INPUTS.items():
+            self._start(role, partitions)
+
+    # What is published
+
+    def _make_records(self, events: int) -> list[tuple[float, str, int, bytes]]:
+        rng = self.rng
+        records: list[tuple[float, str, int, bytes]] = []
+
+        def put(at: float, topic: str, partition: int, record: dict[str, object]) -> None:
+            records.append((at, topic, partition, json.dumps(record).encode()))
+
+        for i in range(events):
+            at = START_S + i * 0.7 + rng.random()
+            key = f"k{rng.randrange(6)}"
+            back = 0 if self.is_replay else rng.choice([0, 0, 0, 3, 15])
+            event: dict[str, object] = {"id": f"e{i}", "key": key, "at": self._us(at - back), "shop": f"s{i % 3}"}
+            event["amount"] = None if i % 11 == 0 else round(rng.random() * 10, 2)
+            put(at, "w.events", i % 2, event)
+            if rng.random() < 0.05 and not self.is_replay:
+                put(at + rng.random() * 9, "w.events", 1 - i % 2, event)
+            if rng.random() < 0.85:
+                late = rng.choice([-2.0, 5.0, 20.0, WAIT_S - 1.0, WAIT_S + 9.0])
+                label = {"id": f"e{i}", "key": key, "at": self._us(at + late), "y": rng.randrange(2)}
+                put(at + late, "w.labels", 0, label)
+                if rng.random() < 0.1 and not self.is_replay:
+                    put(at + late + 4, "w.labels", 0, {**label, "y": rng.choice([0, 1, None])})
+        return sorted(records, key=lambda record: record[0])
+
+    @staticmethod
+    def _us(seconds: float) -> int:
+        return int(round(seconds, 1) * 1e6)
+
+    def _publish(self, count: int) -> None:
+        for at, topic, partition, value in self._plan[:count]:
+            self.now = max(self.now, at)
+            self.broker.append(topic, partition, value, stamp_ms=int(at * 1000) + 1)
+        del self._plan[:count]
+
+    # Members
+
+    def _start(self, role: str, partitions: list[tuple[str, int]]) -> Member:
+        broker, name = self.broker, self.pipeline.name
+        control = Control(MemoryControlLog(broker, "w.control"))
+        outbox = MemoryOutbox(broker)
+        metrics = RoleMetrics(role, name)
+        columns = features.columns(self.pipeline)
+        if role == "ingest":
+            made = IngestRole(self.pipeline, outbox, metrics, is_replay=self.is_replay)
+        elif role == "features":
+            made = FeaturesRole(self.pipeline, control)
+        elif role == "learn":
+            made = LearnRole(self.pipeline, self.pipeline.models[0], control)
+        else:
+            champion = Champion(self.pipeline.models[0], columns, self.pipeline.state, control, metrics)
+            schema = frames.features_schema(columns)
+            made = ServeRole("w.features", schema, control, champion, metrics, "earliest", lambda: self.now)
+        inbox = MemoryInbox(broker, f"{name}.{made.name}")
+        inbox.rng, inbox.limit = random.Random(self.rng.random()), self.rng.choice([2, 5, 20])
+        shop = Shop(made, self.pipeline, inbox, control, broker, broker, self.pipeline.state / "snapshots")
+        settings = Settings(self.is_replay, snapshot_every_s=1e9)
+        member = Member(role, inbox, outbox, Worker(shop, outbox, metrics, settings, lambda: self.now))
+        member.worker.start()
+        inbox.give(partitions)
+        self.members.append(member)
+        return member
+
+    def _alive(self) -> list[Member]:
+        return [member for member in self.members if not member.is_zombie]
+
+    def _crash(self, member: Member) -> None:
+        self.crashes += 1
+        partitions = sorted(member.inbox.positions)
+        member.outbox.crash(self.rng)
+        self.members.remove(member)
+        if not member.is_zombie:
+            self._start(member.role, partitions)
+
+    def _make_zombie(self, member: Member) -> None:
+        """The group has given its partitions away, and it does not know."""
+        self.zombies += 1
+        self.had_serve_zombie |= member.role == "serve"
+        member.is_zombie, member.inbox.is_fenced, member.steps_left = True, True, self.rng.randrange(1, 8)
+        self._start(member.role, sorted(member.inbox.positions))
+
+    def _rebalance(self, member: Member) -> None:
+        self.rebalances += 1
+        others = [m for m in self._alive() if m.role == member.role and m is not member]
+        moved = self.rng.sample(sorted(member.inbox.positions), self.rng.randint(0, len(member.inbox.positions)))
+        member.inbox.withdraw(moved)
+        if others:
+            others[0].inbox.give(moved)
+        elif moved:
+            self._start(member.role, moved)
+
+    # The schedule
+
+    def fail_point(self, name: str) -> None:
+        """Installed in place of the real fail points."""
+        if self.rng.random() < self._crash_chance:
+            raise CrashError(name)
+
+    def run(self) -> None:
+        """Run the schedule and drain."""
+        while self._plan:
+            self._publish(self.rng.randint(1, 6))
+            for _ in range(self.rng.randint(1, 6)):
+                self._act()
+        for topic, partition in RAW:
+            self.broker.append(topic, partition, None, None, [("millrace-mark", b"end")])
+        self._drain()
+
+    def _act(self) -> None:
+        self._crash_chance = 0.03 if self.with_faults else 0.0
+        member = self.rng.choice(self.members)
+        try:
+            self._move(member)
+        except CrashError:
+            self._crash(member)
+
+    def _move(self, member: Member) -> None:
+        dice = self.rng.random() if self.with_faults else 0.0
+        if member.is_zombie:
+            member.steps_left -= 1
+            if member.steps_left < 0:
+                self._crash(member)
+                return
+        if dice < 0.7:
+            member.worker.step(0)
+            member.outbox.deliver_some(self.rng)
+        elif dice < 0.84:
+            self.snapshots += 1
+            member.worker.snapshot()
+        elif dice < 0.92:
+            self._crash(member)
+        elif not member.is_zombie and dice < 0.96:
+            self._rebalance(member)
+        elif not member.is_zombie:
+            self._make_zombie(member)
+
+    def _drain(self) -> None:
+        self._crash_chance = 0.0
+        for member in [m for m in self.members if m.is_zombie]:
+            self._crash(member)
+        for role in INPUTS:
+            idle = 0
+            while idle < 3:
+                self.now += 1.0
+                mine = [m for m in self._alive() if m.role == role]
+                for member in mine:
+                    member.inbox.limit = 10_000
+                has_worked = [member.worker.step(0) for member in mine]
+                for member in mine:
+                    member.outbox.flush()
+                idle = 0 if any(has_worked) else idle + 1
+
+
+def install(monkeypatch, world: World) -> None:
+    """Let the world decide at every fail point of the worker loop."""
+    monkeypatch.setattr(consumers.worker, "fail_point", world.fail_point)
