@@ -10,12 +10,13 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from serving.publish import RawRecord
 from streams.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -32,36 +33,35 @@ TAXI_MINUTES = 20.0  # typical time on the ground of one flight; only picks the 
 CHUNK_RECORDS = 20_000  # encoded at a time: publishing starts at once and memory stays small
 
 
+class Route(msgspec.Struct):
+    """Where a flight goes."""
+
+    dest: str
+    miles: float
+
+
 class Departure(msgspec.Struct):
     """One record of the departures topic."""
 
+    type: str
     flight: str
     tail: str
     departed_at: str
     carrier: str
     origin: str
-    dest: str
+    scheduled_hour: int  # local time
     dep_delay: float  # minutes
-    distance: float  # miles
-    sched_hour: float  # local time, 0 to 24
+    route: Route
 
 
 class Arrival(msgspec.Struct):
     """One record of the arrivals topic."""
 
+    type: str
     flight: str
     tail: str
     arrived_at: str
     late: bool
-
-
-class Record(NamedTuple):
-    """One record to publish; `is_label` tells arrivals from departures."""
-
-    time_us: int
-    is_label: bool
-    key: bytes
-    value: bytes
 
 
 class Flights:
@@ -82,7 +82,7 @@ class Flights:
         """How many of the flights have a recorded landing."""
         return int((self.arrived_us >= 0).sum())
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[RawRecord]:
         """Departures and arrivals as JSON, merged by time; at the same minute departures come first."""
         flights = len(self)
         has_landed_B = self.arrived_us >= 0
@@ -97,18 +97,26 @@ class Flights:
             arrivals = iter(self._arrivals(rows[chunk[is_label_B]]))
             for time_us, is_label in zip(times[chunk].tolist(), is_label_B.tolist(), strict=True):
                 record = next(arrivals) if is_label else next(departures)
-                yield Record(time_us, is_label, record.tail.encode(), encode(record))
+                yield RawRecord(time_us, is_label, record.tail.encode(), encode(record))
+
+    def outcomes(self) -> dict[str, bool]:
+        """Whether each flight with a recorded landing was late, by its id."""
+        landed = self._table[self.arrived_us >= 0]
+        return dict(zip(landed.id.tolist(), (landed.arr_delay >= LATE_MINUTES).tolist(), strict=True))
 
     def _departures(self, row_B: npt.NDArray[np.int64]) -> list[Departure]:
         table = self._table.iloc[row_B]
-        columns = (table.id, table.tailnum, _rfc3339(self.departed_us[row_B]), table.carrier, table.origin, table.dest,
-                   table.dep_delay, table.distance, table.hour + table.minute / 60)  # fmt: skip
-        return [Departure(*values) for values in zip(*_lists(columns), strict=True)]
+        columns = (table.id, table.tailnum, _rfc3339(self.departed_us[row_B]), table.carrier, table.origin, table.hour,
+                   table.dep_delay, table.dest, table.distance)  # fmt: skip
+        return [
+            Departure("departure", *flat, Route(dest, miles))
+            for *flat, dest, miles in zip(*_lists(columns), strict=True)
+        ]
 
     def _arrivals(self, row_B: npt.NDArray[np.int64]) -> list[Arrival]:
         table = self._table.iloc[row_B]
         columns = (table.id, table.tailnum, _rfc3339(self.arrived_us[row_B]), table.arr_delay >= LATE_MINUTES)
-        return [Arrival(*values) for values in zip(*_lists(columns), strict=True)]
+        return [Arrival("arrival", *values) for values in zip(*_lists(columns), strict=True)]
 
 
 def read_flights(limit: int | None = None) -> Flights:

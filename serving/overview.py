@@ -58,6 +58,7 @@ class Overview(msgspec.Struct, frozen=True):
     version_age_s: float
     pending: int
     dead_letters: dict[str, int]
+    accounts: dict[str, dict[str, int]]  # what became of the rows of each account, over all partitions
     unaccounted: int
     repeats: int
     has_ended: bool  # serve and every candidate have taken the end of all partitions
@@ -103,6 +104,7 @@ class Watch:
             version_age_s=everything.one("millrace_version_age_seconds"),
             pending=int(everything.sum("millrace_pending_events", role="features")),
             dead_letters=everything.by("millrace_dead_letters_total", "reason"),
+            accounts=_accounts(everything),
             unaccounted=int(sum(abs(value) for value in everything.values("millrace_unaccounted_rows"))),
             repeats=int(everything.sum("millrace_repeats_total")),
             has_ended=self._has_ended(everything),
@@ -224,6 +226,14 @@ def _latency_buckets(scrape: _Scrape) -> list[tuple[float, float]]:
         bound = float(one.labels["le"])
         counts[bound] = counts.get(bound, 0.0) + one.value
     return sorted(counts.items())
+
+
+def _accounts(scrape: _Scrape) -> dict[str, dict[str, int]]:
+    accounts: dict[str, dict[str, int]] = {}
+    for one in scrape.select("millrace_account_rows"):
+        states = accounts.setdefault(one.labels["account"], {})
+        states[one.labels["state"]] = states.get(one.labels["state"], 0) + int(one.value)
+    return accounts
 
 
 def _events_in(scrape: _Scrape) -> float:

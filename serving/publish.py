@@ -6,16 +6,19 @@ The topics belong to the user, so records go in as they are: what is wrong with 
 from __future__ import annotations
 
 import heapq
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from streams.errors import PipelineError
-from streams.kafka import Outbox
+from streams.kafka import KafkaOutbox, Outbox
 from streams.pipeline import Events, FieldPath, Labels, Pipeline
 from streams.timestamps import UNIT_US
 
@@ -152,3 +155,44 @@ def _time_us(value: Any, unit: str) -> int | None:
     if isinstance(value, int | float) and unit in UNIT_US:
         return int(value * UNIT_US[unit])
     return None
+
+
+def publish_files(pipeline: Pipeline, events: str | None, labels: str | None, rate: float | None) -> Publisher:
+    """Publish JSON lines from files (`-` is standard input) and return the publisher with its counts.
+
+    Raises:
+        PipelineError: nothing was named, both name standard input, or a file cannot be read.
+    """
+    check_rate(rate)
+    if events is None and labels is None:
+        raise PipelineError(["nothing to publish: give --events LINES, --labels LINES or both"])
+    if events == labels:
+        raise PipelineError(["--events and --labels name the same input; publish one after the other"])
+    outbox = KafkaOutbox(pipeline.kafka)
+    try:
+        publisher = Publisher(pipeline, outbox, {}, rate=rate)
+        with _lines(events) as event_lines, _lines(labels) as label_lines:
+            publisher.publish(
+                merged(
+                    read_lines(event_lines, pipeline.events, is_label=False),
+                    read_lines(label_lines, pipeline.labels, is_label=True),
+                )
+            )
+    finally:
+        outbox.close()
+    return publisher
+
+
+@contextmanager
+def _lines(name: str | None) -> Iterator[Iterable[bytes]]:
+    if name is None:
+        yield ()
+    elif name == "-":
+        yield sys.stdin.buffer
+    else:
+        try:
+            file = Path(name).open("rb")  # noqa: SIM115 -- closed below; only opening it is translated
+        except OSError as error:
+            raise PipelineError([f"{name} cannot be read: {error.strerror}"]) from None
+        with file:
+            yield file

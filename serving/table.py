@@ -51,7 +51,7 @@ def line(overview: Overview) -> str:
 
 def processes(overview: Overview) -> Table:
     """One row per process."""
-    table = _table("process", "state", ">events/s", ">lag", ">CPU", ">memory", ">restarts")
+    table = grid("process", "state", ">events/s", ">lag", ">CPU", ">memory", ">restarts")
     for one in overview.processes:
         style = {"up": "", "starting": "dim"}.get(one.state, "bold red")
         table.add_row(
@@ -68,7 +68,7 @@ def processes(overview: Overview) -> Table:
 
 def league(models: tuple[ModelLine, ...], *, is_final: bool) -> Table:
     """Candidates: in the file's order while running, the best first at the end."""
-    table = _table("candidate", ">log loss", ">rolling", ">accuracy", ">AUC", ">learned", "")
+    table = grid("candidate", ">log loss", ">rolling", ">accuracy", ">AUC", ">learned", "")
     best = min((model.log_loss for model in models if not math.isnan(model.log_loss)), default=math.nan)
     order = sorted(models, key=lambda model: (math.isnan(model.log_loss), model.log_loss)) if is_final else models
     for model in order:
@@ -97,10 +97,12 @@ def _health(overview: Overview) -> Text:
     return text.append(f"unaccounted rows {overview.unaccounted}", "bold red" if overview.unaccounted else "green")
 
 
-def _table(*columns: str) -> Table:
+def grid(*columns: str, wrap: tuple[str, ...] = ()) -> Table:
+    """Make an empty table; a leading `>` sets a column right, only those in `wrap` may break lines."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
+        name = column.lstrip(">")
+        table.add_column(name, justify="right" if column.startswith(">") else "left", no_wrap=name not in wrap)
     return table
 
 

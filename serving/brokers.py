@@ -1,0 +1,75 @@
+"""Which brokers a pipeline uses, and its topics on them: what every command needs first."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import msgspec
+
+from streams.errors import PipelineError
+from streams.kafka import Topics
+from streams.pipeline import Pipeline
+from streams.pipeline_file import read_pipeline
+from streams.topic_specs import topic_specs
+
+ADDRESS_FILE = "broker"  # under <state>/run: where the embedded Kafka of a running pipeline answers
+CONNECT_TIMEOUT_S = 0.3
+
+
+def load_pipeline(file: Path, broker: str | None = None, *, needs_brokers: bool = True) -> Pipeline:
+    """Read a pipeline file and decide which brokers to use.
+
+    That is `broker` if given, else the embedded Kafka that `up --embedded` runs right now for the same state directory,
+    else the file's [kafka] table.
+
+    Raises:
+        PipelineError: the file is wrong, or names no brokers where they are needed.
+    """
+    pipeline = read_pipeline(file)
+    address = broker or _running_broker(pipeline)
+    if address:
+        return with_broker(pipeline, address)
+    if needs_brokers and "bootstrap.servers" not in pipeline.kafka:
+        hint = "name the brokers, or start your own with `millrace up --embedded`"
+        raise PipelineError([f'[kafka] "bootstrap.servers" is missing: {hint}'])
+    return pipeline
+
+
+def ensure_topics(pipeline: Pipeline) -> list[str]:
+    """Create the absent topics, check the present ones, and return the names of those created.
+
+    Raises:
+        TopicError: a topic is not as the pipeline needs it.
+    """
+    topics = Topics(pipeline.kafka)
+    try:
+        return topics.ensure(topic_specs(pipeline))
+    finally:
+        topics.close()
+
+
+def raw_partitions(pipeline: Pipeline) -> dict[str, int]:
+    """Count the partitions of the raw topics, which may have any number."""
+    topics = Topics(pipeline.kafka)
+    try:
+        return {name: topics.partitions(name) for name in dict.fromkeys((pipeline.events.topic, pipeline.labels.topic))}
+    finally:
+        topics.close()
+
+
+def with_broker(pipeline: Pipeline, address: str) -> Pipeline:
+    """Use one plain broker in place of the whole [kafka] table."""
+    return msgspec.structs.replace(pipeline, kafka={"bootstrap.servers": address})
+
+
+def _running_broker(pipeline: Pipeline) -> str | None:
+    path = pipeline.state / "run" / ADDRESS_FILE
+    if not path.exists():
+        return None
+    host, _, port = (address := path.read_text().strip()).rpartition(":")
+    try:  # the file outlives a supervisor that was killed
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return None
+    return address

@@ -1,0 +1,114 @@
+"""The command line: `millrace --help`.
+
+Each command imports what it needs when it runs, so that a role process carries no more than its role. Errors that
+Millrace raises on purpose become one line each on standard error and their own exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from serving import cli_topics, cli_up
+from streams.errors import MillraceError
+
+EPILOG = "Start here: millrace demo, then millrace check examples/flights.toml"
+INTERRUPTED = 130  # as shells count Ctrl-C
+
+app = typer.Typer(
+    name="millrace",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
+)
+PipelineFile = Annotated[Path, typer.Argument(metavar="FILE", help="The pipeline file (TOML).", show_default=False)]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"millrace {version('millrace')}")
+        raise typer.Exit
+
+
+@app.callback()
+def millrace(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Turn Kafka topics of raw events into live predictions, from models that learn as labels arrive.
+
+    One TOML file describes a pipeline: what an event is, what its label is and when it comes, which features and which
+    candidate models. `millrace up` runs it, predictions come out on a Kafka topic.
+    """
+
+
+@app.command()
+def check(file: PipelineFile) -> None:
+    """Say everything that is wrong with a pipeline file, or show what it stands for: topics, stages, features."""
+    from serving.description import show
+    from streams.pipeline_file import read_pipeline
+
+    show(read_pipeline(file), file)
+
+
+@app.command()
+def run(
+    role: Annotated[str, typer.Argument(help="ingest, features, learn or serve.", show_default=False)],
+    file: PipelineFile,
+    models: Annotated[
+        str, typer.Option(help="learn: only these candidates, comma-separated.", show_default=False)
+    ] = "",
+    metrics: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where /metrics answers; a free loopback port if left out.")
+    ] = None,
+    instance: Annotated[
+        str | None, typer.Option(help="A name of this process; after a restart it has its partitions back at once.")
+    ] = None,
+    broker: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Use this broker in place of the file's kafka table.")
+    ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="The input is history with marks: wait for partitions that are behind.")
+    ] = False,
+) -> None:
+    """Run one process of one role. Start the same again, here or on another machine, to scale it out."""
+    from serving.brokers import ensure_topics, load_pipeline
+    from serving.roles import run_role
+
+    pipeline = load_pipeline(file, broker)
+    ensure_topics(pipeline)
+    chosen = [name.strip() for name in models.split(",") if name.strip()]
+    run_role(role, pipeline, chosen or None, metrics, instance, is_replay=replay)
+
+
+app.command()(cli_up.up)
+app.command()(cli_up.demo)
+app.command()(cli_topics.publish)
+app.command()(cli_topics.tail)
+app.command()(cli_topics.deadletters)
+
+
+def main() -> None:
+    """Run the command line; the `millrace` script."""
+    try:
+        app()
+    except MillraceError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # `millrace tail … | head` is a normal end; Python must not complain again when it closes the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

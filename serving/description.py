@@ -1,0 +1,42 @@
+"""What `millrace check` prints for a good file: the topics, stages, features and models it stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.text import Text
+
+from serving.table import console, grid
+from streams.durations import duration_text
+from streams.pipeline import Pipeline
+from streams.pipeline_description import describe
+from streams.topic_specs import FOREVER_MS, TopicSpec
+
+
+def show(pipeline: Pipeline, file: Path) -> None:
+    """Print a pipeline in four tables."""
+    out = console()
+    found = describe(pipeline)
+    out.print(Text(f"{file} is right. Pipeline {found.name}:", style="bold"))
+    topics = grid("topic", ">partitions", "kept", "")
+    for topic in found.topics:
+        topics.add_row(topic.name, str(topic.partitions), _kept(topic), "yours" if topic.is_user_topic else "")
+    stages = grid("stage", "reads", "writes", "what it does", wrap=("reads", "writes", "what it does"))
+    for stage in found.stages:
+        stages.add_row(stage.role, "\n".join(stage.reads), "\n".join(stage.writes), stage.purpose)
+    features = grid("feature", "kind", ">columns", "meaning", wrap=("meaning",))
+    for feature in found.features:
+        kind = "category" if feature.is_category else "number"
+        features.add_row(feature.name, kind, str(len(feature.columns)), feature.meaning)
+    models = grid("candidate", "kind", "parameters", "", wrap=("parameters",))
+    for model in found.models:
+        params = ", ".join(f"{name} = {value}" for name, value in model.params.items())
+        models.add_row(model.name, model.kind, params, "champion: answers" if model.is_champion else "")
+    for table in (topics, stages, features, models):
+        out.print(table)
+
+
+def _kept(topic: TopicSpec) -> str:
+    if topic.is_compacted:
+        return "newest of each key"
+    return "for ever" if topic.retention_ms == FOREVER_MS else duration_text(topic.retention_ms * 1_000)
