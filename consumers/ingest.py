@@ -6,16 +6,16 @@ crash repeats rows that every reader drops (PROTOCOL 4).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from consumers.inlet_raw import RecordInlet, dead_letter
+from consumers.inlet_raw import KEPT_KEY_BYTES, RecordInlet, dead_letter
 from consumers.role import Inlet, OpenPartition
 from streams import frames
 from streams.control import Claim
 from streams.decoding import Bad
-from streams.frames import BEGINNING, MARK, Batch, Rows
+from streams.frames import BEGINNING, MARK, Batch, FrameSchema, Rows
 from streams.hashing import hash_column
 from streams.kafka import Message, Outbox
 from streams.metrics import RoleMetrics
@@ -75,6 +75,7 @@ class IngestRole:
     has_state = False
     start = "earliest"
     answers_to: str | None = None
+    reads: FrameSchema | None = None
 
     def __init__(self, pipeline: Pipeline, outbox: Outbox, metrics: RoleMetrics, *, is_replay: bool) -> None:
         self._pipeline = pipeline
@@ -83,7 +84,7 @@ class IngestRole:
         self._is_replay = is_replay
         self._schema = frames.log_schema(pipeline)
         self.inputs = tuple(dict.fromkeys((pipeline.events.topic, pipeline.labels.topic)))
-        self.writes = {"log": self._schema}
+        self.writes: Mapping[str, FrameSchema] = {"log": self._schema}
         self._next_idle_us = 0
 
     def _kinds(self, topic: str) -> list[str]:
@@ -106,7 +107,8 @@ class IngestRole:
         return IngestTask(self._pipeline.partitions, inlet)
 
     def _bury(self, message: Message, bad: Bad) -> None:
-        self._outbox.produce(f"{self._pipeline.name}.deadletters", 0, dead_letter(message, bad), message.key())
+        key = (message.key() or b"")[:KEPT_KEY_BYTES]
+        self._outbox.produce(f"{self._pipeline.name}.deadletters", 0, dead_letter(message, bad), key or None)
         self._metrics.dead_letter(bad.error)
 
     def mark_targets(self, partition: int) -> list[tuple[str, int]]:

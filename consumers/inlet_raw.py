@@ -6,6 +6,7 @@ A record is ignored, dead or taken, never two of these; `millrace_unaccounted_ro
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,10 @@ from streams.sources import take
 from streams.timestamps import INVALID
 
 MARK_HEADER = "millrace-mark"
+KEPT_BYTES = 512 * 1024  # of a refused record's value, so that its dead letter (base64) fits into one Kafka message
+KEPT_KEY_BYTES = 32 * 1024
+
+_MARK_TIME = re.compile(rb"-?[0-9]{1,18}")  # what fits into int64
 
 Int64s = npt.NDArray[np.int64]
 Bury = Callable[[Message, Bad], None]
@@ -129,7 +134,7 @@ class RecordInlet:
             raise _BadRecordError(Bad("empty", "the record has no value"))
         if text == b"end":
             return END
-        if not text.lstrip(b"-").isdigit() or abs(int(text)) >= END:
+        if not _MARK_TIME.fullmatch(text):
             raise _BadRecordError(Bad("invalid", f"{MARK_HEADER} must be microseconds or `end`"))
         if int(text) > message.timestamp()[1] * 1000 + self._skew_us:
             raise _BadRecordError(Bad("future", "the mark lies in the future of its record"))
@@ -205,7 +210,8 @@ class RecordInlet:
                 refuse(sizes == 0, "empty_text", f"the {name} is empty")
         if "label" in columns:
             label = columns["label"]
-            refuse(~(np.isnan(label) | (label == 0) | (label == 1)), "bad_label", "the label is not 0, 1, true or false")
+            is_bad = ~(np.isnan(label) | (label == 0) | (label == 1))
+            refuse(is_bad, "bad_label", "the label is not 0, 1, true or false")
         else:
             for field in self._pipeline.events.fields:
                 column = columns[f"field.{field.name}"]
@@ -269,7 +275,8 @@ class _BadRecordError(Exception):
 
 
 def dead_letter(message: Message, bad: Bad) -> bytes:
-    """Encode a dead letter: where the record stands, why it was refused, and its bytes."""
+    """Encode a dead letter: where the record stands, why it was refused, and its bytes (`is_cut`: not all of them)."""
+    key, value = message.key() or b"", message.value() or b""
     record = {
         "topic": message.topic(),
         "partition": message.partition(),
@@ -277,7 +284,8 @@ def dead_letter(message: Message, bad: Bad) -> bytes:
         "reason": bad.reason,
         "error": bad.error,
         "time_us": message.timestamp()[1] * 1000,
-        "key": base64.b64encode(message.key() or b"").decode(),
-        "value": base64.b64encode(message.value() or b"").decode(),
+        "key": base64.b64encode(key[:KEPT_KEY_BYTES]).decode(),
+        "value": base64.b64encode(value[:KEPT_BYTES]).decode(),
+        "is_cut": len(key) > KEPT_KEY_BYTES or len(value) > KEPT_BYTES,
     }
     return msgspec.json.encode(record)

@@ -15,7 +15,10 @@ from streams.snapshots import Found, Manifest, State, Witness
 
 
 class Input(msgspec.Struct, frozen=True):
-    """The input partition as the broker has it now."""
+    """The input partition as the broker has it now, and what the role reads and writes now.
+
+    `partitions` counts those of the topics it reads and writes; `schema` names the columns of their frames.
+    """
 
     topic: str
     topic_id: str
@@ -23,6 +26,7 @@ class Input(msgspec.Struct, frozen=True):
     low: int
     high: int
     partitions: dict[str, int]
+    schema: str
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -41,8 +45,13 @@ def decide_start(
     """Decide where to begin.
 
     Raises:
-        SnapshotError: when state, witness and input do not fit, unless `on_gap` is "continue".
+        SnapshotError: when state, witness and input do not fit, unless `on_gap` is "continue"; always when the topics
+            have other partition counts than recorded, or the frames other columns.
     """
+    where = f"{now.topic} partition {now.partition}"
+    misfit = _misfit(found.manifest, now)
+    if misfit is not None:
+        raise SnapshotError(f"{where}: {misfit}; use `millrace rebuild`")
     problem = _problem(found, witness, now)
     if problem is None and found.manifest is not None:
         manifest = found.manifest
@@ -51,24 +60,36 @@ def decide_start(
         position = now.high if start == "latest" else now.low
         return Start(position, 0, is_from_start=position == 0)
     if on_gap == "stop":
-        where = f"{now.topic} partition {now.partition}"
-        raise SnapshotError(f'{where}: {problem}; use `millrace rebuild`, or [run] on_gap = "continue" to go on with a gap')
-    known = [w.generation for w in (witness, found.manifest) if w is not None]
+        advice = 'use `millrace rebuild`, or [run] on_gap = "continue" to go on with a gap'
+        raise SnapshotError(f"{where}: {problem}; {advice}")
+    known = [found.generation, *([witness.generation] if witness else [])]
     return Start(now.low, max(known) + 1, is_from_start=now.low == 0)
+
+
+def _misfit(manifest: Manifest | None, now: Input) -> str | None:
+    """What no gap explains: inner topics keep their partitions (PROTOCOL 8), and state belongs to its columns (20)."""
+    if manifest is None or manifest.topic_id != now.topic_id:
+        return None
+    if manifest.partitions != now.partitions:
+        return f"partition counts changed: snapshot has {manifest.partitions}, topics have {now.partitions}"
+    if manifest.schema != now.schema:
+        return "the snapshot was written with another list of fields or features"
+    return None
 
 
 def _problem(found: Found, witness: Witness | None, now: Input) -> str | None:
     if witness is not None and found.newest_number < witness.number:
         if found.newest_number == 0:
             return f"the snapshots are gone: the group commit names {witness.manifest}, none is present"
-        return f"snapshots are missing: the group commit names {witness.manifest}, the newest present is number {found.newest_number}"
+        newest = f"the newest present is number {found.newest_number}"
+        return f"snapshots are missing: the group commit names {witness.manifest}, {newest}"
     manifest = found.manifest
     if manifest is None:
         return None if found.newest_number == 0 else "no snapshot verifies: all manifests or parts are damaged"
     if manifest.topic_id != now.topic_id:
         return f"the topic was recreated: snapshot of {manifest.topic_id}, topic is {now.topic_id}"
-    if manifest.partitions != now.partitions:
-        return f"partition counts changed: snapshot has {manifest.partitions}, topics have {now.partitions}"
+    if witness is not None and manifest.generation < witness.generation:
+        return f"only snapshots of generation {manifest.generation} verify, the group commit is of {witness.generation}"
     if manifest.position < now.low:
         return f"the input was cut by retention: snapshot at offset {manifest.position}, earliest is {now.low}"
     if manifest.position > now.high:

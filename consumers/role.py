@@ -91,6 +91,7 @@ class Role(Protocol):
 
     name: str  # the consumer group is `<pipeline>.<name>`, the snapshots lie under `<name>/`
     inputs: tuple[str, ...]  # full topic names, in merge order (events before labels)
+    reads: FrameSchema | None  # the frames of its inputs; None for raw records
     writes: Mapping[str, FrameSchema]  # inner topics it writes frames to, without the pipeline's prefix
     has_state: bool  # False for ingest: it starts at its committed offset
     start: str  # where serving begins without snapshot and witness: "earliest" or "latest"

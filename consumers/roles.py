@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from consumers.featurize import FeatureTask
-from consumers.inlet import FrameInlet
 from consumers.ingest import IngestRole
+from consumers.inlet import FrameInlet
 from consumers.learn import LearnTask
 from consumers.process import RoleProcess
 from consumers.role import Inlet, OpenPartition
@@ -21,7 +21,6 @@ from streams import features, frames
 from streams.control import Claim, Control
 from streams.faults import fail_point
 from streams.frames import FrameSchema
-from streams.metrics import RoleMetrics
 from streams.pipeline import Model, Pipeline
 from streams.sources import SourceMemory
 
@@ -41,9 +40,13 @@ class FeaturesRole:
         self._pipeline = pipeline
         self._control = control
         columns = features.columns(pipeline)
-        self.inputs = (f"{pipeline.name}.log",)
-        self.writes = {"features": frames.features_schema(columns), "examples": frames.examples_schema(columns)}
+        self.inputs: tuple[str, ...] = (f"{pipeline.name}.log",)
+        self.writes: Mapping[str, FrameSchema] = {
+            "features": frames.features_schema(columns),
+            "examples": frames.examples_schema(columns),
+        }
         self._schema = frames.log_schema(pipeline)
+        self.reads: FrameSchema | None = self._schema
 
     def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
         """One gapless source per log partition."""
@@ -78,10 +81,11 @@ class LearnRole:
         self._control = control
         self._columns = features.columns(pipeline)
         self._schema = frames.examples_schema(self._columns)
+        self.reads: FrameSchema | None = self._schema
         self._key = model_key(pipeline.state) if model.kind.startswith("river:") else None
         self.name = f"learn.{model.name}"
-        self.inputs = (f"{pipeline.name}.examples",)
-        self.writes: dict[str, FrameSchema] = {}
+        self.inputs: tuple[str, ...] = (f"{pipeline.name}.examples",)
+        self.writes: Mapping[str, FrameSchema] = {}
         is_champion = pipeline.serve.champion == model.name
         self._publish_every_us = int(1e6 * (pipeline.run.publish_every_s if is_champion else OTHERS_EVERY_S))
         self._next_publish_us = 0
@@ -143,5 +147,3 @@ def add_workers(process: RoleProcess, role: str, models: list[str] | None) -> No
                 process.add(LearnRole(pipeline, model, control), process.outbox())
     else:
         raise ValueError(role)
-
-

@@ -73,6 +73,7 @@ class Station:
         now = self._look()
         self.topic_id = now.topic_id
         self._partitions = now.partitions
+        self._schema = now.schema
         start = self._start(now)
         self.position = start.position
         self.generation = start.generation
@@ -96,7 +97,9 @@ class Station:
         low, high = shop.inbox.watermarks(self.topic, self.partition)
         names = {self.topic, *(f"{shop.pipeline.name}.{name}" for name in shop.role.writes)}
         counts = {name: shop.topics.partitions(name) for name in sorted(names)}
-        return Input(self.topic, topic_id, self.partition, low, high, counts)
+        schemas = (shop.role.reads, *shop.role.writes.values())
+        schema = "+".join(one.fingerprint for one in schemas if one is not None)
+        return Input(self.topic, topic_id, self.partition, low, high, counts, schema)
 
     def _start(self, now: Input) -> Start:
         role, run = self._shop.role, self._shop.pipeline.run
@@ -105,8 +108,18 @@ class Station:
             return _start_stateless(now, committed, run.on_gap)
         found = self._store.find()
         self._store.adopt(found)
-        witness = msgspec.json.decode(committed[1], type=Witness) if committed and committed[1] else None
+        witness = self._witness(committed[1]) if committed and committed[1] else None
+        if witness is not None:
+            self._store.count_from(witness.number)
         return decide_start(found, witness, now, run.on_gap, role.start)
+
+    def _witness(self, metadata: str) -> Witness:
+        try:
+            return msgspec.json.decode(metadata, type=Witness)
+        except msgspec.MsgspecError:
+            where = f"{self.topic} partition {self.partition}"
+            text = f"{where}: the group's commit was not made by Millrace: its metadata is {metadata[:60]!r}"
+            raise SnapshotError(f"{text}; use `millrace rebuild`") from None
 
     def _begin_memory(self, *, is_from_start: bool) -> None:
         memory = getattr(self.inlet, "memory", None)
@@ -139,7 +152,7 @@ class Station:
             partitions=self._partitions,
             position=position,
             generation=self.generation,
-            schema="",
+            schema=self._schema,
             part="",
             digest="",
             arrays=(),

@@ -90,7 +90,7 @@ class Worker:
         return has_taken
 
     def stop(self) -> None:
-        """Drain: flush, snapshot, commit, leave the group. Rows read but not taken are read again by the next worker."""
+        """Drain: flush, snapshot, commit, leave the group. Rows read but not taken are left to the next worker."""
         self.snapshot()
         self._stations.clear()
         self._inbox.close()
@@ -155,6 +155,7 @@ class Worker:
         return bool(stamps)
 
     def _process(self, station: Station, count: int) -> None:
+        station.has_changed = True
         rows, keys = station.intake.take(count)
         batch, kept = station.inlet.admit(rows)
         if kept is not None:
@@ -201,6 +202,8 @@ class Worker:
         began = self._clock()
         stations = [station for station in self.stations if station.has_changed]
         if stations:
+            self._put_marks(began, is_due=True)  # a mark whose record is committed would not be read again
+            self._outlet.send()
             fail_point("before_flush")
             self._outbox.flush()
             fail_point("after_flush")
@@ -222,6 +225,8 @@ class Worker:
             try:
                 self._inbox.commit(offsets)
             except RebalancedError:  # the snapshot stands; whoever has the partition now goes by it
+                for station in stations:
+                    station.has_changed = True  # if that is still us, the next commit must not be left out
                 return
         fail_point("after_commit")
 

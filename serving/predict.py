@@ -80,7 +80,7 @@ class ServeTask:
         self._clock = clock
         self._metrics = metrics.of(champion.name)
         self._skip = np.empty(0, np.int64)
-        self._passed = np.array([-1, -1], np.int64)
+        self._passed = np.array([-1], np.int64)
 
     def process(self, batch: Batch) -> Sequence[Outgoing]:
         """Answer the events of a batch with one call of the model."""
@@ -88,20 +88,24 @@ class ServeTask:
         index = np.flatnonzero(frames.numbers(rows, "kind") == EVENT)
         if not index.size:
             return []
-        generation = self._generation_of(int(frames.numbers(rows, "source")[index[-1]]))
-        number = frames.numbers(rows, "number")[index]
-        self._passed[:] = generation, number[-1]
+        name = self._generations(frames.numbers(rows, "source")[index]) * _MANY + frames.numbers(rows, "number")[index]
+        self._passed[0] = max(int(self._passed[0]), int(name.max()))
         if self._skip.size:
-            is_new = ~np.isin(number + generation * _MANY, self._skip)
-            index, number = index[is_new], number[is_new]
+            is_new = ~np.isin(name, self._skip)
+            index, name = index[is_new], name[is_new]
             self._forget_passed()
             if not index.size:
                 return []
-        return [self._answer(batch, index, generation, number)]
+        return [self._answer(batch, index, name)]
 
-    def _answer(
-        self, batch: Batch, index: npt.NDArray[np.int64], generation: int, number: npt.NDArray[np.int64]
-    ) -> Outgoing:
+    def _generations(self, source: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+        """The generation each row was written in; a poll may hold the last rows of one and the first of the next."""
+        numbers, inverse = np.unique(source, return_inverse=True)
+        generations = np.array([self._generation_of(number) for number in numbers.tolist()], np.int64)
+        found: npt.NDArray[np.int64] = generations[inverse]
+        return found
+
+    def _answer(self, batch: Batch, index: npt.NDArray[np.int64], name: npt.NDArray[np.int64]) -> Outgoing:
         rows = batch.rows
         picked = slice(int(index[0]), int(index[-1]) + 1) if index[-1] - index[0] + 1 == index.size else index
         probability = self._champion.predict(frames.matrix(rows)[picked])
@@ -112,20 +116,21 @@ class ServeTask:
         ids, keys = rows.column("id").to_pylist(), rows.column("key").to_pylist()
         if len(ids) != index.size:
             ids, keys = [ids[i] for i in index.tolist()], [keys[i] for i in index.tolist()]
-        name, version, partition = self._champion.name, self._champion.version, self._partition
+        model, version, partition = self._champion.name, self._champion.version, self._partition
         values = zip(
             ids,
             keys,
             frames.numbers(rows, "time")[picked].tolist(),
-            (probability >= 0.5).astype(np.int64).tolist(),  # noqa: PLR2004 - the midpoint of a probability
+            (probability >= 0.5).astype(np.int64).tolist(),
             probability.tolist(),
-            number.tolist(),
+            (name // _MANY).tolist(),
+            (name % _MANY).tolist(),
             np.round(latency, 3).tolist(),
             strict=True,
         )
         answers = [
-            Answer(id_, key, at, p, q, name, version, generation, partition, n, ms)
-            for id_, key, at, p, q, n, ms in values
+            Answer(id_, key, at, p, q, model, version, generation, partition, n, ms)
+            for id_, key, at, p, q, generation, n, ms in values
         ]
         lines = _encode(answers).split(b"\n")
         lines.pop()
@@ -141,7 +146,7 @@ class ServeTask:
         self._forget_passed()
 
     def _forget_passed(self) -> None:
-        self._skip = self._skip[self._skip > self._passed[0] * _MANY + self._passed[1]]
+        self._skip = self._skip[self._skip > self._passed[0]]
 
     def is_skip_done(self) -> bool:
         """Whether everything found answered has been passed."""
@@ -180,6 +185,7 @@ class ServeRole:
         self.inputs = (topic,)
         self.start = start
         self._schema = schema
+        self.reads: FrameSchema | None = schema
         self._control = control
         self._champion = champion
         self._metrics = metrics

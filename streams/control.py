@@ -22,7 +22,8 @@ class Claim(msgspec.Struct, frozen=True):
     """Who writes under a source number: a writer stream, for one input partition of one topic, in one generation.
 
     `kind` tells a raw topic's sources apart (`events`, `labels`); a stage's only source is `rows`. `siblings` is the
-    partition count of the input topic: a reader has heard of all sources when it has heard of that many.
+    partition count of the input topic: a reader has heard of all sources when it has heard of that many. It is no part
+    of the identity: a raw topic that is given more partitions keeps the sources it has.
     """
 
     stream: str
@@ -32,6 +33,11 @@ class Claim(msgspec.Struct, frozen=True):
     generation: int
     siblings: int
     is_gapless: bool
+
+    @property
+    def identity(self) -> tuple[str, str, int, str, int]:
+        """What a source number stands for."""
+        return self.stream, self.topic_id, self.partition, self.kind, self.generation
 
 
 class ControlLog(Protocol):
@@ -49,7 +55,7 @@ class Control:
 
     def __init__(self, log: ControlLog) -> None:
         self._log = log
-        self._numbers: dict[Claim, int] = {}
+        self._numbers: dict[tuple[str, str, int, str, int], int] = {}
         self._claims: dict[int, Claim] = {}
         self._schemas: dict[str, FrameSchema] = {}
         self.versions: dict[str, bytes] = {}
@@ -63,7 +69,7 @@ class Control:
             if kind == "claim":
                 claim = msgspec.json.decode(value, type=Claim)
                 self._claims[offset] = claim
-                self._numbers.setdefault(claim, offset)
+                self._numbers.setdefault(claim.identity, offset)
             elif kind == "schema":
                 self._schemas[name] = _read_schema(name, value)
             elif kind == "version":
@@ -72,10 +78,10 @@ class Control:
     def claim(self, claim: Claim) -> int:
         """Give the source number of `claim`, claiming it first if nobody has."""
         self.refresh()
-        if claim not in self._numbers:
+        if claim.identity not in self._numbers:
             self._log.append(f"claim/{uuid.uuid4()}", msgspec.json.encode(claim))
             self.refresh()
-        return self._numbers[claim]
+        return self._numbers[claim.identity]
 
     def source(self, number: int) -> Claim:
         """Resolve a source number met in a frame.
@@ -86,8 +92,8 @@ class Control:
         if number not in self._claims:
             self.refresh()
         if number not in self._claims:
-            message = f"source {number} is not claimed on the control topic; was the topic deleted? use `millrace rebuild`"
-            raise FrameError(message)
+            message = f"source {number} is not claimed on the control topic; was the topic deleted?"
+            raise FrameError(f"{message} use `millrace rebuild`")
         return self._claims[number]
 
     def announce(self, schema: FrameSchema) -> None:

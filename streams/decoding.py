@@ -41,8 +41,7 @@ class Shape:
     def __init__(self, leaves: Sequence[Leaf]) -> None:
         self._names: dict[FieldPath, str] = {}
         self.type = self._struct((), leaves)
-        self._decode = msgspec.json.Decoder(self.type).decode
-        self._empty: dict[FieldPath, Any] = {}
+        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(self.type).decode  # raises what `explain` explains
 
     def _struct(self, prefix: FieldPath, leaves: Sequence[Leaf]) -> Any:
         depth = len(prefix)
@@ -64,10 +63,6 @@ class Shape:
             (required if is_required else optional).append((own, kind) if is_required else (own, kind, None))
         name = "record" if not prefix else ".".join(prefix)
         return msgspec.defstruct(name, required + optional, rename=rename, gc=False, frozen=False)
-
-    def decode(self, payload: bytes) -> Any:
-        """Decode one record; raises what `explain` explains."""
-        return self._decode(payload)
 
     def column(self, rows: Values, path: FieldPath) -> Values:
         """Collect one value per row; None where it, or a table above it, is absent."""
@@ -129,14 +124,20 @@ def label_shape(labels: Labels) -> Shape:
 
 
 class WhereTest:
-    """Tells whether a record is meant: all conditions hold. Records that are not JSON raise."""
+    """Tells whether a record is meant: all conditions hold. Records that are not JSON objects raise."""
 
     def __init__(self, where: Sequence[Condition]) -> None:
         self._where = where
         self._shape = Shape([Leaf(c.path, Any, is_required=False) for c in where])
 
     def __call__(self, payload: bytes) -> bool:
-        row = [self._shape.decode(payload)]
+        """Test one record."""
+        try:
+            row = [self._shape.decode(payload)]
+        except msgspec.ValidationError:
+            if isinstance(msgspec.json.decode(payload), dict):
+                return False  # a condition's path leads through something that is no table: another kind of record
+            raise
         return all(_equal(self._shape.column(row, c.path)[0], c.value) for c in self._where)
 
 
@@ -167,9 +168,7 @@ def _field(field: Field, values: Values) -> Any:
     return texts(values) if field.kind == "category" else np.array(values, np.float64)
 
 
-def times(
-    values: Values | None, unit: str, stamps_us: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
+def times(values: Values | None, unit: str, stamps_us: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Event times in us; the record's own timestamp where none is declared, INVALID where it cannot be read."""
     if values is None:
         return stamps_us
@@ -187,5 +186,5 @@ def _views(array: pa.StringArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np
 def lengths(array: pa.StringArray) -> npt.NDArray[np.int32]:
     """Length of each text in bytes; 0 for null."""
     _, offsets, _ = array.buffers()
-    found: npt.NDArray[np.int32] = np.diff(np.frombuffer(offsets, np.int32, len(array) + 1, array.offset * 4))
-    return found
+    ends = np.frombuffer(offsets, np.int32, len(array) + 1, array.offset * 4)
+    return ends[1:] - ends[:-1]

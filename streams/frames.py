@@ -57,7 +57,7 @@ class FrameSchema(msgspec.Struct, frozen=True):
 
 
 class Text(NamedTuple):
-    """An Arrow string column as numpy views: `data[offsets[i]:offsets[i+1]]`; `valid` is a bitmap, empty without nulls."""
+    """An Arrow string column as views: `data[offsets[i]:offsets[i+1]]`; `valid` is a bitmap, empty without nulls."""
 
     offsets: npt.NDArray[np.int32]
     data: npt.NDArray[np.uint8]

@@ -8,7 +8,7 @@ to the common horizon at once, and the outputs are merged by the same key afterw
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from streams import frames
 from streams.compiled import njit
-from streams.frames import BEGINNING, END, EVENT, LABEL, MISSING
+from streams.frames import BEGINNING, END, EVENT, LABEL, MISSING, NO_OUTCOME
 
 LIVE_AGE_US = 5_000_000  # a head younger than this is live: nothing waits for it
 
@@ -93,7 +93,7 @@ class Intake:
 
     def count(self, limit: Bound) -> int:
         """How many rows have a merge key at or below `limit`."""
-        side = "right" if (self.rank, self.partition) <= limit[1:] else "left"
+        side: Literal["left", "right"] = "right" if (self.rank, self.partition) <= limit[1:] else "left"
         total = 0
         for keys in self._keys:
             found = int(np.searchsorted(keys, limit.time, side=side))
@@ -125,8 +125,9 @@ class Intake:
 
 
 def merge_keys(rows: pa.RecordBatch, before: int) -> Int64s:
-    """Running maximum of time over events and settled labels; all other rows are taken at once with what came before."""
-    outcome = frames.numbers(rows, "outcome") if "outcome" in rows.schema.names else np.full(rows.num_rows, -1, np.int8)
+    """Running maximum of time over events and settled labels; other rows are taken at once with what came before."""
+    has_outcome = "outcome" in rows.schema.names
+    outcome = frames.numbers(rows, "outcome") if has_outcome else np.full(rows.num_rows, NO_OUTCOME, np.int8)
     keys = np.empty(rows.num_rows, np.int64)
     _merge_keys_kernel(frames.numbers(rows, "kind"), outcome, frames.numbers(rows, "time"), before, keys)
     return keys
@@ -189,7 +190,7 @@ class Aligner:
 
 
 def merge_order(keys: list[Int64s], intakes: list[Intake]) -> npt.NDArray[np.int64] | None:
-    """Order of the concatenated outputs of several partitions, stable by merge key; None if they are in order already."""
+    """Order of the concatenated outputs of several partitions, stable by merge key; None if there is but one."""
     if len(keys) == 1:
         return None
     ranks = np.concatenate([np.full(k.size, i.rank, np.int64) for k, i in zip(keys, intakes, strict=True)])

@@ -51,6 +51,7 @@ class Manifest(msgspec.Struct, frozen=True):
     arrays: tuple[Array, ...]
     outputs: dict[str, int]
     format: int = FORMAT
+    check: str = ""  # digest of all the rest, so that a flipped digit in `position` cannot lose rows
 
 
 class Witness(msgspec.Struct, frozen=True):
@@ -63,11 +64,12 @@ class Witness(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What a directory holds: all manifests by age, and the newest that verifies with its state."""
+    """What a directory holds: the newest snapshot that verifies, and the largest number and generation of all."""
 
     newest_number: int
     manifest: Manifest | None
     state: State | None
+    generation: int = 0
 
 
 class SnapshotStore:
@@ -92,14 +94,15 @@ class SnapshotStore:
                 valid.append(((manifest.generation, manifest.position, manifest.number), manifest))
         newest = max((_number(path) for path in names), default=0)
         self._number = max(self._number, newest)
+        generation = max((manifest.generation for _, manifest in valid), default=0)
         for _, manifest in sorted(valid, key=lambda pair: pair[0], reverse=True):
             if manifest.format != FORMAT:
                 text = f"snapshots in {self.directory} have format {manifest.format}, this release reads {FORMAT}"
                 raise SnapshotError(f"{text}; use `millrace rebuild`")
             state = _read_part(self.directory / manifest.part, manifest)
             if state is not None:
-                return Found(newest, manifest, state)
-        return Found(newest, None, None)
+                return Found(newest, manifest, state, generation)
+        return Found(newest, None, None, generation)
 
     def save(self, manifest: Manifest, state: State) -> Witness:
         """Write a snapshot; `number`, `part`, `digest` and `arrays` of `manifest` are filled in here."""
@@ -109,12 +112,13 @@ class SnapshotStore:
         part = self.directory / f"part-{stem}.bin"
         digest, arrays = _write_part(part, state)
         whole = msgspec.structs.replace(manifest, number=self._number, part=part.name, digest=digest, arrays=arrays)
+        whole = msgspec.structs.replace(whole, check=_check(whole))
         path = self.directory / f"manifest-{stem}.json"
         payload = msgspec.json.encode(whole)
         _write_durably(path, payload)
         self._mine.append(path)
         self._forget_old()
-        return Witness(path.name, hashlib.blake2b(payload, digest_size=16).hexdigest(), self._number, whole.generation)
+        return Witness(path.name, _digest(payload), self._number, whole.generation)
 
     def _forget_old(self) -> None:
         """Delete own older manifests, then the parts that only they named."""
@@ -122,6 +126,10 @@ class SnapshotStore:
             path = self._mine.pop(0)
             path.unlink(missing_ok=True)
             (self.directory / path.name.replace("manifest-", "part-").replace(".json", ".bin")).unlink(missing_ok=True)
+
+    def count_from(self, number: int) -> None:
+        """Number the next snapshot above `number`: what a lost directory held must not look newer than what follows."""
+        self._number = max(self._number, number)
 
     def adopt(self, found: Found) -> None:
         """Count the manifests found at start among those to be forgotten later, oldest first."""
@@ -135,9 +143,18 @@ def _number(path: Path) -> int:
 
 def _read_manifest(path: Path) -> Manifest | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
+    return manifest if manifest.check == _check(manifest) else None
+
+
+def _check(manifest: Manifest) -> str:
+    return _digest(msgspec.json.encode(msgspec.structs.replace(manifest, check="")))
+
+
+def _digest(payload: bytes) -> str:
+    return hashlib.blake2b(payload, digest_size=16).hexdigest()
 
 
 def _write_part(path: Path, state: State) -> tuple[str, tuple[Array, ...]]:
@@ -162,7 +179,7 @@ def _read_part(path: Path, manifest: Manifest) -> State | None:
         payload = path.read_bytes()
     except OSError:
         return None
-    if hashlib.blake2b(payload, digest_size=16).hexdigest() != manifest.digest:
+    if _digest(payload) != manifest.digest:
         return None
     state: State = {}
     for array in manifest.arrays:

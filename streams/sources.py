@@ -16,7 +16,7 @@ from streams import frames
 from streams.compiled import njit
 from streams.control import Claim, Control
 from streams.errors import HoleError
-from streams.frames import BEGINNING, EVENT, LABEL, MARK, Batch
+from streams.frames import BEGINNING, MARK, Batch
 
 EVENTS, LABELS = 0, 1
 _GROUPS = {"events": EVENTS, "labels": LABELS, "rows": LABELS}
@@ -88,21 +88,32 @@ class SourceMemory:
         self._add(number, self._control.source(number), -1, BEGINNING)
 
     def _add(self, number: int, claim: Claim, last: int, mark: int) -> None:
-        for slot, other in enumerate(self._claims):
-            if (other.stream, other.partition, other.kind) == (claim.stream, claim.partition, claim.kind):
-                self._is_alive[slot] = False
         self._claims.append(claim)
-        group = _GROUPS[claim.kind]
         self.numbers = np.append(self.numbers, np.int32(number))
         self.last = np.append(self.last, np.int64(last))
         self.marks = np.append(self.marks, np.int64(mark))
-        self._group = np.append(self._group, np.int8(group))
+        self._group = np.append(self._group, np.int8(_GROUPS[claim.kind]))
         self._is_gapless = np.append(self._is_gapless, claim.is_gapless)
-        self._is_alive = np.append(self._is_alive, True)
-        self._needed[group] = self._heard_needed or claim.siblings
+        self._is_alive = np.array([not self._is_replaced(slot) for slot in range(len(self._claims))], np.bool_)
+        for _, living in self.alive():
+            group = _GROUPS[living.kind]
+            siblings = max(c.siblings for _, c in self.alive() if _GROUPS[c.kind] == group)
+            self._needed[group] = self._heard_needed or siblings
         now = np.empty(2, np.int64)
         _clocks_kernel(self.marks, self._group, self._is_alive, self._needed, now)
         self.label_clock, self.clock = int(now[0]), int(now[1])
+
+    def _is_replaced(self, slot: int) -> bool:
+        """Whether another topic, claimed later, or a newer generation of the partition has come (PROTOCOL 11)."""
+        mine = self._claims[slot]
+        for number, other in zip(self.numbers, self._claims, strict=True):
+            if (other.stream, other.kind) == (mine.stream, mine.kind):
+                if other.topic_id != mine.topic_id:
+                    if number > self.numbers[slot]:
+                        return True
+                elif other.partition == mine.partition and other.generation > mine.generation:
+                    return True
+        return False
 
     def _raise_hole(self, number: int, sequence: int) -> None:
         claim = self._control.source(number)
@@ -181,6 +192,11 @@ def _admit_kernel(
 ) -> tuple[int, int]:
     slot = -1
     for i in range(start, kind.size):
+        if kind[i] > MARK:  # versions and commands have no source (PROTOCOL 6)
+            keep[i] = True
+            label_clock[i] = now[0]
+            clock[i] = now[1]
+            continue
         if slot < 0 or numbers[slot] != source[i]:
             slot = -1
             for s in range(numbers.size):
@@ -194,17 +210,14 @@ def _admit_kernel(
             if time[i] > marks[slot]:
                 marks[slot] = time[i]
                 _clocks_kernel(marks, group, is_alive, needed, now)
-        elif kind[i] == EVENT or kind[i] == LABEL:
-            if sequence[i] <= last[slot]:
-                counts[0] += 1
-            else:
-                if is_gapless[slot] and sequence[i] != last[slot] + 1:
-                    if is_from_start:
-                        return HOLE, i
-                    counts[1] += 1
-                last[slot] = sequence[i]
-                keep[i] = True
+        elif sequence[i] <= last[slot]:
+            counts[0] += 1
         else:
+            if is_gapless[slot] and sequence[i] != last[slot] + 1:
+                if is_from_start:
+                    return HOLE, i
+                counts[1] += 1
+            last[slot] = sequence[i]
             keep[i] = True
         label_clock[i] = now[0]
         clock[i] = now[1]

@@ -30,15 +30,26 @@ def parse_times(column: Text) -> Int64s:
 def epoch_times(values: list[Any], unit: str) -> Int64s:
     """Convert epoch numbers to us; INVALID outside years 1 to 9999. Whole numbers are converted exactly."""
     array = np.array(values)
+    if array.dtype not in (np.int64, np.float64) or (array.dtype == np.float64 and int in set(map(type, values))):
+        return np.array([_epoch_time(value, unit) for value in values], np.int64)
     if array.dtype == np.int64 and unit != "ns":
         factor = int(UNIT_US[unit])
         is_good = (array >= EARLIEST_US // factor) & (array <= LATEST_US // factor)
         return np.where(is_good, array, 0) * factor + np.where(is_good, 0, INVALID)
     if array.dtype == np.int64:
         return array // 1000
-    floats = array.astype(np.float64) * UNIT_US[unit]
+    with np.errstate(over="ignore"):
+        floats = array * UNIT_US[unit]
     is_good = (floats >= EARLIEST_US) & (floats <= LATEST_US)
     return np.where(is_good, np.rint(np.where(is_good, floats, 0.0)).astype(np.int64), INVALID)
+
+
+def _epoch_time(value: int | float, unit: str) -> int:  # noqa: PYI041 - which of the two it is decides
+    """Convert one number, exactly if it is whole: what stands beside it in a batch must not change its time."""
+    if not isinstance(value, int):
+        return int(epoch_times([value], unit)[0])
+    time_us = value // 1000 if unit == "ns" else value * int(UNIT_US[unit])
+    return time_us if EARLIEST_US <= time_us <= LATEST_US else INVALID
 
 
 @njit

@@ -14,6 +14,10 @@ from dataclasses import dataclass, field
 from streams.kafka import RebalancedError
 
 Partition = tuple[str, int]
+Headers = list[tuple[str, bytes]] | None
+Queued = tuple[str, int, bytes | None, bytes | None, Headers]
+OnAssign = Callable[[list[Partition]], dict[Partition, int]]
+OnRevoke = Callable[[list[Partition]], None]
 
 
 @dataclass
@@ -100,7 +104,7 @@ class MemoryInbox:
         self.limit = 1_000_000
         self.rng = random.Random(0)
 
-    def subscribe(self, topics, on_assign, on_revoke, on_lost) -> None:
+    def subscribe(self, topics: list[str], on_assign: OnAssign, on_revoke: OnRevoke, on_lost: OnRevoke) -> None:
         self.topics, self.on_assign, self.on_revoke, self.on_lost = topics, on_assign, on_revoke, on_lost
 
     def give(self, partitions: list[Partition]) -> None:
@@ -151,12 +155,21 @@ class MemoryOutbox:
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
-        self.queue: list[tuple] = []
+        self.queue: list[Queued] = []
 
-    def produce(self, topic, partition, value, key=None, headers=None) -> None:
+    def produce(
+        self,
+        topic: str,
+        partition: int | None,
+        value: bytes | None,
+        key: bytes | None = None,
+        headers: Headers = None,
+    ) -> None:
         self.queue.append((topic, partition or 0, value, key, headers))
 
-    def produce_many(self, topic, partition, values, keys=None) -> None:
+    def produce_many(
+        self, topic: str, partition: int | None, values: list[bytes], keys: list[bytes] | None = None
+    ) -> None:
         for i, value in enumerate(values):
             self.produce(topic, partition, value, keys[i] if keys else None)
 
