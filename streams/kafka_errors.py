@@ -121,7 +121,7 @@ def translate(error: KafkaError | BaseException, settings: Mapping[str, str], do
         )
     if found.code() in NO_NEW_PROTOCOL:
         advice = 'the new group protocol needs Kafka 4.0 or later: set [run] group_protocol = "classic"'
-    elif found.code() in TAKEN_NAME:
+    elif found.code() in TAKEN_NAME or "instance id" in text.lower():  # a fatal error hides the code in its text
         advice = "another live worker has this group.instance.id: stop it or wait for its session to end"
     elif found.code() in REFUSED:
         advice = "check the user, password and rights in [kafka]"

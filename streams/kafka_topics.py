@@ -30,6 +30,7 @@ REQUEST_TIMEOUT_S = 10.0
 ADMIN_DEADLINE_S = 20.0
 """How long a request is repeated while the brokers are away: a cluster that is just starting is waited for."""
 RETRY_WAIT_S = 0.2
+VISIBLE_CHECK_S = 0.02
 MIN_MESSAGE_BYTES = 1_048_576
 """A frame is at most 512 KiB; an inner topic must take twice that, so that no frame is ever refused for its size."""
 MESSAGE_BYTES = 1_048_588
@@ -87,7 +88,7 @@ class Topics:
         absent = [spec for spec in specs if found[spec.name] is None]
         created = self._create(absent)
         present = [spec for spec in specs if spec.name not in created]
-        found |= self._describe([spec.name for spec in absent if spec.name not in created])
+        found |= self._wait([spec.name for spec in absent], are_there=True)
         mistakes = self._mistakes([spec for spec in present if not spec.is_user_topic], found)
         if mistakes:
             raise TopicError("\n".join(mistakes))
@@ -101,6 +102,7 @@ class Topics:
 
         for name in names:
             self._ask(partial(request, name), f"delete topic {name}", unless={KafkaError.UNKNOWN_TOPIC_OR_PART})
+        self._wait(names, are_there=False)
 
     def cut(self, topic: str, partition: int, offset: int) -> None:
         """Delete the records before `offset`, as retention would."""
@@ -132,6 +134,15 @@ class Topics:
             )
             for name in names
         }
+
+    def _wait(self, names: Sequence[str], *, are_there: bool) -> dict[str, TopicDescription | None]:
+        # The controller answers before the brokers know: who looks at once would miss a new topic, or see an old one.
+        deadline = time.monotonic() + ADMIN_DEADLINE_S
+        while True:
+            found = self._describe(names)
+            if all((one is not None) == are_there for one in found.values()) or time.monotonic() > deadline:
+                return found
+            time.sleep(VISIBLE_CHECK_S)
 
     def _create(self, specs: Sequence[TopicSpec]) -> list[str]:
         def request(spec: TopicSpec) -> Future[None]:
