@@ -1,0 +1,43 @@
+"""Conservation accounts of the features role: what became of every event and every label.
+
+Counters are part of the state, so the equations hold across restarts; repeats that a reader drops are outside of them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+# Places of the counters. The kernels count by place; everything else by name.
+EVENTS, SETTLED, PENDING, DUPLICATE = 0, 1, 2, 3
+LABELS, JOINED, WAITING, LABEL_DUPLICATE, UNKNOWN, TOO_LATE, AMENDED, RETRACTED = 4, 5, 6, 7, 8, 9, 10, 11
+SETTLED_MISSING, NUMBERED, LABEL_ROWS = 12, 13, 14
+CLOCK, LABEL_CLOCK = 15, 16  # the clocks after the last row taken
+COUNTERS = 17
+
+EVENT_STATES = {"settled": SETTLED, "pending": PENDING, "duplicate": DUPLICATE}
+LABEL_STATES = {
+    "joined": JOINED,
+    "waiting": WAITING,
+    "duplicate": LABEL_DUPLICATE,
+    "unknown": UNKNOWN,
+    "too_late": TOO_LATE,
+    "amended": AMENDED,
+    "retracted": RETRACTED,
+}
+
+
+def new_counters() -> npt.NDArray[np.int64]:
+    """Give counters at their beginning."""
+    counters = np.zeros(COUNTERS, np.int64)
+    counters[[CLOCK, LABEL_CLOCK]] = np.iinfo(np.int64).min
+    return counters
+
+
+def accounts(counters: npt.NDArray[np.int64], kept_rows: int) -> dict[str, tuple[int, dict[str, int]]]:
+    """Give each account as its total and what it is made of; `kept_rows` are the rows that wait for their label row."""
+    return {
+        "events": (int(counters[EVENTS]), {name: int(counters[at]) for name, at in EVENT_STATES.items()}),
+        "labels": (int(counters[LABELS]), {name: int(counters[at]) for name, at in LABEL_STATES.items()}),
+        "rows": (int(counters[NUMBERED]), {"label_rows": int(counters[LABEL_ROWS]), "pending": kept_rows}),
+    }

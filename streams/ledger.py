@@ -1,0 +1,105 @@
+"""The ledger's table: what is known of each event, by the 64-bit hash of its id and key.
+
+Open addressing with linear probing in one array of 32-byte entries. Nothing is ever deleted in place: an entry that is
+forgotten counts as absent, and when the table fills up it is rebuilt with the entries still known, larger or smaller.
+So what a look-up finds depends on the log alone, never on when the table was rebuilt.
+
+A settled event is remembered until `clock` passes its settle time + keep.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.compiled import bare, inlined
+
+HASH, STATE, VALUE, TIME = 0, 1, 2, 3  # words of an entry
+# STATE is kind + STATES * (slot of a pending event or early label, or number of a settled event).
+# VALUE is the label; TIME the early label's time, or when the settled event is forgotten.
+EMPTY, PENDING, EARLY, SETTLED_SET, SETTLED_MISSING, SETTLED_RETRACTED, FORGOTTEN = 0, 1, 2, 3, 4, 5, 6
+STATES = 8
+SMALLEST = 1_024  # entries; always a power of two
+ENTRY_WORDS = 4
+
+
+class Ledger(NamedTuple):
+    """The table. Integers and floats are two views of the same words."""
+
+    entries: npt.NDArray[np.int64]  # [capacity, ENTRY_WORDS]
+    values: npt.NDArray[np.float64]
+    used: npt.NDArray[np.int64]  # [1] entries that are not empty
+
+
+def empty_ledger(capacity: int = SMALLEST) -> Ledger:
+    """Give a table without entries."""
+    entries = np.zeros((capacity, ENTRY_WORDS), np.int64)
+    return Ledger(entries, entries.view(np.float64), np.zeros(1, np.int64))
+
+
+def rebuilt(ledger: Ledger, clock_us: int) -> Ledger:
+    """Give a table of the entries that are still known, at most two fifths full."""
+    known = known_kernel(ledger, clock_us)
+    capacity = SMALLEST
+    while known * 5 > capacity * 2:
+        capacity *= 2
+    fresh = empty_ledger(capacity)
+    copy_kernel(ledger, fresh, clock_us)
+    return fresh
+
+
+@inlined
+def is_crowded_kernel(ledger: Ledger) -> bool:
+    """Whether the table wants to be rebuilt before the next entry (more than 5/8 full)."""
+    return ledger.used[0] * 8 >= ledger.entries.shape[0] * 5
+
+
+@inlined
+def find_kernel(ledger: Ledger, name: int) -> int:
+    """Give the place of an entry, or of the empty place where it belongs."""
+    mask = ledger.entries.shape[0] - 1
+    place = name & mask
+    while ledger.entries[place, STATE] != EMPTY and ledger.entries[place, HASH] != name:
+        place = (place + 1) & mask
+    return place
+
+
+@inlined
+def kind_kernel(ledger: Ledger, place: int, clock_us: int) -> int:
+    """What is known at a place: PENDING, EARLY, SETTLED_… or EMPTY; what was forgotten is not known."""
+    kind = ledger.entries[place, STATE] % STATES
+    if kind == FORGOTTEN or (kind >= SETTLED_SET and clock_us > ledger.entries[place, TIME]):
+        return EMPTY
+    return kind
+
+
+@inlined
+def put_kernel(ledger: Ledger, place: int, name: int, kind: int, at: int, value: float, time_us: int) -> None:
+    """Write an entry at the place that `find_kernel` gave for it."""
+    ledger.used[0] += ledger.entries[place, STATE] == EMPTY
+    ledger.entries[place, HASH] = name
+    ledger.entries[place, STATE] = at * STATES + kind
+    ledger.values[place, VALUE] = value
+    ledger.entries[place, TIME] = time_us
+
+
+@bare
+def known_kernel(ledger: Ledger, clock_us: int) -> int:
+    """Count the entries that are not forgotten."""
+    known = 0
+    for place in range(ledger.entries.shape[0]):
+        known += kind_kernel(ledger, place, clock_us) != EMPTY
+    return known
+
+
+@bare
+def copy_kernel(ledger: Ledger, fresh: Ledger, clock_us: int) -> None:
+    """Enter all that is still known into another table."""
+    for place in range(ledger.entries.shape[0]):
+        if kind_kernel(ledger, place, clock_us) != EMPTY:
+            to = find_kernel(fresh, ledger.entries[place, HASH])
+            for word in range(ENTRY_WORDS):
+                fresh.entries[to, word] = ledger.entries[place, word]
+            fresh.used[0] += 1

@@ -1,0 +1,112 @@
+"""Pending rows: what an event's label row will need, kept from the event until its label row leaves.
+
+A slot of `waiting` (deadlines.py) is the row's place here: its vector, number and times, and where its id and key lie in
+a byte arena. The arena only grows at its end; when it is full, the texts of rows that still wait are moved together.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.compiled import bare, inlined
+from streams.deadlines import SLOTS, WAITING, Deadlines, deadlines_state, empty_deadlines
+
+TIME, NUMBER, PRODUCED, TEXT, ID_SIZE, KEY_SIZE = 0, 1, 2, 3, 4, 5  # words of a row; KEY_SIZE is -1 without a key
+WORDS = 6
+USED, LIVE = 0, 1  # bytes of the arena: up to its end, and of rows that still wait
+SMALLEST_ARENA_BYTES = 4_096
+
+
+class Pending(NamedTuple):
+    """Rows that wait, by slot. P slots, F features."""
+
+    waiting: Deadlines
+    rows: npt.NDArray[np.int64]  # [P, WORDS]
+    vectors_PF: npt.NDArray[np.float64]
+    arena: npt.NDArray[np.uint8]
+    arena_sizes: npt.NDArray[np.int64]
+
+
+def empty_pending(features: int) -> Pending:
+    """Give a store without rows."""
+    waiting = empty_deadlines()
+    slots = waiting.places.size
+    return Pending(
+        waiting,
+        np.empty((slots, WORDS), np.int64),
+        np.empty((slots, features)),
+        np.empty(SMALLEST_ARENA_BYTES, np.uint8),
+        np.zeros(2, np.int64),
+    )
+
+
+def pending_state(pending: Pending) -> dict[str, npt.NDArray[np.generic]]:
+    """Give what a snapshot keeps."""
+    slots = pending.waiting.sizes[SLOTS]
+    state: dict[str, npt.NDArray[np.generic]] = {
+        f"waiting.{name}": array for name, array in deadlines_state(pending.waiting).items()
+    }
+    state["rows"] = pending.rows[:slots].copy()
+    state["vectors"] = pending.vectors_PF[:slots].copy()
+    state["arena"] = pending.arena[: pending.arena_sizes[USED]].copy()
+    state["arena_sizes"] = pending.arena_sizes.copy()
+    return state
+
+
+@inlined
+def keep_text_kernel(
+    pending: Pending, slot: int, data: npt.NDArray[np.uint8], start: int, size: int, word: int
+) -> None:
+    """Append an id or key to the arena; `word` is where its size goes."""
+    end = pending.arena_sizes[USED]
+    for place in range(size):
+        pending.arena[end + place] = data[start + place]
+    pending.rows[slot, word] = size
+    pending.arena_sizes[USED] += size
+    pending.arena_sizes[LIVE] += size
+
+
+@inlined
+def forget_text_kernel(pending: Pending, slot: int) -> None:
+    """Count a row's text as gone; its bytes stay until the arena is packed."""
+    pending.arena_sizes[LIVE] -= pending.rows[slot, ID_SIZE] + max(pending.rows[slot, KEY_SIZE], 0)
+
+
+@bare
+def pack_kernel(pending: Pending, arena: npt.NDArray[np.uint8]) -> None:
+    """Move the texts of all waiting rows into `arena`, without gaps."""
+    end = 0
+    for place in range(pending.waiting.sizes[WAITING]):
+        slot = pending.waiting.heap[place, 2]
+        start = pending.rows[slot, TEXT]
+        size = pending.rows[slot, ID_SIZE] + max(pending.rows[slot, KEY_SIZE], 0)
+        for byte in range(size):
+            arena[end + byte] = pending.arena[start + byte]
+        pending.rows[slot, TEXT] = end
+        end += size
+    pending.arena_sizes[USED] = end
+
+
+@bare
+def due_kernel(pending: Pending, clock_us: int) -> tuple[int, int]:
+    """Count the rows, and the bytes of their text, that are due when the clock stands at `clock_us`.
+
+    Walks the top of the heap only, from parent to child where the parent is due, else to the next sibling.
+    """
+    heap, waiting = pending.waiting.heap, pending.waiting.sizes[WAITING]
+    rows, size, place = 0, 0, 0
+    while True:
+        if place < waiting and heap[place, 0] < clock_us:
+            slot = heap[place, 2]
+            rows += 1
+            size += pending.rows[slot, ID_SIZE] + max(pending.rows[slot, KEY_SIZE], 0)
+            place = 2 * place + 1
+            continue
+        while place > 0 and place % 2 == 0:
+            place = (place - 1) >> 1
+        if place == 0:
+            return rows, size
+        place += 1

@@ -1,0 +1,284 @@
+"""The label's life, row by row: events get their vector and wait, labels settle them, clocks settle the rest.
+
+One compiled pass over a partition's rows in order. Every event row leaves at once; its label row leaves when the label
+comes, or as missing once `label_clock` has passed event time + wait. After each row the clocks stand as the batch says,
+and what they make due leaves in the order (deadline, number) with that row as its cause. Nothing here depends on how
+rows were cut into batches, on the wall clock, or on where tables keep their entries.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from streams import accounts as count
+from streams import ledger as known
+from streams import pending as kept
+from streams.compiled import bare, inlined
+from streams.deadlines import WAITING, push_kernel, remove_kernel
+from streams.entities import NO_ENTITY, arena_need_kernel, entity_kernel
+from streams.features import Plan, write_vector_kernel
+from streams.frames import AMENDED, EVENT, LABEL, MISSING, NO_OUTCOME, RETRACTED, SET
+from streams.inputs import Input, is_there_kernel
+from streams.outputs import DELAYS, KEYLESS, Output, emit_kernel, emit_text_kernel
+from streams.stage import Stage, has_room_kernel
+from streams.windows import observe_kernel
+
+NO_PRODUCED = -1
+
+
+class Terms(NamedTuple):
+    """How long an event waits, how long it is remembered, and what a missing label counts as."""
+
+    wait_us: int
+    keep_us: int
+    missing: float  # NaN = dropped
+    is_keyed: bool
+
+
+@bare
+def take_rows_kernel(
+    rows: Input, plan: Plan, terms: Terms, stage: Stage, output: Output, totals_T: npt.NDArray[np.float64], start: int, text_need: int
+) -> int:
+    """Take rows from `start` on; gives the row at which some table lacks room, or the number of rows."""
+    arena_need = arena_need_kernel(plan)
+    for row in range(start, rows.kind.size):
+        if rows.kind[row] == EVENT:
+            if not has_room_kernel(stage, arena_need, text_need):
+                return row
+            _take_event(rows, row, plan, terms, stage, output, totals_T)
+        elif rows.kind[row] == LABEL:
+            if not has_room_kernel(stage, arena_need, text_need):
+                return row
+            _take_label(rows, row, terms, stage, output)
+        _pass_time(rows, row, terms, stage, output)
+    return rows.kind.size
+
+
+@inlined
+def _take_event(
+    rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, output: Output, totals_T: npt.NDArray[np.float64]
+) -> None:
+    counters, ledger, name, time_us = stage.counters, stage.ledger, rows.names[row], rows.time[row]
+    counters[count.EVENTS] += 1
+    place = known.find_kernel(ledger, name)
+    kind = known.kind_kernel(ledger, place, counters[count.CLOCK])
+    if kind not in (known.EMPTY, known.EARLY):
+        counters[count.DUPLICATE] += 1
+        return
+
+    number = counters[count.NUMBERED]
+    counters[count.NUMBERED] += 1
+    event = emit_kernel(output, EVENT, NO_OUTCOME, row, time_us, rows.produced[row], number, math.nan)
+    _emit_names(rows, row, output, event)
+    _fill_vector(rows, row, plan, terms, stage, output, totals_T, event)
+    if kind == known.EARLY:
+        remove_kernel(stage.early, ledger.entries[place, known.STATE] // known.STATES)
+        counters[count.WAITING] -= 1
+        label, label_us = ledger.values[place, known.VALUE], ledger.entries[place, known.TIME]
+        if label_us <= time_us + terms.wait_us:
+            at = emit_kernel(output, LABEL, SET, row, label_us, rows.produced[row], number, label)
+            _emit_names(rows, row, output, at)
+            for column in range(output.vectors_BF.shape[1]):
+                output.vectors_BF[at, column] = output.vectors_BF[event, column]
+            _count_join(stage, output, label_us - time_us)
+            counters[count.SETTLED] += 1
+            counters[count.LABEL_ROWS] += 1
+            known.put_kernel(ledger, place, name, known.SETTLED_SET, number, label, label_us + terms.keep_us)
+            return
+        counters[count.TOO_LATE] += 1
+    slot = push_kernel(stage.pending.waiting, time_us + terms.wait_us, number, name)
+    _keep_row(rows, row, stage, slot, number, output, event)
+    counters[count.PENDING] += 1
+    known.put_kernel(ledger, place, name, known.PENDING, slot, math.nan, 0)
+
+
+@inlined
+def _fill_vector(
+    rows: Input,
+    row: int,
+    plan: Plan,
+    terms: Terms,
+    stage: Stage,
+    output: Output,
+    totals_T: npt.NDArray[np.float64],
+    at: int,
+) -> None:
+    elapsed_s = math.nan
+    if terms.is_keyed and is_there_kernel(rows.key.valid, row):
+        entity = entity_kernel(stage.entities, plan, stage.windows, rows.keys[row])
+        elapsed_s = observe_kernel(plan, stage.windows, entity, rows.time[row], rows.values_KB, row, totals_T)
+    else:
+        for lane in range(totals_T.size):
+            totals_T[lane] = math.nan
+    write_vector_kernel(plan, rows.values_KB, row, rows.time[row], elapsed_s, totals_T, output.vectors_BF, at)
+
+
+@inlined
+def _keep_row(rows: Input, row: int, stage: Stage, slot: int, number: int, output: Output, event: int) -> None:
+    pending = stage.pending
+    words = pending.rows
+    words[slot, kept.TIME] = rows.time[row]
+    words[slot, kept.NUMBER] = number
+    words[slot, kept.PRODUCED] = rows.produced[row]
+    words[slot, kept.TEXT] = pending.arena_sizes[kept.USED]
+    start = rows.id.offsets[row]
+    kept.keep_text_kernel(pending, slot, rows.id.data, start, rows.id.offsets[row + 1] - start, kept.ID_SIZE)
+    words[slot, kept.KEY_SIZE] = -1
+    if is_there_kernel(rows.key.valid, row):
+        start = rows.key.offsets[row]
+        kept.keep_text_kernel(pending, slot, rows.key.data, start, rows.key.offsets[row + 1] - start, kept.KEY_SIZE)
+    for column in range(pending.vectors_PF.shape[1]):
+        pending.vectors_PF[slot, column] = output.vectors_BF[event, column]
+
+
+@inlined
+def _take_label(rows: Input, row: int, terms: Terms, stage: Stage, output: Output) -> None:
+    counters, ledger, name, time_us = stage.counters, stage.ledger, rows.names[row], rows.time[row]
+    label, is_retraction = rows.label[row], rows.outcome[row] == RETRACTED
+    counters[count.LABELS] += 1
+    place = known.find_kernel(ledger, name)
+    kind = known.kind_kernel(ledger, place, counters[count.CLOCK])
+    at = ledger.entries[place, known.STATE] // known.STATES
+    if kind == known.EMPTY:
+        if is_retraction:
+            counters[count.RETRACTED] += 1
+            return
+        slot = push_kernel(stage.early, time_us + terms.wait_us, counters[count.LABELS], name)
+        counters[count.WAITING] += 1
+        known.put_kernel(ledger, place, name, known.EARLY, slot, label, time_us)
+    elif kind == known.EARLY:
+        _take_second_early(terms, stage, place, at, name, label, time_us, is_retraction)
+    elif kind == known.PENDING:
+        event_us = stage.pending.rows[at, kept.TIME]
+        if is_retraction:
+            counters[count.RETRACTED] += 1
+        elif time_us > event_us + terms.wait_us:
+            counters[count.TOO_LATE] += 1
+        else:
+            number = _settle(stage, output, at, row, SET, label, time_us)
+            _emit_names(rows, row, output, output.sizes[0] - 1)
+            _count_join(stage, output, time_us - event_us)
+            counters[count.PENDING] -= 1
+            known.put_kernel(ledger, place, name, known.SETTLED_SET, number, label, time_us + terms.keep_us)
+    elif kind == known.SETTLED_MISSING:
+        counters[count.TOO_LATE] += 1
+    elif is_retraction == (kind == known.SETTLED_RETRACTED) and (is_retraction or label == ledger.values[place, known.VALUE]):
+        counters[count.LABEL_DUPLICATE] += 1
+    else:
+        _correct(rows, row, stage, output, place, at, name, label, is_retraction)
+
+
+@inlined
+def _take_second_early(
+    terms: Terms, stage: Stage, place: int, slot: int, name: int, label: float, time_us: int, is_retraction: bool
+) -> None:
+    """A label of which one waits already: it repeats, replaces or retracts that one."""
+    counters, ledger = stage.counters, stage.ledger
+    if not is_retraction and label == ledger.values[place, known.VALUE]:
+        counters[count.LABEL_DUPLICATE] += 1
+        return
+    remove_kernel(stage.early, slot)
+    if is_retraction:
+        counters[count.WAITING] -= 1
+        counters[count.RETRACTED] += 2  # the label that waited, and the one that retracts it
+        known.put_kernel(ledger, place, name, known.FORGOTTEN, 0, math.nan, 0)
+        return
+    counters[count.AMENDED] += 1
+    slot = push_kernel(stage.early, time_us + terms.wait_us, counters[count.LABELS], name)
+    known.put_kernel(ledger, place, name, known.EARLY, slot, label, time_us)
+
+
+@inlined
+def _correct(
+    rows: Input, row: int, stage: Stage, output: Output, place: int, number: int, name: int, label: float, is_retraction: bool
+) -> None:
+    """Pass on what a label changes after its event was settled."""
+    outcome = RETRACTED if is_retraction else AMENDED
+    label = math.nan if is_retraction else label
+    at = emit_kernel(output, LABEL, outcome, row, rows.time[row], NO_PRODUCED, number, label)
+    _emit_names(rows, row, output, at)
+    for column in range(output.vectors_BF.shape[1]):
+        output.vectors_BF[at, column] = math.nan
+    stage.counters[count.RETRACTED if is_retraction else count.AMENDED] += 1
+    kind = known.SETTLED_RETRACTED if is_retraction else known.SETTLED_SET
+    known.put_kernel(stage.ledger, place, name, kind, number, label, stage.ledger.entries[place, known.TIME])
+
+
+@inlined
+def _settle(stage: Stage, output: Output, slot: int, cause: int, outcome: int, label: float, time_us: int) -> int:
+    """Send the label row of a pending row and give its number; the row's id and key follow."""
+    pending = stage.pending
+    number = pending.rows[slot, kept.NUMBER]
+    at = emit_kernel(output, LABEL, outcome, cause, time_us, pending.rows[slot, kept.PRODUCED], number, label)
+    for column in range(pending.vectors_PF.shape[1]):
+        output.vectors_BF[at, column] = pending.vectors_PF[slot, column]
+    remove_kernel(pending.waiting, slot)
+    kept.forget_text_kernel(pending, slot)
+    stage.counters[count.SETTLED] += 1
+    stage.counters[count.LABEL_ROWS] += 1
+    return number
+
+
+@inlined
+def _count_join(stage: Stage, output: Output, delay_us: int) -> None:
+    stage.counters[count.JOINED] += 1
+    output.delay[output.sizes[DELAYS]] = delay_us
+    output.sizes[DELAYS] += 1
+
+
+@inlined
+def _emit_names(rows: Input, row: int, output: Output, at: int) -> None:
+    """Write an input row's id and key to an output row."""
+    start = rows.id.offsets[row]
+    emit_text_kernel(output.id_offsets, output.id_data, at, rows.id.data, start, rows.id.offsets[row + 1] - start)
+    size = 0
+    start = rows.key.offsets[row]
+    if is_there_kernel(rows.key.valid, row):
+        size = rows.key.offsets[row + 1] - start
+        output.key_valid[at] = 1
+    else:
+        output.key_valid[at] = 0
+        output.sizes[KEYLESS] += 1
+    emit_text_kernel(output.key_offsets, output.key_data, at, rows.key.data, start, size)
+
+
+@inlined
+def _pass_time(rows: Input, row: int, terms: Terms, stage: Stage, output: Output) -> None:
+    """Let the clocks stand as they do after this row: settle what is missing, forget early labels."""
+    counters, pending, early = stage.counters, stage.pending, stage.early
+    counters[count.LABEL_CLOCK] = rows.label_clock[row]
+    counters[count.CLOCK] = rows.clock[row]
+    while pending.waiting.sizes[WAITING] > 0 and pending.waiting.heap[0, 0] < rows.label_clock[row]:
+        _settle_missing(terms, stage, output, row)
+    while early.sizes[WAITING] > 0 and early.heap[0, 0] < rows.clock[row]:
+        slot = early.heap[0, 2]
+        name = early.names[slot]
+        remove_kernel(early, slot)
+        counters[count.WAITING] -= 1
+        counters[count.UNKNOWN] += 1
+        place = known.find_kernel(stage.ledger, name)
+        known.put_kernel(stage.ledger, place, name, known.FORGOTTEN, 0, math.nan, 0)
+
+
+@inlined
+def _settle_missing(terms: Terms, stage: Stage, output: Output, cause: int) -> None:
+    """Settle the pending event whose deadline is the first."""
+    pending = stage.pending
+    deadline_us, slot = pending.waiting.heap[0, 0], pending.waiting.heap[0, 2]
+    name, words = pending.waiting.names[slot], pending.rows
+    at = output.sizes[0]
+    number = _settle(stage, output, slot, cause, MISSING, terms.missing, deadline_us)
+    start, id_size, key_size = words[slot, kept.TEXT], words[slot, kept.ID_SIZE], words[slot, kept.KEY_SIZE]
+    emit_text_kernel(output.id_offsets, output.id_data, at, pending.arena, start, id_size)
+    emit_text_kernel(output.key_offsets, output.key_data, at, pending.arena, start + id_size, max(key_size, 0))
+    output.key_valid[at] = key_size >= 0
+    output.sizes[KEYLESS] += key_size < 0
+    stage.counters[count.PENDING] -= 1
+    stage.counters[count.SETTLED_MISSING] += 1
+    place = known.find_kernel(stage.ledger, name)
+    kind, forget_us = known.SETTLED_MISSING, deadline_us + terms.keep_us
+    known.put_kernel(stage.ledger, place, name, kind, number, terms.missing, forget_us)
