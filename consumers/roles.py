@@ -89,7 +89,7 @@ class LearnRole:
         is_champion = pipeline.serve.champion == model.name
         self._publish_every_us = int(1e6 * (pipeline.run.publish_every_s if is_champion else OTHERS_EVERY_S))
         self._next_publish_us = 0
-        self._published = -1
+        self._published = 0  # serve answers with the untrained model by itself
 
     def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
         """None: scores are told apart by their blocks."""
