@@ -47,9 +47,9 @@ def run_demo(events: int | None, rate: float | None, state: Path) -> None:
     """
     check_rate(rate)
     out = console()
+    file = prepare(state)
     out.print("reading a year of flights …")
     flights = read_flights(events)
-    file = prepare(state)
     began = time.monotonic()
 
     def say(text: str) -> None:

@@ -109,8 +109,8 @@ class Flights:
         columns = (table.id, table.tailnum, _rfc3339(self.departed_us[row_B]), table.carrier, table.origin, table.hour,
                    table.dep_delay, table.dest, table.distance)  # fmt: skip
         return [
-            Departure("departure", *flat, Route(dest, miles))
-            for *flat, dest, miles in zip(*_lists(columns), strict=True)
+            Departure("departure", flight, tail, at, carrier, origin, hour, delay, Route(dest, miles))
+            for flight, tail, at, carrier, origin, hour, delay, dest, miles in zip(*_lists(columns), strict=True)
         ]
 
     def _arrivals(self, row_B: npt.NDArray[np.int64]) -> list[Arrival]:

@@ -1,0 +1,110 @@
+"""The command line: help, mistakes in one line each with their exit codes, and light role processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from serving.cli import app
+
+ROOT = Path(__file__).parents[2]
+FLIGHTS = str(ROOT / "examples" / "flights.toml")
+COMMANDS = ("check", "run", "up", "demo", "publish", "tail", "deadletters")
+
+
+def millrace(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does."""
+    command = [sys.executable, "-m", "serving.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+
+
+def test_help_names_every_command() -> None:
+    """The first screen shows what there is, and where to start."""
+    shown = CliRunner().invoke(app, ["--help"]).output
+
+    assert all(command in shown for command in COMMANDS)
+    assert "millrace demo" in shown
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_and_option_has_help(command: str) -> None:
+    """No option without a word about what it does."""
+    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+    options = [line for line in shown.output.splitlines() if line.startswith(("│ --", "│ *"))]
+
+    assert shown.exit_code == 0
+    assert all(len(line.strip("│ ").split("  ")) > 1 for line in options)
+
+
+def test_check_shows_topics_stages_features_and_models() -> None:
+    """A good file is spelled out."""
+    found = millrace("check", FLIGHTS)
+
+    assert found.returncode == 0
+    for text in ("flights.departures", "yours", "flights.predictions", "since_last", "champion: answers", "for ever"):
+        assert text in found.stdout
+
+
+def test_check_says_all_mistakes_at_once(tmp_path: Path) -> None:
+    """One line per mistake on standard error, exit code 2, no traceback."""
+    file = tmp_path / "wrong.toml"
+    file.write_text(
+        Path(FLIGHTS).read_text().replace('mean = "dep_delay"', 'mean = "dep_dely"').replace("partitions", "partitons")
+    )
+    found = millrace("check", str(file))
+
+    assert found.returncode == 2
+    assert len(found.stderr.splitlines()) >= 3
+    assert "did you mean" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("check", "nowhere.toml"), "nowhere.toml: cannot be read"),
+        (("up", FLIGHTS, "--scale", "feature=2"), 'did you mean "features"?'),
+        (("up", FLIGHTS, "--scale", "features"), "--scale features: role=number is needed"),
+        (("tail", FLIGHTS, "prediction"), 'did you mean "predictions"?'),
+        (("demo", "--rate", "0"), "--rate 0: must be above 0"),
+        (("demo", "--state", str(ROOT / "tests")), "is not empty and no demo's directory"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: tuple[str, ...], message: str) -> None:
+    """What is wrong, what is allowed, exit code 2."""
+    found = millrace(*arguments)
+
+    assert message in found.stderr
+    assert found.returncode == 2
+    assert len(found.stderr.splitlines()) == 1
+
+
+def test_a_role_process_starts_light() -> None:
+    """`run` brings in neither the terminal's nor the demo's libraries."""
+    script = (
+        "import sys\n"
+        "sys.argv = ['millrace', 'run', 'features', 'examples/flights.toml']\n"
+        "import serving.brokers, serving.roles\n"
+        "serving.brokers.ensure_topics = lambda pipeline: []\n"
+        "serving.roles.run_role = lambda *a, **k: None\n"
+        "from serving import cli\n"
+        "try:\n"
+        "    cli.main()\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end.code\n"
+        "print(*sorted({'rich', 'pandas', 'torch', 'river', 'jgo', 'psutil'} & set(sys.modules)))\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True
+    )
+
+    assert found.stdout.strip() == ""
+
+
+def test_the_version_is_shown() -> None:
+    """As in the package's metadata."""
+    assert CliRunner().invoke(app, ["--version"]).output.startswith("millrace 0.")

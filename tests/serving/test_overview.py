@@ -1,0 +1,202 @@
+"""The overview: rates, percentiles, the end of a replay, and how both look."""
+
+from __future__ import annotations
+
+import doctest
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client import generate_latest
+from rich.console import Console
+
+from consumers.supervisor import Status
+from serving import overview, table
+from serving.overview import Overview, Watch, percentile
+from streams.metrics import END_US, RoleMetrics
+from streams.pipeline_file import read_pipeline
+
+PIPELINE = read_pipeline(Path(__file__).parents[2] / "examples" / "flights.toml")
+NAMES = ("ingest", "features", "serve", "learn")
+CANDIDATES = [model.name for model in PIPELINE.models]
+
+
+class Machine:
+    """A pipeline whose processes are metric registries and whose clock is driven by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.roles = {port: RoleMetrics(role, "flights") for port, role in enumerate(NAMES)}
+        self.silent: set[int] = set()
+        self.watch = Watch(PIPELINE, self.fetch, lambda: self.now)
+
+    def fetch(self, port: int) -> str | None:
+        return None if port in self.silent else generate_latest(self.roles[port].registry).decode()
+
+    @property
+    def learn(self) -> RoleMetrics:
+        return self.roles[3]
+
+    @property
+    def serve(self) -> RoleMetrics:
+        return self.roles[2]
+
+    def look(self, statuses: Sequence[Status] | None = None) -> Overview:
+        return self.watch.look(statuses or [Status(name, name, port, 1, 0, None) for port, name in enumerate(NAMES)])
+
+    def end(self) -> None:
+        for partition in range(PIPELINE.partitions):
+            self.serve.mark("flights.features", partition, END_US)
+        for name in CANDIDATES:
+            self.learn.of(name).mark("flights.examples", 0, END_US)
+
+
+def test_rates_are_differences_between_looks() -> None:
+    """Events a second need two looks; candidates of a process are not added up, for they take the same events."""
+    machine = Machine()
+    first = machine.look()
+    machine.now = 2.0
+    machine.roles[0].add_in("event", 300)
+    machine.learn.of("tree").add_in("event", 100)
+    machine.learn.of("prior").add_in("event", 200)
+    second = machine.look()
+
+    assert first.processes[0].events_per_s is None
+    assert second.events_per_s("ingest") == 150
+    assert second.events_per_s("learn") == 100
+
+
+def test_a_restarted_process_has_no_negative_rate() -> None:
+    """Counters begin again at 0."""
+    machine = Machine()
+    machine.roles[0].add_in("event", 300)
+    machine.look()
+    machine.now = 1.0
+    machine.roles[0] = RoleMetrics("ingest", "flights")
+
+    assert machine.look().events_per_s("ingest") == 0
+
+
+def test_states_tell_up_from_starting_and_down() -> None:
+    """A process that does not answer yet is starting; one that waits for its restart says when."""
+    machine = Machine()
+    machine.silent = {1}
+    found = machine.look(
+        [
+            Status("ingest", "ingest", 0, 1, 0, None),
+            Status("features", "features", 1, 1, 0, None),
+            Status("serve", "serve", 2, None, 3, 4.2),
+        ]
+    )
+
+    assert [one.state for one in found.processes] == ["up", "starting", "again in 4 s"]
+
+
+def test_latencies_are_those_of_the_last_looks() -> None:
+    """An old slow second does not hide how fast it is now."""
+    machine = Machine()
+    machine.serve.predicted(np.zeros(1_000, np.int64), 2_000_000)
+    for machine.now in range(6):
+        machine.look()
+    machine.serve.predicted(np.zeros(100, np.int64), 9_000)
+    found = machine.look()
+
+    assert 0.0075 <= found.latency_s[0] <= found.latency_s[1] <= 0.01
+    assert 1.0 <= found.latency_start_s[0] <= 2.5
+    assert found.served == 1_100
+
+
+def test_models_accounts_and_dead_letters_are_read() -> None:
+    """What learn, ingest and features say arrives in the overview."""
+    machine = Machine()
+    machine.learn.of("tree").scored("start", 0.4, 0.8, 0.7)
+    machine.learn.of("tree").learned(90, 1_000)
+    machine.roles[0].dead_letter("missing", 2)
+    for partition in (0, 1):
+        machine.roles[1].account("events", partition, 5, {"settled": 3, "pending": 1})
+    found = machine.look()
+    tree = next(model for model in found.models if model.name == "tree")
+
+    assert (tree.log_loss, tree.accuracy, tree.auc, tree.learned, tree.is_champion) == (0.4, 0.8, 0.7, 90, False)
+    assert [model.name for model in found.models if model.is_champion] == [PIPELINE.serve.champion]
+    assert found.dead_letters == {"missing": 2}
+    assert found.accounts == {"events": {"settled": 6, "pending": 2}}
+    assert found.unaccounted == 2
+
+
+def test_the_end_needs_serve_and_every_candidate() -> None:
+    """One candidate that is not there yet keeps the demo waiting."""
+    machine = Machine()
+    machine.end()
+    machine.learn.of(CANDIDATES[-1]).mark("flights.examples", 0, 5_000_000)
+    before = machine.look().has_ended
+    machine.end()
+
+    assert (before, machine.look().has_ended) == (False, True)
+
+
+def test_the_end_needs_every_partition_of_serve() -> None:
+    """A partition that serve does not have (yet) counts as not ended."""
+    machine = Machine()
+    machine.end()
+    machine.serve.forget("flights.features", 0)
+
+    assert not machine.look().has_ended
+
+
+@pytest.mark.parametrize(
+    ("buckets", "share", "expected"),
+    [
+        ([(1.0, 0.0), (2.0, 10.0), (math.inf, 10.0)], 0.5, 1.5),
+        ([(1.0, 5.0), (2.0, 10.0), (math.inf, 10.0)], 0.5, 1.0),
+        ([(1.0, 0.0), (2.0, 0.0), (math.inf, 10.0)], 0.5, 2.0),
+    ],
+)
+def test_percentiles_lie_within_their_bucket(buckets: list[tuple[float, float]], share: float, expected: float) -> None:
+    """Linear inside a bucket; above the last bound, that bound."""
+    assert percentile(buckets, share) == expected
+
+
+def test_percentiles_of_nothing_are_nan() -> None:
+    """No predictions, no latency."""
+    assert math.isnan(percentile([], 0.5))
+    assert math.isnan(percentile([(1.0, 0.0), (math.inf, 0.0)], 0.5))
+
+
+def test_the_table_and_the_line_show_what_matters() -> None:
+    """Both forms name rates, losses, the champion's latency, and rows that cannot be explained."""
+    machine = Machine()
+    machine.look()
+    machine.now = 1.0
+    machine.roles[0].add_in("event", 12_345)
+    machine.learn.of("tree").scored("start", 0.4321, 0.8, 0.7)
+    machine.roles[1].account("events", 0, 5, {"settled": 3})
+    found = machine.look()
+    console = Console(width=120, record=True, force_terminal=False, file=None, quiet=False)
+    with console.capture() as captured:
+        console.print(table.render("flights", found))
+    plain = table.line(found)
+
+    for text in ("12,345", "0.4321"):
+        assert text in captured.get()
+        assert text in plain
+    assert "unaccounted rows 2" in captured.get()
+    assert "UNACCOUNTED ROWS: 2" in plain
+    assert "champion: answers" in captured.get()
+
+
+def test_the_final_league_is_sorted_by_loss() -> None:
+    """The best candidate stands first, those without a score last."""
+    machine = Machine()
+    for name, loss in zip(CANDIDATES[:3], (0.5, 0.3, 0.4), strict=True):
+        machine.learn.of(name).scored("start", loss, 0.8, 0.7)
+    rows = table.league(machine.look().models, is_final=True).columns[0].cells
+
+    assert list(rows) == [CANDIDATES[1], CANDIDATES[2], CANDIDATES[0], *CANDIDATES[3:]]
+
+
+def test_examples_in_the_docstrings_run() -> None:
+    """The numbers in the docstrings are the numbers the code gives."""
+    assert doctest.testmod(overview).failed == doctest.testmod(table).failed == 0
