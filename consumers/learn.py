@@ -96,7 +96,7 @@ class LearnTask:
         self.scores = Scores()
         self.board = Scoreboard()
         self._clock = clock
-        self._step_us = np.full(MEASURED_STEPS, np.nan)
+        self._step_us = np.zeros(MEASURED_STEPS)
         self._steps = 0
 
     @property
@@ -191,12 +191,16 @@ class LearnTask:
             self._step_us[self._steps % MEASURED_STEPS] = seconds * 1e6 / worked
             self._steps += 1
 
+    def _p99_us(self) -> float:
+        measured = np.sort(self._step_us[: min(self._steps, MEASURED_STEPS)])
+        return float(measured[int(0.99 * (measured.size - 1))]) if measured.size else 0.0
+
     def _records(self, done: list[Blocks]) -> list[Outgoing]:
         if not done:
             return []
         blocks = [block for some in done for block in _encode_blocks(some)]
         row = np.concatenate([some.row for some in done])
-        p99_us, size = round(float(np.nanquantile(self._step_us, 0.99)), 3), self.learner.size_bytes()
+        p99_us, size = round(self._p99_us(), 3), self.learner.size_bytes()
         values, last = [], []
         for at in range(0, len(blocks), MAX_BLOCKS_PER_RECORD):
             few = tuple(blocks[at : at + MAX_BLOCKS_PER_RECORD])

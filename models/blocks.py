@@ -78,6 +78,7 @@ class Scoreboard:
         self._sources = _new_sources(4, 16)
         self._nodes = _new_nodes(0)
         self._place: Int64 = np.zeros(0, np.int64)
+        self._ready = np.zeros(0, np.int32), np.zeros(0, np.int64)  # room for all nodes and the rows that complete them
 
     def plan(self, rows: Rows, start: int) -> tuple[int, Actions]:
         """Enter the events from row `start` on and find the labels' predictions.
@@ -102,7 +103,7 @@ class Scoreboard:
 
     def settle(self, rows: Rows, start: int, stop: int, score_B: Vector, scores: Scores) -> Blocks:
         """Store the predictions and score the labels of rows `start` to `stop`; gives the blocks they complete."""
-        node, row = np.zeros(self._nodes.left.size, np.int32), np.zeros(self._nodes.left.size, np.int64)
+        node, row = self._ready
         ready = settle_kernel(
             rows,
             start,
@@ -174,6 +175,7 @@ class Scoreboard:
                 f"the scoreboard is not whole in this snapshot: {error}; run `millrace rebuild`"
             ) from error
         self._sources, self._nodes = sources, nodes
+        self._ready = np.zeros(count, np.int32), np.zeros(count, np.int64)
         self._sizes[:] = used, 0, 0
 
     def _open_nodes(self) -> Int32:
@@ -190,6 +192,8 @@ class Scoreboard:
 
     def _take(self, node: Int32, row: Int64) -> Blocks:
         """Read complete blocks out and free their nodes; one that was not seen from its first number is no evidence."""
+        if not node.size:
+            return _NOTHING
         nodes, sources = self._nodes, self._sources
         owner, block = nodes.owner[node], nodes.block[node]
         whole = block * BLOCK_EVENTS >= sources.first[owner]
@@ -216,7 +220,9 @@ class Scoreboard:
         if why == NO_NODE:
             size = nodes.left.size
             self._nodes = Nodes._make(_grown(column, size or 16) for column in nodes)
-            self._release(np.arange(size, self._nodes.left.size, dtype=np.int32))
+            room = self._nodes.left.size
+            self._ready = np.zeros(room, np.int32), np.zeros(room, np.int64)
+            self._release(np.arange(size, room, dtype=np.int32))
         elif why == NO_SOURCE:
             self._sources = Sources._make(_grown(column, len(column)) for column in sources)
         elif why == NO_RING:
@@ -230,6 +236,16 @@ class Scoreboard:
             self.counters[JUMPS] += 1
             sources.first[place] = sources.next[place] = rows.number[stop]
             sources.head[place] = rows.number[stop] // BLOCK_EVENTS
+
+
+_NOTHING = Blocks(
+    np.zeros(0, np.int32),
+    np.zeros(0, np.int64),
+    np.zeros(0, np.int64),
+    np.zeros(0, np.int64),
+    np.zeros((0, BLOCK_EVENTS), np.float32),
+    np.zeros(0, np.int64),
+)
 
 
 def _new_sources(size: int, ring: int) -> Sources:

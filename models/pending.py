@@ -79,22 +79,22 @@ def _enter(rows: Rows, i: int, place: int, sources: Sources, nodes: Nodes, sizes
     """Give an event its node; negative: minus the reason why there is none."""
     number = rows.number[i]
     block, offset = number // BLOCK_EVENTS, number % BLOCK_EVENTS
-    rings = sources.ring.shape[1]
+    mask = sources.ring.shape[1] - 1
     if offset == 0 or number == sources.first[place]:
-        if block - sources.head[place] >= rings:
+        if block - sources.head[place] > mask:
             return -NO_RING
         if sizes[FREE] == 0:
             return -NO_NODE
         sizes[FREE] -= 1
         fresh = nodes.free[sizes[FREE]]
-        sources.ring[place, block % rings] = fresh
+        sources.ring[place, block & mask] = fresh
         nodes.value[fresh, :] = np.nan
         nodes.status[fresh, :] = ABSENT
         nodes.first_time[fresh] = nodes.last_time[fresh] = rows.time[i]
         nodes.block[fresh] = block
         nodes.left[fresh] = BLOCK_EVENTS - offset
         nodes.owner[fresh] = place
-    node = sources.ring[place, block % rings]
+    node = sources.ring[place, block & mask]
     nodes.status[node, offset] = PENDING
     nodes.first_time[node] = min(nodes.first_time[node], rows.time[i])
     nodes.last_time[node] = max(nodes.last_time[node], rows.time[i])
@@ -109,7 +109,7 @@ def _find_event(number: int, place: int, sources: Sources, nodes: Nodes, counter
         counters[UNSEEN] += 1
         return -1
     block, offset = number // BLOCK_EVENTS, number % BLOCK_EVENTS
-    node = sources.ring[place, block % sources.ring.shape[1]] if block >= sources.head[place] else -1
+    node = sources.ring[place, block & (sources.ring.shape[1] - 1)] if block >= sources.head[place] else -1
     if node < 0 or nodes.status[node, offset] != PENDING:
         counters[REPEATED] += 1
         return -1
@@ -210,9 +210,9 @@ def settle_kernel(
             ready_row[ready] = i
             ready += 1
             head = sources.head[place]
-            sources.ring[place, head % sources.ring.shape[1]] = -1
+            sources.ring[place, head & (sources.ring.shape[1] - 1)] = -1
             sources.head[place] = head + 1
-            following = sources.ring[place, (head + 1) % sources.ring.shape[1]]
+            following = sources.ring[place, (head + 1) & (sources.ring.shape[1] - 1)]
             if following >= 0:
                 node = following
     return ready

@@ -27,7 +27,7 @@ class PriorLearner:
         array([0.5       ,        nan, 0.66666667])
     """
 
-    def __init__(self, model: Model, columns: tuple[Column, ...]) -> None:  # noqa: ARG002 - the same for all kinds
+    def __init__(self, model: Model, columns: tuple[Column, ...]) -> None:
         refuse_unknown(model, ())
         self._counts: Counts = np.zeros(2, np.int64)
 
@@ -39,7 +39,7 @@ class PriorLearner:
         """Count the labels."""
         self.step(X_BF, y_B, np.full(len(y_B), LEARN, np.int8))
 
-    def step(self, X_BF: Matrix, y_B: Vector, action_B: Actions) -> Vector:  # noqa: ARG002 - features say nothing here
+    def step(self, X_BF: Matrix, y_B: Vector, action_B: Actions) -> Vector:
         """Take the rows in order and predict, count or skip each one."""
         score_B = np.empty(len(y_B))
         step_kernel(y_B, action_B, self._counts, score_B)

@@ -56,6 +56,7 @@ class RiverLearner:
         self._is_category = [columns[i].is_category for i in self._columns]
         self._replaced = 0  # predictions that were not finite, answered with 0.5
         self._is_last_finite = True
+        self._is_trained = False
         self._size_bytes = 0
 
     def predict(self, X_BF: Matrix) -> Vector:
@@ -81,6 +82,7 @@ class RiverLearner:
                     score_B[i] = self._predict_one(x)
                 elif action == LEARN and not math.isnan(y):
                     self._classifier.learn_one(x, y > 0.5)
+                    self._is_trained = True
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             hint = f'give it {CATEGORIES} = "drop" if it only takes numbers' if any(self._is_category) else "remove it"
@@ -89,18 +91,19 @@ class RiverLearner:
 
     def state(self) -> State:
         """Seal the classifier; a large one takes long (an adaptive forest: megabytes)."""
-        blob = seal([self._classifier, self._replaced], self._checked_key(), RIVER_VERSION)
+        blob = seal([self._classifier, self._is_trained, self._replaced], self._checked_key(), RIVER_VERSION)
         self._size_bytes = len(blob)
         return {"sealed": np.frombuffer(blob, np.uint8).copy()}
 
     def restore(self, state: State) -> None:
         """Unseal a classifier of the same class."""
         blob = np.asarray(state.get("sealed", ()), np.uint8).tobytes()
-        classifier, replaced = unseal(blob, self._checked_key(), RIVER_VERSION)
+        classifier, is_trained, replaced = unseal(blob, self._checked_key(), RIVER_VERSION)
         if type(classifier) is not type(self._classifier):
             found = f"a {type(classifier).__name__} found, {self._kind} needed"
             raise ModelError(f"the state of model {self._name} is another's: {found}; run `millrace rebuild`")
-        self._classifier, self._replaced, self._size_bytes = classifier, int(replaced), len(blob)
+        self._classifier, self._is_trained = classifier, bool(is_trained)
+        self._replaced, self._size_bytes = int(replaced), len(blob)
 
     def is_finite(self) -> bool:
         """Say whether the last prediction was finite; a classifier's inside is not looked at."""
@@ -116,6 +119,8 @@ class RiverLearner:
         return self._replaced
 
     def _predict_one(self, x: dict[str, Any]) -> float:
+        if not self._is_trained:
+            return 0.5  # not asked: an adaptive forest settles its features with the first row it sees
         probabilities = self._classifier.predict_proba_one(x)
         p = float(probabilities.get(True, 0.0)) if probabilities else 0.5
         self._is_last_finite = math.isfinite(p)

@@ -1,0 +1,238 @@
+"""Learn: predict at events, score and learn at labels; the same in every cut and after every restore."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+
+from consumers.learn import MAX_BLOCKS_PER_RECORD, Block, LearnTask, ScoresRecord
+from models.learner import make_learner
+from models.scoring import log_loss
+from streams.errors import FrameError, ModelError
+from streams.frames import (
+    AMENDED,
+    EVENT,
+    LABEL,
+    MARK,
+    MISSING,
+    NO_OUTCOME,
+    SET,
+    Batch,
+    Column,
+    Outgoing,
+    build,
+    examples_schema,
+)
+from streams.metrics import RoleMetrics
+from streams.pipeline import Model
+
+KEY = b"k" * 32
+COLUMNS = (Column("a", False), Column("b", False), Column("c", True))
+SCHEMA = examples_schema(COLUMNS)
+MODELS = {
+    "linear": Model("m", "linear", {"lr": 0.05, "bits": 10}),
+    "prior": Model("m", "prior", {}),
+    "tree": Model("m", "river:tree.HoeffdingAdaptiveTreeClassifier", {"grace_period": 20}),
+}
+
+
+def task(model: str = "linear", **options: Any) -> LearnTask:
+    ticks = iter(range(10**9))
+    learner = make_learner(MODELS[model], COLUMNS, KEY)
+    return LearnTask("m", learner, COLUMNS, clock=lambda: float(next(ticks)), **options)
+
+
+def examples(events: int, seed: int = 0, sources: int = 3) -> pa.RecordBatch:
+    """Give events of several sources, each with a label up to 400 rows later: set, missing or missing with a value."""
+    rng, chance = np.random.default_rng(seed), random.Random(seed)
+    X = rng.normal(size=(events, 3))
+    X[:, 2] = rng.integers(0, 5, events)
+    y = (X[:, 0] + (X[:, 2] > 2) > 0.5).astype(float)
+    X[rng.random(X.shape) < 0.05] = np.nan
+    source = rng.integers(0, sources, events)
+    number = np.array([int((source[:i] == source[i]).sum()) for i in range(events)])
+    due = np.arange(events) + rng.integers(1, 400, events)
+    rows: list[tuple[float, ...]] = []
+    for at in np.argsort(np.concatenate([np.arange(events) * 1.0, due + 0.5]), kind="stable").tolist():
+        i, is_label = at % events, at >= events
+        if is_label:
+            label, outcome = chance.choice([(y[i], SET)] * 8 + [(math.nan, MISSING), (0.0, MISSING)])
+            rows.append((LABEL, source[i] + 10, number[i], due[i], label, outcome, i))
+        else:
+            rows.append((EVENT, source[i] + 10, number[i], i, math.nan, NO_OUTCOME, i))
+    return batch_of(rows, X)
+
+
+def batch_of(rows: list[tuple[float, ...]], X: npt.NDArray[np.float64]) -> pa.RecordBatch:
+    kind, source, number, time, label, outcome, at = (np.array(column) for column in zip(*rows, strict=True))
+    columns = {"kind": kind, "source": source, "number": number, "time": time, "label": label, "outcome": outcome}
+    return build(SCHEMA, {**columns, "vector": X[at.astype(int)]}, len(rows))
+
+
+def process(learn: LearnTask, rows: pa.RecordBatch) -> list[Outgoing]:
+    clock = np.zeros(rows.num_rows, np.int64)
+    return learn.process(Batch(rows, clock, clock))
+
+
+def blocks_of(outgoing: list[Outgoing]) -> list[tuple[Any, ...]]:
+    records = [msgspec.json.decode(value, type=ScoresRecord) for out in outgoing for value in out.values]
+    return [(b.source, b.block, b.n, b.first_time_us, b.last_time_us, b.losses) for r in records for b in r.blocks]
+
+
+def reference(rows: pa.RecordBatch, model: str) -> tuple[dict[tuple[int, int], float], int]:
+    """Give every event's loss and the number of examples learned, one row at a time with dictionaries."""
+    learner = make_learner(MODELS[model], COLUMNS, KEY)
+    prediction, loss, learned = {}, {}, 0
+    names = ("kind", "source", "number", "label", "vector")
+    for kind, source, number, label, vector in zip(*(rows.column(n).to_pylist() for n in names), strict=True):
+        x = np.array([vector], np.float64)
+        if kind == EVENT:
+            prediction[source, number] = float(learner.predict(x)[0])
+        elif math.isnan(label):
+            loss[source, number] = math.nan
+        else:
+            loss[source, number] = log_loss(prediction[source, number], label > 0.5)
+            learner.learn(x, np.array([label]))
+            learned += 1
+    return loss, learned
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_events_are_predicted_when_they_pass_and_labels_scored_and_learned_when_they_pass(model: str) -> None:
+    rows = examples(700)
+    learn = task(model)
+    found = blocks_of(process(learn, rows))
+    loss, learned = reference(rows, model)
+
+    assert len(found) == sum(((rows.column("source").to_numpy() == s).sum() // 2) // 100 for s in (10, 11, 12))
+    for source, block, n, _, _, losses in found:
+        expected = np.array([loss[source, block * 100 + k] for k in range(100)], np.float32)
+        decoded = Block(source, block, n, 0, 0, losses).values()
+        assert np.array_equal(decoded, expected, equal_nan=True)
+        assert n == np.isfinite(expected).sum()
+    assert learn.examples_seen == learned
+    assert learn.version == (0, learned)
+    known = [value for value in loss.values() if not math.isnan(value)]
+    assert learn.metrics()["log_loss_start"] == pytest.approx(np.mean(known), abs=1e-12)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_outputs_and_state_do_not_depend_on_batches_or_restarts(model: str) -> None:
+    rows, chance = examples(500, seed=1), random.Random(1)
+    whole, learn = task(model), task(model)
+    expected = blocks_of(process(whole, rows))
+    found: list[tuple[Any, ...]] = []
+    start = 0
+    while start < rows.num_rows:
+        size = chance.choice([1, 3, 40, 200])
+        found += blocks_of(process(learn, rows.slice(start, size)))
+        start += size
+        if chance.random() < 0.2:
+            state = {name: np.asarray(array).copy() for name, array in learn.state().items()}
+            learn = task(model)
+            learn.restore(state)
+
+    assert found == expected
+    assert learn.version == whole.version
+    ours, theirs = learn.state(), whole.state()
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        if name != "learner.sealed":  # equal models may be written by pickle in different bytes
+            assert np.array_equal(ours[name], theirs[name], equal_nan=ours[name].dtype.kind == "f"), name
+    x = np.random.default_rng(3).normal(size=(50, 3))
+    assert np.array_equal(learn.learner.predict(x), whole.learner.predict(x))
+
+
+def test_unseen_amended_and_other_rows_are_counted_and_change_nothing() -> None:
+    learn, X = task(), np.ones((1, 3))
+    rows: list[tuple[float, ...]] = [
+        (EVENT, 1, 5, 0, math.nan, NO_OUTCOME, 0),
+        (LABEL, 1, 4, 1, 1.0, SET, 0),
+        (LABEL, 2, 0, 1, 1.0, SET, 0),
+        (LABEL, 1, 5, 1, 1.0, AMENDED, 0),
+        (MARK, 1, -1, 9, math.nan, NO_OUTCOME, 0),
+    ]
+    before = {name: array for name, array in learn.state().items() if name.startswith("learner.")}
+    assert process(learn, batch_of(rows, X)) == []
+    metrics = learn.metrics()
+    assert (metrics["predicted"], metrics["unseen"], metrics["amended"], metrics["pending"]) == (1, 2, 1, 1)
+    assert learn.examples_seen == 0
+    assert all(np.array_equal(array, learn.state()[name]) for name, array in before.items())
+
+    assert learn.drop_source(1) == 1
+    process(learn, batch_of([(LABEL, 1, 5, 1, 1.0, SET, 0)], X))
+    assert learn.metrics()["unseen"] == 3
+    assert learn.examples_seen == 0
+
+
+def test_an_empty_batch_gives_nothing() -> None:
+    assert process(task(), examples(1).slice(0, 0)) == []
+
+
+def test_many_blocks_share_a_record_but_no_record_grows_without_bound() -> None:
+    events = (MAX_BLOCKS_PER_RECORD + 50) * 100
+    number = np.tile(np.arange(events), 2)
+    kind = np.repeat([EVENT, LABEL], events)
+    columns = {"kind": kind, "source": kind * 0, "number": number, "time": number}
+    columns |= {
+        "label": np.where(kind == LABEL, 1.0, math.nan),
+        "outcome": kind - 1,
+        "vector": np.ones((2 * events, 3)),
+    }
+    [out] = process(task("prior", lineage=2, generation=3), build(SCHEMA, columns, 2 * events))
+    records = [msgspec.json.decode(value) for value in out.values]
+
+    assert [len(record["blocks"]) for record in records] == [MAX_BLOCKS_PER_RECORD, 50]
+    assert out.cause.tolist() == [events + MAX_BLOCKS_PER_RECORD * 100 - 1, 2 * events - 1]
+    assert (out.topic, out.partition, out.keys) == ("scores", 0, None)
+    head = {name: value for name, value in records[0].items() if name != "blocks"}
+    assert head == {
+        "candidate": "m",
+        "lineage": 2,
+        "generation": 3,
+        "order": "number",
+        "predict_p99_us": round(1e6 / (2 * events), 3),
+        "bytes": 16,
+    }
+    assert records[1]["blocks"][-1].keys() == {"source", "block", "n", "first_time_us", "last_time_us", "losses"}
+    assert max(len(value) for value in out.values) < 200_000
+
+
+def test_metrics_reach_the_scrape() -> None:
+    learn = task()
+    process(learn, examples(300))
+    metrics = RoleMetrics("learn", "flights")
+    learn.measure(metrics)
+    labels = {"pipeline": "flights", "role": "learn", "candidate": "m"}
+
+    value = metrics.registry.get_sample_value("millrace_model_log_loss", {**labels, "span": "start"})
+    assert value == learn.metrics()["log_loss_start"]
+    assert metrics.registry.get_sample_value("millrace_model_examples", labels) == learn.examples_seen
+
+
+def test_a_model_that_is_not_finite_goes_on_but_may_not_be_published() -> None:
+    learn = task()
+    process(learn, examples(100))
+    assert learn.is_publishable()
+    state = learn.state()
+    state["learner.weight"] = np.full(2, np.inf)
+    learn.restore(state)
+    process(learn, examples(100, sources=1))
+
+    assert not learn.is_publishable()
+
+
+def test_other_columns_and_foreign_snapshots_are_refused() -> None:
+    learn = task()
+    learn.check_columns(COLUMNS)
+    with pytest.raises(FrameError, match=r"missing \['c'\], unexpected \['z'\]"):
+        learn.check_columns((*COLUMNS[:2], Column("z", True)))
+    with pytest.raises(ModelError, match="holds no model"):
+        learn.restore({})
