@@ -147,7 +147,7 @@ class RecordInlet:
     ) -> Decoded:
         declared = self._pipeline.events if kind == "events" else self._pipeline.labels
         shape = self._events if kind == "events" else self._labels
-        offsets = np.array([message.offset() for message in messages], np.int64)
+        offsets = offsets_of(messages)
         stamps = np.array([message.timestamp()[1] for message in messages], np.int64) * 1000
         ids = self._ids(shape, rows, declared.id, offsets)
         keys = decoding.texts(shape.column(rows, declared.key)) if declared.key else ids
@@ -266,6 +266,14 @@ class RecordInlet:
 
     def restore(self, state: State) -> None:
         """Nothing: ingest has no state."""
+
+
+def offsets_of(messages: list[Message]) -> Int64s:
+    """Give each message's offset; a run without holes, the usual case, needs only its ends."""
+    first, last = messages[0].offset(), messages[-1].offset()
+    if last - first == len(messages) - 1:
+        return np.arange(first, last + 1, dtype=np.int64)
+    return np.array([message.offset() for message in messages], np.int64)
 
 
 class _BadRecordError(Exception):

@@ -45,8 +45,7 @@ class Outlet:
             self._rows.setdefault((output.topic, output.partition), []).append(part)
             return
         name = self.full_name(output.topic)
-        for i, value in enumerate(output.values):
-            self._outbox.produce(name, output.partition, value, output.keys[i] if output.keys else None)
+        self._outbox.produce_many(name, output.partition, output.values, output.keys)
         self._metrics.add_out(output.topic, len(output.values))
 
     def put_mark(self, target: Target, source: int, time_us: int) -> None:

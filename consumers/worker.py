@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from itertools import groupby
 
 import msgspec
 
@@ -243,8 +242,27 @@ class Worker:
 
 
 def _by_partition(messages: list[Message]) -> list[tuple[Partition, list[Message]]]:
-    """Group one poll's messages; they come in runs of one partition, so this costs little."""
+    """Group one poll's messages. They come in long runs of one partition, so runs are found by galloping.
+
+    When the message k places on has an offset k higher in the same partition, all between belong to it too, because a
+    partition's messages come in order and none is left out.
+    """
     groups: dict[Partition, list[Message]] = {}
-    for key, run in groupby(messages, key=lambda m: (m.topic(), m.partition())):
-        groups.setdefault(key, []).extend(run)
+    start = 0
+    while start < len(messages):
+        first = messages[start]
+        key, offset = (first.topic(), first.partition()), first.offset()
+        stop, stride = start + 1, 1
+        while stride:
+            at = stop + stride - 1
+            if at < len(messages) and _is_same_run(messages[at], key, offset + at - start):
+                stop, stride = at + 1, stride * 2
+            else:
+                stride //= 2
+        groups.setdefault(key, []).extend(messages[start:stop])
+        start = stop
     return list(groups.items())
+
+
+def _is_same_run(message: Message, key: Partition, offset: int) -> bool:
+    return message.offset() == offset and message.partition() == key[1] and message.topic() == key[0]

@@ -109,6 +109,12 @@ class Outbox(Protocol):
         """
         ...
 
+    def produce_many(
+        self, topic: str, partition: int | None, values: Sequence[bytes], keys: Sequence[bytes] | None = None
+    ) -> None:
+        """Queue many records of one partition, in order; raises as `produce`."""
+        ...
+
     def flush(self) -> None:
         """Return when everything produced is acknowledged.
 
