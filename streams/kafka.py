@@ -7,7 +7,7 @@ the worker, and a commit is only the witness of a snapshot. The door's other roo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
