@@ -36,11 +36,9 @@ def up(
 
 def demo(
     events: Annotated[
-        int | None, typer.Option(min=1, help="Only so many flights, the first of the year; all 328,521 if left out.")
+        int | None, typer.Option(min=1, help="Only the first so many flights of the year, not all 328,521.")
     ] = None,
-    rate: Annotated[
-        float | None, typer.Option(help="Flights published a second; as fast as Kafka takes them if left out.")
-    ] = None,
+    rate: Annotated[float, typer.Option(help="Flights published a second, with their landings beside them.")] = 4_000,
     state: Annotated[Path, typer.Option(help="Where the demo keeps its Kafka, snapshots and models.")] = Path(
         "state/demo"
     ),

@@ -35,11 +35,12 @@ FILE_NAME = "flights.toml"  # the copy that the demo runs; also the sign that a 
 MOST_RESTARTS = 3  # a role that dies so often in a row will not live; the demo must end
 START_WAIT_S = 120.0  # kernels compile the first time; usually 5 s
 STALL_WAIT_S = 120.0  # without any progress the demo gives up
+WORKING_CPU_RATIO = 0.05  # a process above this is busy with a long batch; an idle one stays below 2 %
 DAMAGED_AFTER = 500  # departures before the damaged copies
 SAMPLES = 4
 
 
-def run_demo(events: int | None, rate: float | None, state: Path) -> None:
+def run_demo(events: int | None, rate: float, state: Path) -> None:
     """Run the whole demo and print what came of it.
 
     Raises:
@@ -138,7 +139,7 @@ def _wait_until_up(picture: Picture) -> None:
 
 
 def _wait_for_end(picture: Picture, moment: Callable[[], None]) -> Overview:
-    seen: object = None
+    seen: tuple[int, ...] = ()
     deadline = time.monotonic() + STALL_WAIT_S
     while True:
         moment()
@@ -146,13 +147,20 @@ def _wait_for_end(picture: Picture, moment: Callable[[], None]) -> Overview:
         overview = picture.overview
         if overview is not None and overview.has_ended:
             return overview
-        now = overview and (overview.served, [model.learned for model in overview.models])
-        if now != seen:
-            seen, deadline = now, time.monotonic() + STALL_WAIT_S
+        if overview is not None and (_figures(overview) != seen or _is_working(overview)):
+            seen, deadline = _figures(overview), time.monotonic() + STALL_WAIT_S
         elif time.monotonic() > deadline:
             raise UnavailableError(
                 f"nothing moved for {STALL_WAIT_S:.0f} s before the end was reached; see the logs in <state>/run"
             )
+
+
+def _figures(overview: Overview) -> tuple[int, ...]:
+    return overview.served, *(model.learned for model in overview.models)
+
+
+def _is_working(overview: Overview) -> bool:
+    return any((one.cpu_ratio or 0.0) > WORKING_CPU_RATIO for one in overview.processes)
 
 
 def report(system: System, flights: Flights, overview: Overview, published_s: float, out: Console) -> None:
@@ -181,7 +189,7 @@ def report(system: System, flights: Flights, overview: Overview, published_s: fl
 
 
 def _samples(pipeline: Pipeline, flights: Flights) -> RenderableType:
-    table = grid("flight", "departed", ">late with probability", "answered by version", "and then it was")
+    table = grid("flight", "departed", ">late, it said", "by version", "it was")
     outcomes = flights.outcomes()
     for value in _last_values(pipeline):
         answer = msgspec.json.decode(value)

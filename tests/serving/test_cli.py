@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +109,15 @@ def test_a_role_process_starts_light() -> None:
 def test_the_version_is_shown() -> None:
     """As in the package's metadata."""
     assert CliRunner().invoke(app, ["--version"]).output.startswith("millrace 0.")
+
+
+def test_the_page_names_every_command_and_option() -> None:
+    """docs/commands.md and `--help` agree."""
+    page = (ROOT / "docs" / "commands.md").read_text()
+    for command in COMMANDS:
+        section = page.partition(f"## `millrace {command}")[2].partition("\n## ")[0]
+        shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
+        options = {word for word in re.findall(r"--[a-z][a-z-]+", shown) if word not in ("--help", "--follow")}
+
+        assert section
+        assert {option for option in options if option not in section} == set()
