@@ -54,7 +54,7 @@ def wait_for_topics(address: str, topics: list[str], check: Callable[[], None], 
     Raises:
         BenchError: they do not in time.
     """
-    admin = AdminClient({"bootstrap.servers": address})
+    admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
     while True:
         check()
         try:

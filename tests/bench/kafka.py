@@ -20,7 +20,7 @@ class Broker:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._admin = AdminClient({"bootstrap.servers": address})
+        self._admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
 
     def create(self, *topics: str, partitions: int) -> None:
         """Make topics of the bench's own (raw input, peers' output)."""
