@@ -46,6 +46,7 @@ class Letter(msgspec.Struct, frozen=True):
     time_us: int
     key: str
     value: str
+    is_cut: bool = False  # a huge record is kept in part, so it cannot be sent again from here
 
     @property
     def place(self) -> Place:
@@ -83,9 +84,9 @@ class Ledger:
             self._add(record)
 
     def open(self) -> list[Letter]:
-        """The letters never sent again; copies of earlier ones are not among them."""
-        copies = set(self.copies.values())
-        return [one for place, one in self.letters.items() if place not in self.copies and place not in copies]
+        """The letters to send again: whole, never sent before, and no copies of earlier ones."""
+        closed = {*self.copies, *self.copies.values()}
+        return [one for place, one in self.letters.items() if place not in closed and not one.is_cut]
 
     def original(self, place: Place) -> Place | None:
         """The record that the one at `place` is a copy of."""
@@ -173,12 +174,25 @@ def _show_table(pipeline: Pipeline, ledger: Ledger) -> None:
     for letter in ledger.letters.values():
         moment = datetime.fromtimestamp(letter.time_us / 1e6, UTC)
         value = base64.b64decode(letter.value)[:SHOWN_BYTES].decode(errors="replace")
-        original = ledger.original(letter.place)
-        state = "sent again" if letter.place in ledger.copies else f"copy of {original}" if original else ""
         # As text: brackets in a record are no markup.
-        table.add_row(Text(str(letter.place)), f"{moment:%Y-%m-%d %H:%M:%S}", Text(letter.reason), Text(value), state)
+        table.add_row(
+            Text(str(letter.place)),
+            f"{moment:%Y-%m-%d %H:%M:%S}",
+            Text(letter.reason),
+            Text(value),
+            _state(letter, ledger),
+        )
     out.print(table)
-    out.print(f"{len(ledger.letters)} dead letters, {len(ledger.open())} never sent again (--replay sends them)")
+    out.print(f"dead letters: {len(ledger.letters)}, to be sent by --replay: {len(ledger.open())}")
+
+
+def _state(letter: Letter, ledger: Ledger) -> str:
+    if letter.place in ledger.copies:
+        return "sent again"
+    if letter.is_cut:
+        return "kept in part: publish it yourself"
+    original = ledger.original(letter.place)
+    return f"copy of {original}" if original else ""
 
 
 def _write_down(pipeline: Pipeline, outbox: Outbox, intents: list[Intent]) -> None:

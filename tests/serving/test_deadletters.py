@@ -55,6 +55,13 @@ def test_sent_letters_and_their_copies_are_closed() -> None:
     assert ledger.original(copy) == original
 
 
+def test_a_letter_kept_in_part_is_never_sent() -> None:
+    """Half a record is not the record."""
+    ledger = Ledger([ENCODE(msgspec.structs.replace(letter(7), is_cut=True)), ENCODE(letter(8))])
+
+    assert [one.offset for one in ledger.open()] == [8]
+
+
 def test_an_intent_is_unfinished_until_all_of_it_is_written_down() -> None:
     """A replay killed half-way is seen by the next one."""
     places = [letter(7).place, letter(8).place]
@@ -167,4 +174,4 @@ def test_letters_are_listed_with_their_state(pipeline: Pipeline, capfdbinary: py
     assert base64.b64decode(record["value"]) == b'{"note": "[red]"'
     assert '{"note": "[red]"' in shown
     assert "sent again" in shown
-    assert "1 dead letters, 0 never sent again" in shown
+    assert "dead letters: 1, to be sent by --replay: 0" in shown
