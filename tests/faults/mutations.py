@@ -14,7 +14,6 @@ import consumers.worker
 from consumers.featurize import FeatureTask
 from consumers.outlet import Outlet
 from consumers.roles import FeaturesRole
-from consumers.station import Station
 from consumers.worker import Worker
 from serving.predict import ServeTask
 from streams import frames
@@ -87,8 +86,8 @@ def marks_numbered(patch: pytest.MonkeyPatch) -> None:
     def put_mark(self: Outlet, target: Any, source: int, time_us: int) -> None:
         send(self, target, source, time_us)
         for task in tasks:
-            if task._source == source:  # noqa: SLF001 - a mutation reaches inside
-                task._sequences += 1  # noqa: SLF001
+            if task._source == source:
+                task._sequences += 1
 
     patch.setattr(FeatureTask, "process", process)
     patch.setattr(Outlet, "put_mark", put_mark)

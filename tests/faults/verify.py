@@ -1,39 +1,111 @@
-"""What must hold after any schedule: outputs equal a recomputation from the topics as written, row for row, bit for bit.
+"""What must hold after any schedule: outputs equal a recomputation from the topics as written, bit for bit.
 
 Readers' rule applied independently of the code under test: of rows with the same (source, sequence) the first counts,
-repeats must be equal, and a stage's sources have no holes.
+repeats must be equal, and a stage's sources have no holes. The same checks serve partitions in memory (`world.py`) and
+real Kafka (`harness.py`): each is a `Written`.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from consumers.featurize import FeatureTask
 from consumers.learn import LearnTask
 from models.learner import make_learner
 from streams import features, frames
-from streams.control import Control
-from streams.frames import EVENT, LABEL, MISSING, SET
+from streams.control import Claim, Control
+from streams.frames import EVENT, LABEL, MISSING, SET, FrameSchema
+from streams.kafka import Message
+from streams.pipeline import Model, Pipeline
+from streams.snapshots import State
 from streams.sources import SourceMemory
-from tests.faults.world import PARTITIONS, World
-from tests.memory_kafka import MemoryControlLog
 
-Row = dict[str, Any]
+Numbered = dict[tuple[int, int], str]
 
 
-def table(world: World, topic: str, partition: int, schema: frames.FrameSchema) -> pa.RecordBatch:
+class Written(Protocol):
+    """All that a run has left behind."""
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """What ran."""
+
+    @property
+    def had_serve_zombie(self) -> bool:
+        """Whether a worker of serve lived beside its successor: only then may an event be answered twice."""
+
+    @property
+    def raw(self) -> Sequence[tuple[str, int]]:
+        """The raw partitions."""
+
+    def records(self, topic: str, partition: int) -> Sequence[Message]:
+        """Give all records of a partition, by the topic's full name."""
+
+    def control(self) -> Control:
+        """Give a reader of the control topic."""
+
+    def learned(self, candidate: str) -> State:
+        """Give a candidate's final state."""
+
+
+class Schemas(NamedTuple):
+    log: FrameSchema
+    features: FrameSchema
+    examples: FrameSchema
+
+
+def check(written: Written) -> None:
+    """Raise AssertionError with what is wrong."""
+    pipeline, control = written.pipeline, written.control()
+    control.refresh()
+    schemas = schemas_of(pipeline)
+    logs = [table(written, "log", p, schemas.log) for p in range(pipeline.partitions)]
+    check_log(written, control, logs)
+    examples = table(written, "examples", 0, schemas.examples)
+    expected: Numbered = {}
+    for partition, log in enumerate(logs):
+        feature_rows, example_rows = recompute_features(pipeline, control, partition, log)
+        got = numbered(table(written, "features", partition, schemas.features), is_gapless=True)
+        assert got == numbered(feature_rows, is_gapless=True), f"features of partition {partition} differ"
+        expected |= numbered(example_rows, is_gapless=True)
+    assert numbered(examples, is_gapless=True) == expected, "examples differ from the recomputation"
+    check_outcomes(written, examples)
+    answers = [json.loads(r.value() or b"") for p in range(pipeline.partitions) for r in of(written, "predictions", p)]
+    wanted = {int(answer["version"].split(".")[1]) for answer in answers}
+    for model in pipeline.models:
+        is_champion = model.name == pipeline.serve.champion
+        states = check_learning(written, control, examples, model, wanted if is_champion else set())
+        if is_champion:
+            check_answers(written, control, answers, model, states)
+
+
+def schemas_of(pipeline: Pipeline) -> Schemas:
+    """The frames of the inner topics."""
+    columns = features.columns(pipeline)
+    return Schemas(frames.log_schema(pipeline), frames.features_schema(columns), frames.examples_schema(columns))
+
+
+def of(written: Written, topic: str, partition: int) -> Sequence[Message]:
+    """The records of an inner topic's partition."""
+    return written.records(f"{written.pipeline.name}.{topic}", partition)
+
+
+def table(written: Written, topic: str, partition: int, schema: FrameSchema) -> pa.RecordBatch:
     """All rows of a partition as written."""
-    batches = [frames.decode(r.value_ or b"", schema) for r in world.broker.logs[f"w.{topic}", partition]]
+    batches = [frames.decode(r.value() or b"", schema) for r in of(written, topic, partition)]
     return pa.concat_batches(batches) if batches else frames.build(schema, {}, 0)
 
 
-def numbered(batch: pa.RecordBatch, *, is_gapless: bool) -> dict[tuple[int, int], str]:
+def numbered(batch: pa.RecordBatch, *, is_gapless: bool) -> Numbered:
     """Rows by (source, sequence), with what they say; repeats must say the same."""
-    found: dict[tuple[int, int], str] = {}
+    found: Numbered = {}
     last: dict[int, int] = {}
     for row in batch.to_pylist():
         if row["kind"] > LABEL:
@@ -47,58 +119,59 @@ def numbered(batch: pa.RecordBatch, *, is_gapless: bool) -> dict[tuple[int, int]
     return found
 
 
-def check(world: World) -> None:
-    """Raise AssertionError with what is wrong."""
-    control = Control(MemoryControlLog(world.broker, "w.control"))
-    columns = features.columns(world.pipeline)
-    schemas = (frames.log_schema(world.pipeline), frames.features_schema(columns), frames.examples_schema(columns))
-    logs = [table(world, "log", p, schemas[0]) for p in range(PARTITIONS)]
-    check_log(world, logs)
-    examples = table(world, "examples", 0, schemas[2])
-    written = numbered(examples, is_gapless=True)
-    expected: dict[tuple[int, int], str] = {}
-    for partition, log in enumerate(logs):
-        feature_rows, example_rows = recompute_features(world, control, partition, log)
-        got = numbered(table(world, "features", partition, schemas[1]), is_gapless=True)
-        assert got == numbered(feature_rows, is_gapless=True), f"features of partition {partition} differ"
-        expected |= numbered(example_rows, is_gapless=True)
-    assert written == expected, "examples differ from the recomputation"
-    check_outcomes(world, examples)
-    check_learning(world, control, examples, columns)
-    check_answers(world, control, schemas)
+# Ingest
 
 
-def check_log(world: World, logs: list[pa.RecordBatch]) -> None:
-    """Every raw record is in the log exactly once, under its own number."""
+def check_log(written: Written, control: Control, logs: list[pa.RecordBatch]) -> None:
+    """Every good raw record is in the log exactly once, under its own number; every bad one is a dead letter."""
     names = [name for log in logs for name in numbered(log, is_gapless=False)]
-    records = sum(
-        sum(r.value_ is not None for r in world.broker.logs[key])
-        for key in (("w.events", 0), ("w.events", 1), ("w.labels", 0))
-    )
-    assert len(names) == len(set(names)) == records, f"{records} records became {len(names)} rows"
+    assert len(names) == len(set(names)), "a record went to two partitions of the log"
+    kinds = {written.pipeline.events.topic: "events", written.pipeline.labels.topic: "labels"}
+    good, bad = set(), set()
+    for topic, partition in written.raw:
+        for record in written.records(topic, partition):
+            value = record.value()
+            if value is not None:
+                kept = good if is_json(value) else bad
+                kept.add((kinds[topic], partition, record.offset()))
+    claims = claims_of(control)
+    taken = {(claims[source].kind, claims[source].partition, sequence) for source, sequence in names}
+    assert taken == good, f"{len(good)} good records became {len(taken)} rows"
+    letters = [json.loads(r.value() or b"") for r in of(written, "deadletters", 0)]
+    assert {(kinds[one["topic"]], one["partition"], one["offset"]) for one in letters} == bad, "dead letters differ"
+
+
+def is_json(value: bytes) -> bool:
+    """Whether a record is whole; those that publishers of tests damage are not."""
+    try:
+        json.loads(value)
+    except ValueError:
+        return False
+    return True
+
+
+def claims_of(control: Control) -> dict[int, Claim]:
+    """Claims by number."""
+    return dict(sorted(control._claims.items()))
+
+
+# Features
 
 
 def recompute_features(
-    world: World, control: Control, partition: int, log: pa.RecordBatch
+    pipeline: Pipeline, control: Control, partition: int, log: pa.RecordBatch
 ) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """One task over the whole log at once."""
-    memory = SourceMemory(control, is_log=True)
-    batch, _ = memory.admit(log)
-    source = next(n for n, claim in control_claims(control) if claim.stream == "features" and claim.partition == partition)
-    outputs = FeatureTask(world.pipeline, partition, source).process(batch)
-    made = {output.topic: output.batch for output in outputs}
-    columns = features.columns(world.pipeline)
-    empty = (frames.features_schema(columns), frames.examples_schema(columns))
-    return tuple(made.get(schema.topic, frames.build(schema, {}, 0)) for schema in empty)
+    batch, _ = SourceMemory(control, is_log=True).admit(log)
+    claims = claims_of(control).items()
+    source = next(n for n, claim in claims if (claim.stream, claim.partition) == ("features", partition))
+    made = {output.topic: output.batch for output in FeatureTask(pipeline, partition, source).process(batch)}
+    _, features_schema, examples_schema = schemas_of(pipeline)
+    feature_rows = made.get("features", frames.build(features_schema, {}, 0))
+    return feature_rows, made.get("examples", frames.build(examples_schema, {}, 0))
 
 
-def control_claims(control: Control) -> list[tuple[int, Any]]:
-    """Claims by number."""
-    control.refresh()
-    return sorted(control._claims.items())  # noqa: SLF001 - the test looks inside
-
-
-def check_outcomes(world: World, examples: pa.RecordBatch) -> None:
+def check_outcomes(written: Written, examples: pa.RecordBatch) -> None:
     """Every event has one event row and one settled outcome."""
     events: dict[str, int] = {}
     settled: dict[str, int] = {}
@@ -112,79 +185,104 @@ def check_outcomes(world: World, examples: pa.RecordBatch) -> None:
             events[row["id"]] = events.get(row["id"], 0) + 1
         elif row["outcome"] in (SET, MISSING):
             settled[row["id"]] = settled.get(row["id"], 0) + 1
-    published = {
-        json.loads(r.value_)["id"] for p in (0, 1) for r in world.broker.logs["w.events", p] if r.value_ is not None
-    }
+    topic = written.pipeline.events.topic
+    values = [r.value() for name, p in written.raw if name == topic for r in written.records(name, p)]
+    published = {json.loads(value)["id"] for value in values if value is not None and is_json(value)}
     assert events == dict.fromkeys(published, 1), "events are lost or doubled"
     assert settled == events, "events are not settled exactly once"
 
 
-def check_learning(world: World, control: Control, examples: pa.RecordBatch, columns: tuple[Any, ...]) -> None:
-    """Scores, pending predictions and weights equal one task over all examples."""
-    task = replay(world, control, examples, columns)[0]
-    worker = next(m.worker for m in world.members if m.role == "learn" and m.worker.stations)
-    learned = worker.stations[0].task.state()
+# Learn
+
+
+def check_learning(
+    written: Written, control: Control, examples: pa.RecordBatch, model: Model, wanted: set[int]
+) -> dict[int, State]:
+    """Scores, pending predictions and weights equal one task over all examples; gives the learner at `wanted`."""
+    task, values, states = replay(written.pipeline, control, examples, model, wanted)
+    learned = written.learned(model.name)
     for name, array in task.state().items():
         assert np.array_equal(array, learned[name], equal_nan=array.dtype.kind == "f"), f"learn's {name} differs"
-    got = blocks(r.value_ for r in world.broker.logs["w.scores", 0])
-    assert got == blocks(task.written), "scores differ from the recomputation"
+    records = [json.loads(r.value() or b"") for r in of(written, "scores", 0)]
+    got = blocks(record for record in records if record["candidate"] == model.name)
+    assert got == blocks(json.loads(value) for value in values), "scores differ from the recomputation"
+    return states
 
 
-def blocks(values: Any) -> dict[tuple[int, int], str]:
+def blocks(records: Iterable[Any]) -> Numbered:
     """Blocks by (source, block); repeats must be equal."""
-    found: dict[tuple[int, int], str] = {}
-    for value in values:
-        for block in json.loads(value)["blocks"]:
+    found: Numbered = {}
+    for record in records:
+        for block in record["blocks"]:
             assert found.setdefault((block["source"], block["block"]), str(block)) == str(block), "a block changed"
     return found
 
 
-def replay(world: World, control: Control, examples: pa.RecordBatch, columns: tuple[Any, ...]) -> tuple[Any, dict[int, Any]]:
-    """Learn row by row; gives the task and a copy of the learner after each number of examples."""
-    model = world.pipeline.models[0]
-    memory = SourceMemory(control)
-    batch, _ = memory.admit(examples)
-    task: Any = LearnTask(model.name, make_learner(model, columns), columns)
-    task.written = []
-    states = {0: task.learner.state()}
-    for i in range(batch.rows.num_rows):
-        one = frames.Batch(batch.rows.slice(i, 1), batch.label_clock[i : i + 1], batch.clock[i : i + 1])
-        task.written += [value for output in task.process(one) for value in output.values]
-        if task.examples_seen not in states:
+def replay(
+    pipeline: Pipeline, control: Control, examples: pa.RecordBatch, model: Model, wanted: set[int]
+) -> tuple[LearnTask, list[bytes], dict[int, State]]:
+    """Learn row by row; gives the task, what it put out, and the learner's state at the wanted numbers of examples."""
+    columns = features.columns(pipeline)
+    batch, _ = SourceMemory(control).admit(examples)
+    task = LearnTask(model.name, make_learner(model, columns), columns)
+    values: list[bytes] = []
+    states: dict[int, State] = {}
+    for i in range(batch.rows.num_rows + 1):
+        if task.examples_seen in wanted and task.examples_seen not in states:
             states[task.examples_seen] = {name: array.copy() for name, array in task.learner.state().items()}
-    return task, states
+        if i < batch.rows.num_rows:
+            one = frames.Batch(batch.rows.slice(i, 1), batch.label_clock[i : i + 1], batch.clock[i : i + 1])
+            values += [value for output in task.process(one) for value in output.values]
+    return task, values, states
 
 
-def check_answers(world: World, control: Control, schemas: tuple[Any, ...]) -> None:
+# Serve
+
+
+def check_answers(
+    written: Written, control: Control, answers: list[Any], model: Model, states: dict[int, State]
+) -> None:
     """Every event is answered, once unless a zombie lived, with what the named version gives on that row."""
-    columns = schemas[1].columns
-    states = replay(world, control, table(world, "examples", 0, schemas[2]), columns)[1]
-    learner = make_learner(world.pipeline.models[0], columns)
-    for partition in range(PARTITIONS):
-        rows = table(world, "features", partition, schemas[1])
+    columns = features.columns(written.pipeline)
+    learner = make_learner(model, columns)
+    for partition in range(written.pipeline.partitions):
+        rows = table(written, "features", partition, schemas_of(written.pipeline).features)
         batch, _ = SourceMemory(control, heard_needed=1).admit(rows)
-        events = np.flatnonzero(frames.numbers(batch.rows, "kind") == EVENT)
-        x_BF = frames.matrix(batch.rows)[events]
-        answers = [json.loads(r.value_) for r in world.broker.logs["w.predictions", partition]]
-        numbers = [answer["number"] for answer in answers]
-        assert set(numbers) == set(range(events.size)), "events without an answer"
-        if not world.had_serve_zombie:
-            assert len(numbers) == events.size, "events answered twice"
-        for answer in answers:
-            learner.restore(states[int(answer["version"].split(".")[1])])
-            probability = learner.predict(x_BF[answer["number"]][None, :])[0]
-            assert probability == answer["probability"], "an answer is not what its version gives"
+        is_event = frames.numbers(batch.rows, "kind") == EVENT
+        events, x_BF = batch.rows.filter(pa.array(is_event.tolist())), frames.matrix(batch.rows)[is_event]
+        mine = [answer for answer in answers if answer["partition"] == partition]
+        numbers = [answer["number"] for answer in mine]
+        assert set(numbers) == set(range(events.num_rows)), "events without an answer"
+        if not written.had_serve_zombie:
+            assert len(numbers) == events.num_rows, "events answered twice"
+        named = list(zip(*(events.column(name).to_pylist() for name in ("id", "key", "time")), strict=True))
+        for answer in mine:
+            assert named[answer["number"]] == (answer["id"], answer["key"], answer["time_us"]), "an answer is misnamed"
+        by_version: dict[int, list[Any]] = defaultdict(list)
+        for answer in mine:
+            by_version[int(answer["version"].split(".")[1])].append(answer)
+        for version, some in by_version.items():
+            learner.restore(states[version])
+            check_version(some, learner.predict(np.ascontiguousarray(x_BF[[a["number"] for a in some]])))
 
 
-def check_order(world: World) -> None:
+def check_version(answers: list[Any], probability_B: npt.NDArray[np.float64]) -> None:
+    """Answers say what their version gives."""
+    assert [a["probability"] for a in answers] == probability_B.tolist(), "an answer is not what its version gives"
+    assert [a["prediction"] for a in answers] == (probability_B >= 0.5).astype(int).tolist(), "a prediction is rounded"
+
+
+# Replay
+
+
+def check_order(written: Written) -> None:
     """In a replay no label is learned before an event that precedes it was predicted (PROTOCOL 10)."""
-    columns = features.columns(world.pipeline)
+    schemas = schemas_of(written.pipeline)
     for topic, partition, schema in (
-        ("examples", 0, frames.examples_schema(columns)),
-        ("log", 0, frames.log_schema(world.pipeline)),
-        ("log", 1, frames.log_schema(world.pipeline)),
+        ("examples", 0, schemas.examples),
+        *(("log", p, schemas.log) for p in range(written.pipeline.partitions)),
     ):
-        rows = table(world, topic, partition, schema).to_pylist()
+        rows = table(written, topic, partition, schema).to_pylist()
         latest = 0
         for row in reversed([r for r in rows if r["kind"] == EVENT or (r["kind"] == LABEL and r["outcome"] == SET)]):
             if row["kind"] == EVENT:

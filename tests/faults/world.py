@@ -11,6 +11,8 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 import consumers.worker
 from consumers.ingest import IngestRole
 from consumers.roles import FeaturesRole, LearnRole
@@ -22,7 +24,8 @@ from streams import features, frames
 from streams.control import Control
 from streams.metrics import RoleMetrics
 from streams.pipeline import Condition, Events, Feature, Field, Labels, Model, Pipeline, Run, Serve
-from tests.memory_kafka import Broker, MemoryControlLog, MemoryInbox, MemoryOutbox
+from streams.snapshots import State
+from tests.memory_kafka import Broker, MemoryControlLog, MemoryInbox, MemoryOutbox, Record
 
 START_S = 1_700_000_000.0
 WAIT_S = 60
@@ -112,7 +115,13 @@ class World:
         self.rng = random.Random(seed)
         self.now = START_S
         self.pipeline = pipeline(state)
-        counts = {"w.events": 2, "w.labels": 1, "w.log": PARTITIONS, "w.features": PARTITIONS, "w.predictions": PARTITIONS}
+        counts = {
+            "w.events": 2,
+            "w.labels": 1,
+            "w.log": PARTITIONS,
+            "w.features": PARTITIONS,
+            "w.predictions": PARTITIONS,
+        }
         self.broker = Broker(lambda: self.now, counts)
         self.is_replay, self.with_faults = is_replay, with_faults
         self.members: list[Member] = []
@@ -215,6 +224,23 @@ class World:
         elif moved:
             self._start(member.role, moved)
 
+    # What it leaves behind (verify.Written)
+
+    raw = RAW
+
+    def records(self, topic: str, partition: int) -> list[Record]:
+        """All records of a partition."""
+        return self.broker.logs[topic, partition]
+
+    def control(self) -> Control:
+        """A reader of the control topic."""
+        return Control(MemoryControlLog(self.broker, f"{self.pipeline.name}.control"))
+
+    def learned(self, candidate: str) -> State:
+        """The final state of a candidate."""
+        worker = next(m.worker for m in self.members if m.role == "learn" and m.worker.stations)
+        return worker.stations[0].task.state()
+
     # The schedule
 
     def fail_point(self, name: str) -> None:
@@ -277,6 +303,6 @@ class World:
                 idle = 0 if any(has_worked) else idle + 1
 
 
-def install(monkeypatch, world: World) -> None:
+def install(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     """Let the world decide at every fail point of the worker loop."""
     monkeypatch.setattr(consumers.worker, "fail_point", world.fail_point)
