@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -25,7 +27,7 @@ class FrameInlet:
         self._fingerprint = schema.fingerprint.encode()
         self._control = control
 
-    def decode(self, messages: list[Message]) -> Decoded:
+    def decode(self, messages: Sequence[Message]) -> Decoded:
         """Join the frames of one poll into one batch, so that kernels run once."""
         batches = [self._decode_one(message) for message in messages]
         sizes = [batch.num_rows for batch in batches]

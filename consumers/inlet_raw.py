@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -66,7 +66,7 @@ class RecordInlet:
 
     # Messages to rows
 
-    def decode(self, messages: list[Message]) -> Decoded:
+    def decode(self, messages: Sequence[Message]) -> Decoded:
         """Turn raw records into log rows in offset order; dead letters leave at once."""
         self.records += len(messages)
         bad: dict[int, tuple[Message, Bad]] = {}
@@ -78,7 +78,7 @@ class RecordInlet:
         self.dead += len(bad)
         return self._join(parts, bad)
 
-    def _decode_fast(self, messages: list[Message], bad: dict[int, tuple[Message, Bad]]) -> list[Decoded] | None:
+    def _decode_fast(self, messages: Sequence[Message], bad: dict[int, tuple[Message, Bad]]) -> list[Decoded] | None:
         """One kind of record, all of them good: no Python beyond msgspec's own loop. None if that is not so."""
         if len(self._sources) > 1 or self._is_event or self._is_label:
             return None
@@ -93,7 +93,7 @@ class RecordInlet:
             return None
         return [self._rows(kind, messages, rows, bad)]
 
-    def _decode_carefully(self, messages: list[Message], bad: dict[int, tuple[Message, Bad]]) -> list[Decoded]:
+    def _decode_carefully(self, messages: Sequence[Message], bad: dict[int, tuple[Message, Bad]]) -> list[Decoded]:
         picked: dict[str, tuple[list[Message], list[Any]]] = {"events": ([], []), "labels": ([], [])}
         marks: list[tuple[Message, int]] = []
         for message in messages:
@@ -143,7 +143,7 @@ class RecordInlet:
     # Columns
 
     def _rows(
-        self, kind: str, messages: list[Message], rows: list[Any], bad: dict[int, tuple[Message, Bad]]
+        self, kind: str, messages: Sequence[Message], rows: list[Any], bad: dict[int, tuple[Message, Bad]]
     ) -> Decoded:
         declared = self._pipeline.events if kind == "events" else self._pipeline.labels
         shape = self._events if kind == "events" else self._labels
@@ -188,7 +188,7 @@ class RecordInlet:
         self,
         columns: dict[str, Any],
         stamps: Int64s,
-        messages: list[Message],
+        messages: Sequence[Message],
         bad: dict[int, tuple[Message, Bad]],
     ) -> None:
         """Check whole columns; the first reason found for a record stands."""
@@ -268,7 +268,7 @@ class RecordInlet:
         """Nothing: ingest has no state."""
 
 
-def offsets_of(messages: list[Message]) -> Int64s:
+def offsets_of(messages: Sequence[Message]) -> Int64s:
     """Give each message's offset; a run without holes, the usual case, needs only its ends."""
     first, last = messages[0].offset(), messages[-1].offset()
     if last - first == len(messages) - 1:

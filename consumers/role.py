@@ -57,7 +57,7 @@ class Decoded(NamedTuple):
 class Inlet(Protocol):
     """How messages of one partition become rows, and what is remembered of those taken."""
 
-    def decode(self, messages: list[Message]) -> Decoded:
+    def decode(self, messages: Sequence[Message]) -> Decoded:
         """Turn messages into rows."""
 
     def admit(self, rows: pa.RecordBatch) -> tuple[Batch, npt.NDArray[np.int64] | None]:

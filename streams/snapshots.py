@@ -143,10 +143,12 @@ def _number(path: Path) -> int:
 
 def _read_manifest(path: Path) -> Manifest | None:
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        payload = path.read_bytes()
+        manifest = msgspec.json.decode(payload, type=Manifest)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    return manifest if manifest.check == _check(manifest) else None
+    is_whole = manifest.check == _check(manifest) and payload == msgspec.json.encode(manifest)
+    return manifest if is_whole else None
 
 
 def _check(manifest: Manifest) -> str:
