@@ -10,10 +10,12 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 from consumers.role import Role
 from consumers.station import Shop
+from consumers.warming import warm
 from consumers.worker import Settings, Worker
 from streams import faults
 from streams.control import Control
@@ -97,6 +99,7 @@ class RoleProcess:
     ) -> None:
         self.pipeline = pipeline
         self.metrics = RoleMetrics(role, pipeline.name)
+        self.metrics.release(version("millrace"))
         self._instance = instance
         self.is_replay = is_replay
         faults.arm(os.environ.get(faults.VARIABLE))
@@ -107,13 +110,18 @@ class RoleProcess:
         self.control = Control(self._log)
         self._workers: list[Worker] = []
 
-    def outbox(self) -> KafkaOutbox:
-        """Make a producer for one worker."""
-        return KafkaOutbox(self.pipeline.kafka)
+    def add(self, make: Callable[[Control, KafkaOutbox, RoleMetrics], Role], candidate: str = "") -> None:
+        """Make a worker for a role, its kernels loaded; call `run` when all are added.
 
-    def add(self, role: Role, outbox: KafkaOutbox) -> None:
-        """Make a worker for `role`; call `run` when all are added."""
+        Args:
+            make: makes the role; it is called twice, the first time for warming.
+            candidate: the model's name, for workers that share a process.
+        """
         pipeline, run = self.pipeline, self.pipeline.run
+        outbox = KafkaOutbox(pipeline.kafka)
+        warm(lambda control: make(control, outbox, RoleMetrics("warming", pipeline.name)), pipeline)
+        metrics = self.metrics.of(candidate)
+        role = make(self.control, outbox, metrics)
         instance = f"{pipeline.name}.{role.name}.{self._instance}" if self._instance else None
         inbox = KafkaInbox(
             pipeline.kafka,
@@ -125,7 +133,7 @@ class RoleProcess:
         outputs = KafkaOutputs(pipeline) if role.answers_to else None
         shop = Shop(role, pipeline, inbox, self.control, self.topics, outputs, Path(pipeline.state) / "snapshots")
         settings = Settings(self.is_replay, run.snapshot_every_s, run.align_wait_s)
-        self._workers.append(Worker(shop, outbox, self.metrics, settings))
+        self._workers.append(Worker(shop, outbox, metrics, settings))
 
     def run(self) -> None:
         """Loop until SIGTERM or SIGINT, then drain, snapshot and leave the groups. Errors pass through."""

@@ -135,15 +135,14 @@ class LearnRole:
 
 def add_workers(process: RoleProcess, role: str, models: list[str] | None) -> None:
     """Add the workers of one process: one, or one per candidate."""
-    pipeline, control = process.pipeline, process.control
+    pipeline, is_replay = process.pipeline, process.is_replay
     if role == "ingest":
-        outbox = process.outbox()
-        process.add(IngestRole(pipeline, outbox, process.metrics, is_replay=process.is_replay), outbox)
+        process.add(lambda _, outbox, metrics: IngestRole(pipeline, outbox, metrics, is_replay=is_replay))
     elif role == "features":
-        process.add(FeaturesRole(pipeline, control), process.outbox())
+        process.add(lambda control, *_: FeaturesRole(pipeline, control))
     elif role == "learn":
         for model in pipeline.models:
             if models is None or model.name in models:
-                process.add(LearnRole(pipeline, model, control), process.outbox())
+                process.add(lambda control, *_, model=model: LearnRole(pipeline, model, control), model.name)
     else:
         raise ValueError(role)

@@ -25,6 +25,8 @@ from streams.metrics import RoleMetrics
 POLL_MESSAGES = 20_000  # one poll's worth; more only adds latency
 MAX_BUFFERED_ROWS = 100_000  # a partition with more rows waiting for the others is paused
 MARKS_EVERY_S = 1.0  # live; while catching up marks go with every batch
+STEP_S = 0.25  # what a step's rows may take: stopping, snapshots and the group wait for it
+FIRST_ROWS, LEAST_ROWS = 10_000, 100  # where the rows of a step start, and what even the slowest role takes
 TICK_EVERY_S = 0.05
 MEASURE_EVERY_S = 1.0
 COMMIT_EVERY_S = 1.0  # roles without state only commit, which is cheap
@@ -69,6 +71,8 @@ class Worker:
         self._next_tick = self._next_measure = self._next_marks = 0.0
         self._next_snapshot = 0.0
         self._is_live = False
+        self._most_rows = FIRST_ROWS
+        self._has_more = False
 
     # Life cycle
 
@@ -81,7 +85,7 @@ class Worker:
 
     def step(self, timeout_s: float) -> bool:
         """Do one round; gives whether rows were taken, so that the caller knows if it may wait."""
-        for key, messages in _by_partition(self._inbox.poll(POLL_MESSAGES, timeout_s)):
+        for key, messages in _by_partition(self._inbox.poll(POLL_MESSAGES, 0.0 if self._has_more else timeout_s)):
             if key in self._stations:
                 self._receive(self._stations[key], messages)
         has_taken = self._take()
@@ -140,18 +144,28 @@ class Worker:
         for station in stations:
             station.intake.mark = station.inlet.mark()
         now = self._clock()
-        counts = self._aligner.counts(intakes, int(now * 1e6))
+        ready = self._aligner.counts(intakes, int(now * 1e6))
+        counts = self._aligner.capped(intakes, ready, self._most_rows)
+        self._has_more = counts != ready
         stamps = [i.head_stamp for i, count in zip(intakes, counts, strict=True) if count]
         self._is_live = not stamps or now - min(stamps) / 1e6 < self._settings.align_wait_s + LIVE_AGE_US / 1e6
         for station, count in zip(stations, counts, strict=True):
             if count:
                 self._process(station, count)
+        self._adapt(sum(counts), self._clock() - now)
         self._put_marks(now, is_due=bool(stamps) and not self._is_live)
         self._outlet.send()
         if stamps:
             fail_point("after_produce")
         self._resume()
         return bool(stamps)
+
+    def _adapt(self, rows: int, took_s: float) -> None:
+        """Take so many rows a step that it lasts about STEP_S, however slow the role: a River model must stop in time too."""
+        if took_s > STEP_S:
+            self._most_rows = max(LEAST_ROWS, int(rows * STEP_S / took_s))
+        elif rows >= self._most_rows:
+            self._most_rows = min(MAX_BUFFERED_ROWS, self._most_rows * 2)
 
     def _process(self, station: Station, count: int) -> None:
         station.has_changed = True

@@ -8,6 +8,7 @@ from serving.champion import Champion
 from serving.predict import ServeRole
 from streams import features, frames
 from streams.errors import PipelineError
+from streams.lightness import refuse_pandas
 from streams.pipeline import Pipeline
 
 ROLES = ("ingest", "features", "learn", "serve")
@@ -31,6 +32,8 @@ def run_role(
     if role not in ROLES or unknown:
         wrong, allowed = (role, ROLES) if role not in ROLES else (unknown[0], [m.name for m in pipeline.models])
         raise PipelineError([f"no role or model {wrong!r}; allowed: {', '.join(allowed)}"])
+    if role != "learn" or not any(m.kind.startswith("river:") for m in pipeline.models if not models or m.name in models):
+        refuse_pandas()
     process = RoleProcess(pipeline, role, metrics, instance, is_replay=is_replay)
     if role == "serve":
         _add_serve(process)
@@ -46,5 +49,5 @@ def _add_serve(process: RoleProcess) -> None:
     champion = Champion(model, columns, pipeline.state, process.control, process.metrics)
     schema = frames.features_schema(columns)
     topic = f"{pipeline.name}.features"
-    role = ServeRole(topic, schema, process.control, champion, process.metrics, pipeline.serve.start)
-    process.add(role, process.outbox())
+    start = pipeline.serve.start
+    process.add(lambda control, _, metrics: ServeRole(topic, schema, control, champion, metrics, start))

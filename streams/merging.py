@@ -76,6 +76,14 @@ class Intake:
         """The merge key of the first row; only while there are rows."""
         return Bound(int(self._keys[0][0]), self.rank, self.partition)
 
+    def key(self, index: int) -> Bound:
+        """The merge key of the row at `index`."""
+        for keys in self._keys:
+            if index < keys.size:
+                return Bound(int(keys[index]), self.rank, self.partition)
+            index -= keys.size
+        raise IndexError(index)
+
     @property
     def head_stamp(self) -> int:
         """The Kafka timestamp (us) of the first row; only while there are rows."""
@@ -178,6 +186,14 @@ class Aligner:
             return counts
         self._blocked_since = None
         return self._counts_below(intakes, skip_empty=True)
+
+    def capped(self, intakes: Sequence[Intake], counts: list[int], most: int) -> list[int]:
+        """Cut a take to about `most` rows at one common merge key, so that the order stays what it would have been."""
+        if sum(counts) <= most:
+            return counts
+        share = max(1, most // sum(count > 0 for count in counts))
+        limit = min(i.key(min(share, count) - 1) for i, count in zip(intakes, counts, strict=True) if count)
+        return [min(count, i.count(limit)) if count else 0 for i, count in zip(intakes, counts, strict=True)]
 
     def _counts_below(self, intakes: Sequence[Intake], *, skip_empty: bool) -> list[int]:
         counts = []

@@ -1,0 +1,135 @@
+"""Warming: a role's kernels are loaded before it joins its group, so that the first event does not wait for them.
+
+Compiled code comes from the disk cache in about a second, and is compiled in ten or more where there is none yet. A
+throw-away role over a made-up control topic takes a few made-up rows the way real ones go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from consumers.role import Role
+from streams import frames
+from streams.control import Claim, Control
+from streams.frames import EVENT, LABEL, MARK, SCHEMA_HEADER, FrameSchema
+from streams.merging import Intake
+from streams.pipeline import Events, Labels, Pipeline
+
+ROWS = 4
+
+
+class _NoLog:
+    """A control topic on which everything is claimed at once and nothing stays."""
+
+    def __init__(self) -> None:
+        self._new: list[tuple[int, str, bytes | None]] = []
+        self._end = 0
+
+    def append(self, key: str, value: bytes) -> None:
+        self._new.append((self._end, key, value))
+        self._end += 1
+
+    def read_new(self) -> list[tuple[int, str, bytes | None]]:
+        new, self._new = self._new, []
+        return new
+
+
+class _Record(NamedTuple):
+    """A made-up message."""
+
+    at: int
+    content: bytes
+    head: list[tuple[str, bytes]]
+
+    def topic(self) -> str:
+        return ""
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self.at
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 0
+
+    def key(self) -> bytes | None:
+        return None
+
+    def value(self) -> bytes | None:
+        return self.content
+
+    def headers(self) -> list[tuple[str, bytes]] | None:
+        return self.head
+
+
+def warm(make: Callable[[Control], Role], pipeline: Pipeline) -> None:
+    """Take made-up rows through inlet, task and framing of a throw-away role."""
+    control = Control(_NoLog())
+    role = make(control)
+    source = control.claim(Claim("warming", "", 0, "rows", 0, 1, is_gapless=False))
+    for topic in role.inputs:
+        claims = role.claims(topic, "", 0, 0, 1)
+        sources = [control.claim(claim) for claim in claims]
+        inlet = role.inlet(topic, 0, sources)
+        task = role.task(inlet, 0, sources, 0)
+        intake = Intake(0, 0)
+        for records in _records(role.reads, source, pipeline, topic):
+            intake.add(*inlet.decode(records), end=1)
+        while intake.rows:
+            rows, _ = intake.take(min(intake.rows, ROWS + 1))
+            for output in task.process(inlet.admit(rows)[0]):
+                if isinstance(output, frames.Rows):
+                    list(frames.encode(output.batch))
+        task.restore(task.state())
+
+
+def _records(schema: FrameSchema | None, source: int, pipeline: Pipeline, topic: str) -> list[list[Any]]:
+    if schema is not None:
+        header = [(SCHEMA_HEADER, schema.fingerprint.encode())]
+        payloads = [next(frames.encode(_rows(schema, source, kind))) for kind in (EVENT, LABEL, MARK)]
+        return [[_Record(at, payload, header) for at, payload in enumerate(payloads)]]
+    declared = [part for part in (pipeline.events, pipeline.labels) if part.topic == topic]
+    return [[_Record(at, _json(part), [])] for at, part in enumerate(declared)]
+
+
+def _rows(schema: FrameSchema, source: int, kind: int) -> Any:
+    """Made-up rows: the events' ids are the labels', so that labels find them."""
+    number = np.arange(ROWS, dtype=np.int64)
+    names = frames.text_array(np.arange(ROWS + 1, dtype=np.int32), np.frombuffer(b"abcd", np.uint8))
+    columns: dict[str, Any] = {
+        "kind": np.full(ROWS, kind, np.int8),
+        "source": np.full(ROWS, source, np.int32),
+        "sequence": number + ROWS * kind,
+        "time": number,
+        "id": names,
+        "key": names,
+        "number": number,
+    }
+    if kind == LABEL:
+        columns |= {"label": np.ones(ROWS), "outcome": np.zeros(ROWS, np.int8)}
+    known: Sequence[str] = schema.arrow.names
+    return frames.build(schema, {name: column for name, column in columns.items() if name in known}, ROWS)
+
+
+def _json(part: Events | Labels) -> bytes:
+    record: dict[str, Any] = {}
+    time = "2000-01-01T00:00:00Z" if part.time_unit == "rfc3339" else 0
+    values = [(part.id, "a"), (part.key, "a"), (part.time, time)]
+    values += [(part.value, None)] if isinstance(part, Labels) else [(field.path, None) for field in part.fields]
+    for path, value in values:
+        _put(record, path, value)
+    for condition in part.where:
+        _put(record, condition.path, condition.value)
+    return msgspec.json.encode(record)
+
+
+def _put(record: dict[str, Any], path: tuple[str, ...] | None, value: object) -> None:
+    for name in (path or ())[:-1]:
+        record = record.setdefault(name, {})
+    if path:
+        record[path[-1]] = value
