@@ -402,7 +402,10 @@ def _redis_server() -> Path:
 
 
 def _cluster_id() -> str:
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    while True:
+        found = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not found.startswith("-"):  # Kafka's tool would take it for an option: one start in 64 failed
+            return found
 
 
 def _is_free(port: int) -> bool:
