@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streams.accounts import LABEL_CLOCK, NUMBERED, SETTLED_MISSING, accounts
+from streams.accounts import SETTLED_MISSING, accounts
 from streams.deadlines import WAITING
 from streams.features import columns, make_plan
 from streams.frames import Batch, Rows, examples_schema, features_schema
@@ -51,6 +51,7 @@ class FeatureTask:
         self._stage = empty_stage(self._plan)
         self._sequences = np.zeros(2, np.int64)  # the next of P.features and of P.examples
         self._delays: list[npt.NDArray[np.int64]] = []
+        self._noted_delays = 0
 
     def process(self, batch: Batch) -> list[Rows]:
         """Take rows in order and give the feature rows and examples they cause; cost is about 0.5 us a row."""
@@ -68,7 +69,9 @@ class FeatureTask:
         taken = 0
         while taken < total:
             self._stage = with_room(self._stage, self._plan.plan, text_need)
-            taken = take_rows_kernel(rows, self._plan.plan, self._terms, self._stage, output, totals_T, taken, text_need)
+            taken = take_rows_kernel(
+                rows, self._plan.plan, self._terms, self._stage, output, totals_T, taken, text_need
+            )
         self._note_delays(output.delay[: int(output.sizes[DELAYS])])
         if output.sizes[ROWS] == 0:
             return []
@@ -80,8 +83,9 @@ class FeatureTask:
         return [*rows_out, Rows("examples", self._examples_partition, examples, output.cause[: examples.num_rows])]
 
     def _note_delays(self, delays: npt.NDArray[np.int64]) -> None:
-        if delays.size and sum(known.size for known in self._delays) < MOST_DELAYS:
+        if delays.size and self._noted_delays < MOST_DELAYS:
             self._delays.append(delays.copy())
+            self._noted_delays += delays.size
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Give everything the next worker needs, as copies."""
@@ -118,7 +122,7 @@ class FeatureTask:
 
     def measure(self, metrics: RoleMetrics) -> None:
         """Set gauges, and hand over the label delays since the last call."""
-        delays, self._delays = self._delays, []
+        delays, self._delays, self._noted_delays = self._delays, [], 0
         if delays:
             metrics.label_delays(np.concatenate(delays))
         metrics.pending(self._partition, self.pending_events())

@@ -119,7 +119,7 @@ def _rows(schema: FrameSchema, source: int, kind: int) -> Any:
 def _json(part: Events | Labels) -> bytes:
     record: dict[str, Any] = {}
     time = "2000-01-01T00:00:00Z" if part.time_unit == "rfc3339" else 0
-    values = [(part.id, "a"), (part.key, "a"), (part.time, time)]
+    values: list[tuple[tuple[str, ...] | None, Any]] = [(part.id, "a"), (part.key, "a"), (part.time, time)]
     values += [(part.value, None)] if isinstance(part, Labels) else [(field.path, None) for field in part.fields]
     for path, value in values:
         _put(record, path, value)

@@ -7,7 +7,7 @@ already answered and skips it (PROTOCOL 24); only a zombie beside its successor 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -170,7 +170,7 @@ class ServeRole:
     name = "serve"
     has_state = True
     answers_to: str | None = "predictions"
-    writes: dict[str, FrameSchema] = {}  # noqa: RUF012 - the contract's name; never changed
+    writes: Mapping[str, FrameSchema] = {}
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class ServeRole:
         start: str,
         clock: Clock = time.time,
     ) -> None:
-        self.inputs = (topic,)
+        self.inputs: tuple[str, ...] = (topic,)
         self.start = start
         self._schema = schema
         self.reads: FrameSchema | None = schema

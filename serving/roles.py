@@ -32,7 +32,9 @@ def run_role(
     if role not in ROLES or unknown:
         wrong, allowed = (role, ROLES) if role not in ROLES else (unknown[0], [m.name for m in pipeline.models])
         raise PipelineError([f"no role or model {wrong!r}; allowed: {', '.join(allowed)}"])
-    if role != "learn" or not any(m.kind.startswith("river:") for m in pipeline.models if not models or m.name in models):
+    if role != "learn" or not any(
+        m.kind.startswith("river:") for m in pipeline.models if not models or m.name in models
+    ):
         refuse_pandas()
     process = RoleProcess(pipeline, role, metrics, instance, is_replay=is_replay)
     if role == "serve":

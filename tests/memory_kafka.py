@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from streams.kafka import RebalancedError
+from streams.kafka import Message, RebalancedError
 
 Partition = tuple[str, int]
 Headers = list[tuple[str, bytes]] | None
@@ -115,8 +115,8 @@ class MemoryInbox:
         for key in partitions:
             self.positions.pop(key, None)
 
-    def poll(self, max_messages: int, timeout_s: float) -> list[Record]:
-        found: list[Record] = []
+    def poll(self, max_messages: int, timeout_s: float) -> list[Message]:
+        found: list[Message] = []
         keys = [key for key in sorted(self.positions) if key not in self.paused]
         self.rng.shuffle(keys)
         for key in keys:
@@ -168,7 +168,7 @@ class MemoryOutbox:
         self.queue.append((topic, partition or 0, value, key, headers))
 
     def produce_many(
-        self, topic: str, partition: int | None, values: list[bytes], keys: list[bytes] | None = None
+        self, topic: str, partition: int | None, values: Sequence[bytes], keys: Sequence[bytes] | None = None
     ) -> None:
         for i, value in enumerate(values):
             self.produce(topic, partition, value, keys[i] if keys else None)

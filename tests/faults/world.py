@@ -15,6 +15,7 @@ import pytest
 
 import consumers.worker
 from consumers.ingest import IngestRole
+from consumers.role import Role
 from consumers.roles import FeaturesRole, LearnRole
 from consumers.station import Shop
 from consumers.worker import Settings, Worker
@@ -176,6 +177,7 @@ class World:
         outbox = MemoryOutbox(broker)
         metrics = RoleMetrics(role, name)
         columns = features.columns(self.pipeline)
+        made: Role
         if role == "ingest":
             made = IngestRole(self.pipeline, outbox, metrics, is_replay=self.is_replay)
         elif role == "features":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,12 @@ class Outbox:
     ) -> None:
         self.sent.append((topic, partition, value, key, headers))
         self.is_flushed = False
+
+    def produce_many(
+        self, topic: str, partition: int | None, values: Sequence[bytes], keys: Sequence[bytes] | None = None
+    ) -> None:
+        for at, value in enumerate(values):
+            self.produce(topic, partition, value, keys[at] if keys else None)
 
     def flush(self) -> None:
         self.is_flushed = True
