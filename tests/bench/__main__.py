@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ def main() -> int:
         chosen = choose(measurements(), {name for name in asked.only.split(",") if name})
     except ValueError as error:
         parser.error(str(error))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a bench that is stopped stops its children
     console = Console(width=None if sys.stdout.isatty() else 160)
     with broker(asked.broker) as address:
         workplace = Workplace(Broker(address), QUICK if asked.quick else FULL)

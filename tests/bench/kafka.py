@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # no __all__
 
 DAY_MS = str(86_400_000)
+LEADERS_S = 30.0  # a new topic has leaders in milliseconds, on a busy machine in a second
 
 
 class BenchError(Exception):
@@ -29,14 +30,18 @@ class Broker:
         for future in made.values():
             future.result()
         for topic in topics:
-            while not self._has_leaders(topic, partitions):
-                time.sleep(0.05)
+            self._wait_for_leaders(topic, partitions)
 
-    def _has_leaders(self, topic: str, partitions: int) -> bool:
-        try:
-            return len(self.end_offsets(topic, partitions)) == partitions
-        except KafkaException:
-            return False
+    def _wait_for_leaders(self, topic: str, partitions: int) -> None:
+        limit_s = time.monotonic() + LEADERS_S
+        while True:
+            try:
+                self.end_offsets(topic, partitions)
+                return
+            except KafkaException as error:
+                if time.monotonic() > limit_s:
+                    raise BenchError(f"{topic} has no leaders after {LEADERS_S:.0f} s: {error}") from error
+                time.sleep(0.05)
 
     def delete_all(self, prefix: str) -> None:
         """Remove topics by the beginning of their name, so that no run pays for the one before."""
@@ -51,11 +56,20 @@ class Broker:
         return 0 if listed is None or listed.error else len(listed.partitions)
 
     def end_offsets(self, topic: str, partitions: int) -> list[int]:
-        """The next offset of every partition, in one request."""
+        """The next offset of every partition, in one request.
+
+        Raises:
+            KafkaException: a partition has no leader that is known; ask again.
+        """
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # unannotated
         wanted = {TopicPartition(topic, partition): latest for partition in range(partitions)}
         answers = self._admin.list_offsets(wanted)
-        return [answers[key].result().offset for key in sorted(wanted, key=lambda key: key.partition)]
+        try:
+            return [answers[key].result().offset for key in sorted(wanted, key=lambda key: key.partition)]
+        except KafkaException:
+            # The client asks this of leaders it knows and never looks up others: for a new topic it fails for ever.
+            self._admin.list_topics(topic, timeout=10)
+            raise
 
 
 def read(broker: Broker, topic: str, start: list[int], stop: list[int]) -> Iterator[Message]:
