@@ -117,7 +117,8 @@ def test_equals_one_row_at_a_time_however_rows_arrive(many: dict[tuple[int, int]
             if given_[i] == len(rows):
                 intakes[i].mark = END
         parts = []
-        for i, count in enumerate(aligner.counts(intakes, OLD_US)):
+        counts = aligner.capped(intakes, aligner.counts(intakes, OLD_US), rng.choice([1, 3, 99]))
+        for i, count in enumerate(counts):
             if count:
                 parts.append((i, [taken[i] + place for place in range(count)], intakes[i].take(count)[1]))
                 taken[i] += count
@@ -127,6 +128,15 @@ def test_equals_one_row_at_a_time_however_rows_arrive(many: dict[tuple[int, int]
             found += names if order is None else [names[at] for at in order.tolist()]
 
     assert found == brute_force(partitions)
+
+
+def test_a_step_takes_about_so_many_rows_up_to_one_common_key() -> None:
+    """A slow role must stop in time too: the cut falls at one merge key, so that no order changes."""
+    intakes = [filled(0, 0, [Row(1), Row(4), Row(5), Row(6)]), filled(1, 0, [Row(2), Row(3), Row(4), Row(9)])]
+
+    assert replay().capped(intakes, [4, 4], 4) == [1, 2]
+    assert replay().capped(intakes, [4, 4], 8) == [4, 4]
+    assert replay().capped(intakes, [4, 0], 2) == [2, 0]
 
 
 def test_ties_go_to_events_then_to_the_lower_partition() -> None:

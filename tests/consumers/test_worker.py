@@ -1,0 +1,418 @@
+"""The worker loop over Kafka in memory: where it begins, what it commits, and how it gives partitions up."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import consumers.worker
+from consumers.worker import Worker
+from streams import frames
+from streams.errors import FrameError, SnapshotError
+from streams.snapshots import SnapshotStore, Witness
+from tests.memory_kafka import MemoryOutbox
+from tests.workers import CopyTask, Office, inbox
+
+LOG0, LOG1 = ("p.log", 0), ("p.log", 1)
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Office:
+    """A broker whose P.log has events e0 … e4 in five frames of partition 0."""
+    made = Office(tmp_path)
+    source = made.source()
+    for i in range(5):
+        made.log(0, [{"kind": "event", "source": source, "sequence": i, "time": i, "id": f"e{i}", "key": "k"}])
+    return made
+
+
+def crash(worker: Worker) -> None:
+    """Power loss: what was not flushed is gone."""
+    assert isinstance(worker._outbox, MemoryOutbox)
+    worker._outbox.queue.clear()
+
+
+def witness(office: Office, role: str = "copy", topic: str = "p.log", partition: int = 0) -> Witness:
+    """The witness in the group's commit."""
+    committed = office.commit(role, topic, partition)
+    assert committed is not None
+    return msgspec.json.decode(committed[1], type=Witness)
+
+
+def store(office: Office, partition: int = 0) -> SnapshotStore:
+    """The snapshots of a partition."""
+    return SnapshotStore(office.pipeline.state / "snapshots" / "copy" / f"log-p{partition}")
+
+
+# Start offsets
+
+
+def test_a_new_worker_begins_at_the_earliest_row(office: Office) -> None:
+    """Also where retention has cut the topic already."""
+    office.broker.low[LOG0] = 2
+    worker = office.worker(partitions=[LOG0, LOG1])
+    worker.step(0)
+    worker.stop()
+
+    assert office.ids("p.features", 0) == ["e2", "e3", "e4"]
+
+
+def test_a_worker_goes_on_where_the_snapshot_was_taken(office: Office) -> None:
+    """Position, memory and counters come back together; the copy's numbers go on without gap."""
+    worker = office.worker(partitions=[LOG0])
+    worker.step(0)
+    worker.stop()
+    source = office.source()
+    for i in (4, 5):
+        office.log(0, [{"kind": "event", "source": source, "sequence": i, "time": i, "id": f"e{i}", "key": "k"}])
+    successor = office.worker(partitions=[LOG0])
+    successor.step(0)
+    successor.stop()
+
+    rows = office.rows("p.features", 0)
+    assert [(row["id"], row["sequence"]) for row in rows] == [(f"e{i}", i) for i in range(6)]
+    assert len({row["source"] for row in rows}) == 1
+
+
+def test_the_snapshot_decides_not_the_committed_offset(office: Office) -> None:
+    """The commit is only the witness: rows since the snapshot are read again."""
+    worker = office.worker(partitions=[LOG0])
+    worker.step(0)
+    worker.snapshot()
+    office.broker.commits["p.copy", *LOG0] = (1, office.broker.commits["p.copy", *LOG0][1])
+
+    assert office.worker(partitions=[LOG0]).stations[0].position == 5
+
+
+def test_a_crash_before_the_first_commit_begins_at_the_first_snapshot(office: Office) -> None:
+    """A manifest is written before the first output, so a generation is never begun twice."""
+    worker = office.worker(partitions=[LOG0])
+    first = store(office).find()
+    worker.step(0)
+    crash(worker)
+
+    assert first.manifest is not None
+    assert (first.manifest.position, first.manifest.generation) == (0, 0)
+    assert office.commit("copy", "p.log", 0) is None
+    assert office.worker(partitions=[LOG0]).stations[0].position == 0
+
+
+def test_rows_of_partitions_that_are_not_ours_are_left_alone(office: Office) -> None:
+    """A poll may still give messages of a partition that was just taken away."""
+    worker = office.worker(partitions=[LOG0])
+    inbox(worker).positions[LOG1] = 0
+    office.broker.logs[LOG1] = office.broker.logs[LOG0]
+    worker._drop([LOG0])
+    worker.step(0)
+
+    assert worker.stations == []
+
+
+# Commits
+
+
+def test_the_commit_names_the_manifest_and_its_digest(office: Office) -> None:
+    """The witness that state and position belong together (PROTOCOL 21)."""
+    worker = office.worker(partitions=[LOG0])
+    worker.step(0)
+    worker.snapshot()
+    said = witness(office)
+
+    path = store(office).directory / said.manifest
+    assert office.broker.commits["p.copy", *LOG0][0] == 5
+    assert said.number == 2
+    assert said.digest == hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
+
+def test_outputs_then_snapshot_then_commit(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this order, or rows could be lost."""
+    worker = office.worker(partitions=[LOG0])
+    worker.step(0)
+    seen: list[tuple[str, int, int, bool]] = []
+
+    def look(name: str) -> None:
+        newest = store(office).find().newest_number
+        is_committed = office.commit("copy", "p.log", 0) is not None
+        seen.append((name, len(office.broker.logs["p.features", 0]), newest, is_committed))
+
+    monkeypatch.setattr(consumers.worker, "fail_point", look)
+    worker.snapshot()
+
+    assert seen == [
+        ("before_flush", 0, 1, False),
+        ("after_flush", 1, 1, False),
+        ("after_snapshot", 1, 2, False),
+        ("after_commit", 1, 2, True),
+    ]
+
+
+def test_a_fenced_commit_is_not_the_end(office: Office) -> None:
+    """The group has moved on: the snapshot stands, and if the partition is still ours the next commit is made."""
+    worker = office.worker(partitions=[LOG0])
+    worker.step(0)
+    inbox(worker).is_fenced = True
+    worker.snapshot()
+    before = office.commit("copy", "p.log", 0)
+    inbox(worker).is_fenced = False
+    worker.snapshot()
+
+    assert before is None
+    assert office.broker.commits["p.copy", *LOG0][0] == 5
+
+
+def test_nothing_new_is_not_saved_again(office: Office) -> None:
+    """An idle worker leaves disk and group alone."""
+    worker = office.worker(partitions=[LOG0])
+    worker.step(0)
+    worker.snapshot()
+    worker.step(0)
+    worker.snapshot()
+
+    assert store(office).find().newest_number == 2
+
+
+def test_rows_taken_without_new_messages_are_saved(office: Office) -> None:
+    """Rows that waited for another partition are taken later: the position has moved all the same."""
+    worker = office.worker(partitions=[LOG0, LOG1], is_replay=True)
+    worker.step(0)
+    worker.snapshot()
+    before = office.broker.commits["p.copy", *LOG0][0]
+    events, labels = office.source(), office.source("labels")
+    office.log(1, [{"kind": "mark", "source": one, "time": frames.END} for one in (events, labels)])
+    worker.step(0)
+    worker.step(0)
+    worker.snapshot()
+
+    assert (before, office.broker.commits["p.copy", *LOG0][0]) == (0, 5)
+
+
+def test_snapshots_come_at_their_interval(office: Office) -> None:
+    """Every `snapshot_every_s`, counted from the last one."""
+    worker = office.worker(partitions=[LOG0], snapshot_every_s=10.0)
+    commits = []
+    for seconds in (0, 9.9, 0.2):
+        office.now += seconds
+        worker.step(0)
+        commits.append(office.commit("copy", "p.log", 0) is not None)
+
+    assert commits == [False, False, True]
+
+
+def test_snapshots_take_at_most_a_twentieth_of_the_time(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After one that took 2 s the next comes no earlier than 40 s later."""
+    worker = office.worker(partitions=[LOG0], snapshot_every_s=10.0)
+    worker.step(0)
+    monkeypatch.setattr(worker._outbox, "flush", lambda: setattr(office, "now", office.now + 2.0))
+    worker.snapshot()
+
+    assert worker._next_snapshot == office.now + 40.0
+
+
+# Giving partitions up
+
+
+def test_revoke_flushes_saves_and_commits_before_the_partition_goes(office: Office) -> None:
+    """So that outputs stay gapless and the successor repeats nothing (PROTOCOL 7)."""
+    worker = office.worker(partitions=[LOG0, LOG1])
+    worker.step(0)
+    inbox(worker).withdraw([LOG0])
+    successor = office.worker(partitions=[LOG0])
+
+    assert office.ids("p.features", 0) == [f"e{i}" for i in range(5)]
+    assert [(s.topic, s.partition) for s in worker.stations] == [LOG1]
+    assert successor.stations[0].position == 5
+
+
+def test_lost_partitions_are_dropped_without_a_commit(office: Office) -> None:
+    """They are someone else's already: neither snapshot nor offset."""
+    worker = office.worker(partitions=[LOG0])
+    worker.step(0)
+    inbox(worker).on_lost([LOG0])
+    worker.snapshot()
+
+    assert worker.stations == []
+    assert office.commit("copy", "p.log", 0) is None
+    assert store(office).find().newest_number == 1
+
+
+def test_a_graceful_stop_leaves_nothing_to_repeat(office: Office) -> None:
+    """Outputs are flushed, the snapshot committed, the group left."""
+    worker = office.worker(partitions=[LOG0])
+    worker.step(0)
+    worker.stop()
+
+    assert office.ids("p.features", 0) == [f"e{i}" for i in range(5)]
+    assert office.broker.commits["p.copy", *LOG0][0] == 5
+    assert inbox(worker).is_closed
+    assert worker.stations == []
+
+
+def test_rows_read_but_not_taken_are_left_to_the_next_worker(office: Office) -> None:
+    """The position is the first frame not wholly taken, not what was delivered."""
+    worker = office.worker(partitions=[LOG0, LOG1], is_replay=True)
+    worker.step(0)
+    worker.stop()
+
+    assert office.ids("p.features", 0) == []
+    assert office.broker.commits["p.copy", *LOG0][0] == 0
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_crash_anywhere_loses_and_doubles_nothing(office: Office, seed: int) -> None:
+    """What the copy's reader sees without repeats is each row once, in order."""
+    rng = random.Random(seed)
+    worker = office.worker(partitions=[LOG0])
+    inbox(worker).rng = rng
+    for _ in range(rng.randrange(4)):
+        if rng.random() < 0.5:
+            worker.snapshot()
+        worker.step(0)
+        assert isinstance(worker._outbox, MemoryOutbox)
+        worker._outbox.deliver_some(rng)
+    crash(worker)
+    successor = office.worker(partitions=[LOG0])
+    successor.step(0)
+    successor.stop()
+
+    once = {(row["source"], row["sequence"]): row["id"] for row in office.rows("p.features", 0) if row["kind"] == 0}
+    assert [once[key] for key in sorted(once)] == [f"e{i}" for i in range(5)]
+
+
+# Bounded buffers
+
+
+def test_a_partition_far_ahead_is_paused_and_resumed(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it waits for another its rows must not fill the memory."""
+    monkeypatch.setattr(consumers.worker, "MAX_BUFFERED_ROWS", 4)
+    worker = office.worker(partitions=[LOG0, LOG1], is_replay=True)
+    worker.step(0)
+    paused = [set(inbox(worker).paused)]
+    events, labels = office.source(), office.source("labels")
+    for time in (2, 4):
+        office.log(1, [{"kind": "mark", "source": one, "time": time} for one in (events, labels)])
+        worker.step(0)
+        worker.step(0)
+        paused.append(set(inbox(worker).paused))
+
+    assert paused == [{LOG0}, {LOG0}, set()]
+    assert worker.stations[0].intake.rows == 0
+
+
+def test_a_paused_partition_may_be_taken_away(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is resumed that is not ours any more."""
+    monkeypatch.setattr(consumers.worker, "MAX_BUFFERED_ROWS", 4)
+    worker = office.worker(partitions=[LOG0, LOG1], is_replay=True)
+    worker.step(0)
+    inbox(worker).withdraw([LOG0])
+    worker.step(0)
+
+    assert worker._paused == set()
+
+
+# Input that does not fit
+
+
+def test_a_foreign_message_stops_the_worker(office: Office) -> None:
+    """Only Millrace may write to an inner topic."""
+    office.broker.append("p.log", 0, b"hello")
+
+    with pytest.raises(FrameError, match=r"p.log partition 0 offset 5: not a frame \(no millrace-schema header\)"):
+        office.worker(partitions=[LOG0]).step(0)
+
+
+def test_frames_of_another_feature_list_stop_the_worker(office: Office) -> None:
+    """Columns are never guessed."""
+    schema = frames.features_schema((frames.Column("x", is_category=False),))
+    worker = office.worker(partitions=[LOG0])
+    worker.shop.control.announce(schema)
+    office.broker.append("p.log", 0, b"", None, [(frames.SCHEMA_HEADER, schema.fingerprint.encode())])
+
+    with pytest.raises(FrameError, match="written with another feature list"):
+        worker.step(0)
+
+
+def test_a_lost_state_directory_stops_the_worker(office: Office) -> None:
+    """The witness remembers what the disk forgot."""
+    worker = office.worker(partitions=[LOG0])
+    worker.step(0)
+    worker.stop()
+    for path in store(office).directory.iterdir():
+        path.unlink()
+
+    with pytest.raises(SnapshotError, match="the snapshots are gone: the group commit names"):
+        office.worker(partitions=[LOG0])
+
+
+def test_going_on_after_a_loss_is_decided_once(office: Office) -> None:
+    """The next generation's first manifest stands before its first output: a crash before its commit is no loss."""
+    worker = office.worker(partitions=[LOG0])
+    worker.step(0)
+    worker.stop()
+    for path in store(office).directory.iterdir():
+        path.unlink()
+    run = office.pipeline.run
+    office.pipeline = msgspec.structs.replace(office.pipeline, run=msgspec.structs.replace(run, on_gap="continue"))
+    crash(office.worker(partitions=[LOG0]))
+    office.pipeline = msgspec.structs.replace(office.pipeline, run=run)
+    successor = office.worker(partitions=[LOG0])
+    successor.step(0)
+    successor.stop()
+
+    assert successor.stations == []
+    assert witness(office).generation == 1
+    assert office.ids("p.features", 0) == [f"e{i}" for i in range(5)] * 2
+    assert len({row["source"] for row in office.rows("p.features", 0)}) == 2
+
+
+def test_another_feature_list_needs_a_rebuild(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """State belongs to the columns it was made for."""
+    office.worker(partitions=[LOG0]).stop()
+    monkeypatch.setattr("tests.workers.SCHEMA", frames.features_schema((frames.Column("x", is_category=False),)))
+
+    with pytest.raises(SnapshotError, match="another list of fields or features"):
+        office.worker(partitions=[LOG0])
+
+
+def test_foreign_commits_are_told_in_one_line(office: Office) -> None:
+    """Somebody's tool has moved the group's offsets."""
+    office.broker.commits["p.copy", *LOG0] = (3, "by hand")
+
+    with pytest.raises(SnapshotError, match="was not made by Millrace: its metadata is 'by hand'; use"):
+        office.worker(partitions=[LOG0])
+
+
+# Steps
+
+
+def test_a_slow_role_takes_fewer_rows_a_step(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopping, snapshots and the group wait for a step, so it must not last long."""
+    process = CopyTask.process
+
+    def slow(self: CopyTask, batch: frames.Batch) -> list[frames.Rows]:
+        office.now += 1.0 * batch.rows.num_rows
+        return process(self, batch)
+
+    monkeypatch.setattr(CopyTask, "process", slow)
+    monkeypatch.setattr(consumers.worker, "LEAST_ROWS", 1)
+    worker = office.worker(partitions=[LOG0])
+    worker._most_rows = 2
+    steps = [worker.step(0) for _ in range(4)]
+    task = worker.stations[0].task
+
+    assert steps == [True] * 4
+    assert isinstance(task, CopyTask)
+    assert task.steps == [2, 1, 1, 1]
+
+
+def test_the_role_ticks_by_the_clock(office: Office) -> None:
+    """About every 50 ms, however often the loop turns."""
+    worker = office.worker(partitions=[LOG0])
+    for _ in range(10):
+        office.now += 0.02
+        worker.step(0)
+
+    assert len(getattr(worker.shop.role, "ticks", ())) == 4
