@@ -15,11 +15,11 @@ from pathlib import Path
 
 from consumers.role import Role
 from consumers.station import Shop
-from consumers.warming import warm
+from consumers.warming import NoOutbox, warm
 from consumers.worker import Settings, Worker
 from streams import faults
 from streams.control import Control
-from streams.kafka import BEGINNING, KafkaInbox, KafkaOutbox, Message, Reader, Topics
+from streams.kafka import BEGINNING, KafkaInbox, KafkaOutbox, Message, Outbox, Reader, Topics
 from streams.metrics import RoleMetrics, serve_metrics
 from streams.pipeline import Pipeline
 
@@ -110,7 +110,7 @@ class RoleProcess:
         self.control = Control(self._log)
         self._workers: list[Worker] = []
 
-    def add(self, make: Callable[[Control, KafkaOutbox, RoleMetrics], Role], candidate: str = "") -> None:
+    def add(self, make: Callable[[Control, Outbox, RoleMetrics], Role], candidate: str = "") -> None:
         """Make a worker for a role, its kernels loaded; call `run` when all are added.
 
         Args:
@@ -119,7 +119,7 @@ class RoleProcess:
         """
         pipeline, run = self.pipeline, self.pipeline.run
         outbox = KafkaOutbox(pipeline.kafka)
-        warm(lambda control: make(control, outbox, RoleMetrics("warming", pipeline.name)), pipeline)
+        warm(lambda control: make(control, NoOutbox(), RoleMetrics("warming", pipeline.name)), pipeline)
         metrics = self.metrics.of(candidate)
         role = make(self.control, outbox, metrics)
         instance = f"{pipeline.name}.{role.name}.{self._instance}" if self._instance else None

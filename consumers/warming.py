@@ -38,8 +38,33 @@ class _NoLog:
         return new
 
 
+class NoOutbox:
+    """Stands in for the producer: what a role sends by itself while it is warmed goes nowhere."""
+
+    def produce(
+        self,
+        topic: str,
+        partition: int | None,
+        value: bytes | None,
+        key: bytes | None = None,
+        headers: list[tuple[str, bytes]] | None = None,
+    ) -> None:
+        """Drop a record."""
+
+    def produce_many(
+        self, topic: str, partition: int | None, values: Sequence[bytes], keys: Sequence[bytes] | None = None
+    ) -> None:
+        """Drop records."""
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 class _Record(NamedTuple):
-    """A made-up message."""
+    """A made-up message of the first moment of 1970, as its content says: no time lies in its future."""
 
     at: int
     content: bytes
@@ -118,7 +143,7 @@ def _rows(schema: FrameSchema, source: int, kind: int) -> Any:
 
 def _json(part: Events | Labels) -> bytes:
     record: dict[str, Any] = {}
-    time = "2000-01-01T00:00:00Z" if part.time_unit == "rfc3339" else 0
+    time = "1970-01-01T00:00:00Z" if part.time_unit == "rfc3339" else 0
     values: list[tuple[tuple[str, ...] | None, Any]] = [(part.id, "a"), (part.key, "a"), (part.time, time)]
     values += [(part.value, None)] if isinstance(part, Labels) else [(field.path, None) for field in part.fields]
     for path, value in values:

@@ -61,7 +61,7 @@ class Overview(msgspec.Struct, frozen=True):
     accounts: dict[str, dict[str, int]]  # what became of the rows of each account, over all partitions
     unaccounted: int
     repeats: int
-    has_ended: bool  # serve and every candidate have taken the end of all partitions
+    has_ended: bool  # every role and candidate has taken the end of all partitions
 
     def events_per_s(self, role: str) -> float:
         """Events a second of a role, over all its processes."""
@@ -153,13 +153,12 @@ class Watch:
         )
 
     def _has_ended(self, everything: _Scrape) -> bool:
-        serve = everything.values("millrace_mark_seconds", role="serve")
-        learn = [
-            everything.values("millrace_mark_seconds", role="learn", candidate=model.name)
-            for model in self._pipeline.models
-        ]
-        is_served = len(serve) == self._pipeline.partitions and all(mark == math.inf for mark in serve)
-        return is_served and all(marks and all(mark == math.inf for mark in marks) for marks in learn)
+        """Whether every role has taken the end; ingest and features too, or their accounts would be of a moment ago."""
+        name, partitions = "millrace_mark_seconds", self._pipeline.partitions
+        serve, features = (everything.values(name, role=role) for role in ("serve", "features"))
+        learn = [everything.values(name, role="learn", candidate=model.name) for model in self._pipeline.models]
+        is_whole = len(serve) == len(features) == partitions and all(learn)
+        return is_whole and all(mark == math.inf for mark in everything.values(name))
 
 
 class _Scrape:

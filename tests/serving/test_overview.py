@@ -49,6 +49,7 @@ class Machine:
     def end(self) -> None:
         for partition in range(PIPELINE.partitions):
             self.serve.mark("flights.features", partition, END_US)
+            self.roles[1].mark("flights.log", partition, END_US)
         for name in CANDIDATES:
             self.learn.of(name).mark("flights.examples", 0, END_US)
 
@@ -142,6 +143,15 @@ def test_the_end_needs_every_partition_of_serve() -> None:
     machine = Machine()
     machine.end()
     machine.serve.forget("flights.features", 0)
+
+    assert not machine.look().has_ended
+
+
+def test_the_end_needs_ingest_and_features() -> None:
+    """Their accounts are final only when they have taken the end themselves."""
+    machine = Machine()
+    machine.end()
+    machine.roles[0].mark("flights.departures", 0, 5_000_000)
 
     assert not machine.look().has_ended
 
