@@ -1,0 +1,182 @@
+"""The worker loop at its limits: bounded buffers, slow roles, and input or state that does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import consumers.worker
+from consumers.worker import Worker
+from streams import frames
+from streams.errors import FrameError, SnapshotError
+from streams.snapshots import SnapshotStore, Witness
+from tests.memory_kafka import MemoryOutbox
+from tests.workers import CopyTask, Office, inbox
+
+LOG0, LOG1 = ("p.log", 0), ("p.log", 1)
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Office:
+    """A broker whose P.log has events e0 … e4 in five frames of partition 0."""
+    made = Office(tmp_path)
+    source = made.source()
+    for i in range(5):
+        made.log(0, [{"kind": "event", "source": source, "sequence": i, "time": i, "id": f"e{i}", "key": "k"}])
+    return made
+
+
+def crash(worker: Worker) -> None:
+    """Power loss: what was not flushed is gone."""
+    assert isinstance(worker._outbox, MemoryOutbox)
+    worker._outbox.queue.clear()
+
+
+def witness(office: Office, role: str = "copy", topic: str = "p.log", partition: int = 0) -> Witness:
+    """The witness in the group's commit."""
+    committed = office.commit(role, topic, partition)
+    assert committed is not None
+    return msgspec.json.decode(committed[1], type=Witness)
+
+
+def store(office: Office, partition: int = 0) -> SnapshotStore:
+    """The snapshots of a partition."""
+    return SnapshotStore(office.pipeline.state / "snapshots" / "copy" / f"log-p{partition}")
+
+
+# Bounded buffers
+
+
+def test_a_partition_far_ahead_is_paused_and_resumed(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it waits for another its rows must not fill the memory."""
+    monkeypatch.setattr(consumers.worker, "MAX_BUFFERED_ROWS", 4)
+    worker = office.worker(partitions=[LOG0, LOG1], is_replay=True)
+    worker.step(0)
+    paused = [set(inbox(worker).paused)]
+    events, labels = office.source(), office.source("labels")
+    for time in (2, 4):
+        office.log(1, [{"kind": "mark", "source": one, "time": time} for one in (events, labels)])
+        worker.step(0)
+        worker.step(0)
+        paused.append(set(inbox(worker).paused))
+
+    assert paused == [{LOG0}, {LOG0}, set()]
+    assert worker.stations[0].intake.rows == 0
+
+
+def test_a_paused_partition_may_be_taken_away(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is resumed that is not ours any more."""
+    monkeypatch.setattr(consumers.worker, "MAX_BUFFERED_ROWS", 4)
+    worker = office.worker(partitions=[LOG0, LOG1], is_replay=True)
+    worker.step(0)
+    inbox(worker).withdraw([LOG0])
+    worker.step(0)
+
+    assert worker._paused == set()
+
+
+# Input that does not fit
+
+
+def test_a_foreign_message_stops_the_worker(office: Office) -> None:
+    """Only Millrace may write to an inner topic."""
+    office.broker.append("p.log", 0, b"hello")
+
+    with pytest.raises(FrameError, match=r"p.log partition 0 offset 5: not a frame \(no millrace-schema header\)"):
+        office.worker(partitions=[LOG0]).step(0)
+
+
+def test_frames_of_another_feature_list_stop_the_worker(office: Office) -> None:
+    """Columns are never guessed."""
+    schema = frames.features_schema((frames.Column("x", is_category=False),))
+    worker = office.worker(partitions=[LOG0])
+    worker.shop.control.announce(schema)
+    office.broker.append("p.log", 0, b"", None, [(frames.SCHEMA_HEADER, schema.fingerprint.encode())])
+
+    with pytest.raises(FrameError, match="written with another feature list"):
+        worker.step(0)
+
+
+def test_a_lost_state_directory_stops_the_worker(office: Office) -> None:
+    """The witness remembers what the disk forgot."""
+    worker = office.worker(partitions=[LOG0])
+    worker.step(0)
+    worker.stop()
+    for path in store(office).directory.iterdir():
+        path.unlink()
+
+    with pytest.raises(SnapshotError, match="the snapshots are gone: the group commit names"):
+        office.worker(partitions=[LOG0])
+
+
+def test_going_on_after_a_loss_is_decided_once(office: Office) -> None:
+    """The next generation's first manifest stands before its first output: a crash before its commit is no loss."""
+    worker = office.worker(partitions=[LOG0])
+    worker.step(0)
+    worker.stop()
+    for path in store(office).directory.iterdir():
+        path.unlink()
+    run = office.pipeline.run
+    office.pipeline = msgspec.structs.replace(office.pipeline, run=msgspec.structs.replace(run, on_gap="continue"))
+    crash(office.worker(partitions=[LOG0]))
+    office.pipeline = msgspec.structs.replace(office.pipeline, run=run)
+    successor = office.worker(partitions=[LOG0])
+    successor.step(0)
+    successor.stop()
+
+    assert successor.stations == []
+    assert witness(office).generation == 1
+    assert office.ids("p.features", 0) == [f"e{i}" for i in range(5)] * 2
+    assert len({row["source"] for row in office.rows("p.features", 0)}) == 2
+
+
+def test_another_feature_list_needs_a_rebuild(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """State belongs to the columns it was made for."""
+    office.worker(partitions=[LOG0]).stop()
+    monkeypatch.setattr("tests.workers.SCHEMA", frames.features_schema((frames.Column("x", is_category=False),)))
+
+    with pytest.raises(SnapshotError, match="another list of fields or features"):
+        office.worker(partitions=[LOG0])
+
+
+def test_foreign_commits_are_told_in_one_line(office: Office) -> None:
+    """Somebody's tool has moved the group's offsets."""
+    office.broker.commits["p.copy", *LOG0] = (3, "by hand")
+
+    with pytest.raises(SnapshotError, match="was not made by Millrace: its metadata is 'by hand'; use"):
+        office.worker(partitions=[LOG0])
+
+
+# Steps
+
+
+def test_a_slow_role_takes_fewer_rows_a_step(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopping, snapshots and the group wait for a step, so it must not last long."""
+    process = CopyTask.process
+
+    def slow(self: CopyTask, batch: frames.Batch) -> list[frames.Rows]:
+        office.now += 1.0 * batch.rows.num_rows
+        return process(self, batch)
+
+    monkeypatch.setattr(CopyTask, "process", slow)
+    monkeypatch.setattr(consumers.worker, "LEAST_ROWS", 1)
+    worker = office.worker(partitions=[LOG0])
+    worker._most_rows = 2
+    steps = [worker.step(0) for _ in range(4)]
+    task = worker.stations[0].task
+
+    assert steps == [True] * 4
+    assert isinstance(task, CopyTask)
+    assert task.steps == [2, 1, 1, 1]
+
+
+def test_the_role_ticks_by_the_clock(office: Office) -> None:
+    """About every 50 ms, however often the loop turns."""
+    worker = office.worker(partitions=[LOG0])
+    for _ in range(10):
+        office.now += 0.02
+        worker.step(0)
+
+    assert len(getattr(worker.shop.role, "ticks", ())) == 4

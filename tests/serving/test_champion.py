@@ -1,0 +1,103 @@
+"""The champion: the newest version of its candidate, or the last one that could be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from models.learner import Learner, make_learner
+from models.registry import encode_record, write_version
+from serving.champion import FOLLOW_EVERY_US, Champion
+from streams.control import Control
+from streams.metrics import RoleMetrics
+from streams.pipeline import Model
+from tests.rows import COLUMNS, control
+
+PRIOR = Model("prior", "prior", {})
+NOW_US = 1_700_000_000_000_000
+
+
+def champion_of(known: Control, directory: Path) -> Champion:
+    """The baseline, untrained: it answers 0.5."""
+    return Champion(PRIOR, COLUMNS, directory, known, RoleMetrics("serve", "p"))
+
+
+def trained(examples: int) -> Learner:
+    """A baseline that has seen so many positive labels."""
+    learner = make_learner(PRIOR, COLUMNS, None)
+    learner.learn(np.zeros((examples, 2)), np.ones(examples))
+    return learner
+
+
+def publish(known: Control, directory: Path, order: tuple[int, int], columns: Any = COLUMNS) -> bytes:
+    """Write and announce a version; gives its record."""
+    version = write_version(directory, PRIOR, columns, trained(order[1]), order, NOW_US)
+    assert version is not None
+    record = encode_record(version)
+    known.publish_version("prior", record)
+    return record
+
+
+def test_until_a_version_exists_the_untrained_model_answers(tmp_path: Path) -> None:
+    """Serve never waits for learn."""
+    champion = champion_of(control(), tmp_path)
+    champion.follow(0)
+
+    assert champion.version == "0.0"
+    assert champion.predict(np.zeros((2, 2))).tolist() == [0.5, 0.5]
+
+
+def test_newer_versions_are_followed_older_ones_are_not(tmp_path: Path) -> None:
+    """By lineage, then examples seen; repeats and zombies' versions change nothing."""
+    known = control()
+    champion = champion_of(known, tmp_path)
+    versions = []
+    for step, order in enumerate([(0, 2), (0, 8), (0, 4), (1, 1), (0, 9)]):
+        publish(known, tmp_path, order)
+        champion.follow(step * FOLLOW_EVERY_US)
+        versions.append(champion.version)
+
+    assert versions == ["0.2", "0.8", "0.8", "1.1", "1.1"]
+    assert champion.predict(np.zeros((1, 2))).tolist() == [2 / 3]
+
+
+def test_the_control_topic_is_read_a_few_times_a_second(tmp_path: Path) -> None:
+    """Not with every batch."""
+    known = control()
+    champion = champion_of(known, tmp_path)
+    champion.follow(0)
+    publish(known, tmp_path, (0, 2))
+    champion.follow(FOLLOW_EVERY_US - 1)
+    early = champion.version
+    champion.follow(FOLLOW_EVERY_US)
+
+    assert (early, champion.version) == ("0.0", "0.2")
+
+
+def test_a_version_that_cannot_be_used_leaves_the_old_one(tmp_path: Path) -> None:
+    """A damaged blob, other features, or no record at all: refused, counted once, and the next one is taken."""
+    known, metrics = control(), RoleMetrics("serve", "p")
+    champion = Champion(PRIOR, COLUMNS, tmp_path, known, metrics)
+    publish(known, tmp_path, (0, 2))
+    champion.follow(0)
+    bad = [
+        msgspec.json.encode({**msgspec.json.decode(publish(known, tmp_path, (0, 3))), "digest": "0" * 64}),
+        publish(known, tmp_path, (0, 4), COLUMNS[:1]),
+        b"not a record",
+    ]
+    for step, record in enumerate(bad, 1):
+        known.publish_version("prior", record)
+        champion.follow((2 * step) * FOLLOW_EVERY_US)
+        champion.follow((2 * step + 1) * FOLLOW_EVERY_US)
+    refused = metrics.registry.get_sample_value(
+        "millrace_incidents_total",
+        {"pipeline": "p", "role": "serve", "candidate": "prior", "what": "version_refused"},
+    )
+    before = champion.version
+    publish(known, tmp_path, (0, 5))
+    champion.follow(100 * FOLLOW_EVERY_US)
+
+    assert (before, champion.version, refused) == ("0.2", "0.5", 3.0)

@@ -1,0 +1,307 @@
+"""Serve: what an answer says, that each event is answered once, and which version answers."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumers.station import Shop
+from consumers.worker import Settings, Worker
+from serving.champion import Champion
+from serving.predict import ServeRole, ServeTask
+from streams import frames
+from streams.control import Control
+from streams.frames import Batch
+from streams.metrics import RoleMetrics
+from streams.pipeline import Model
+from tests.memory_kafka import Broker, MemoryControlLog, MemoryInbox, MemoryOutbox
+from tests.rows import COLUMNS, batch_of, claim_of, pipeline
+
+SCHEMA = frames.features_schema(COLUMNS)
+PRIOR = Model("prior", "prior", {})
+NOW_S = 1_700_000_000.0
+NOW_US = int(NOW_S * 1e6)
+FEATURES, PREDICTIONS = ("p.features", 0), ("p.predictions", 0)
+
+
+def champion_of(known: Control, directory: Path) -> Champion:
+    """The baseline, untrained: it answers 0.5."""
+    return Champion(PRIOR, COLUMNS, directory, known, RoleMetrics("serve", "p"))
+
+
+class Sum:
+    """A champion whose answer tells which row it was asked about: the first feature."""
+
+    name, version = "sum", "1.5"
+
+    def predict(self, x_BF: Any) -> Any:
+        self.rows = len(x_BF)
+        return x_BF[:, 0].copy()
+
+
+class Counter:
+    """One partition's answers, with generations by source number."""
+
+    def __init__(self, generations: dict[int, int] | None = None) -> None:
+        self.generations = generations or {0: 0}
+        champion: Any = Sum()
+        self.champion = champion
+        metrics = RoleMetrics("serve", "p")
+        self.task = ServeTask(0, champion, self.generations.__getitem__, lambda: NOW_S, metrics)
+
+    def answer(self, *rows: dict[str, Any]) -> list[dict[str, Any]]:
+        """Give the answers to rows of one batch; the last answers' causes and keys are kept."""
+        batch = batch_of(SCHEMA, [event(**row) for row in rows])
+        clock = np.zeros(batch.num_rows, np.int64)
+        outputs = self.task.process(Batch(batch, clock, clock))
+        self.values = [value for out in outputs for value in out.values]
+        self.keys = [key for out in outputs for key in out.keys or ()]
+        self.causes = [int(cause) for out in outputs for cause in out.cause]
+        assert all((out.topic, out.partition) == ("predictions", 0) for out in outputs)
+        return [msgspec.json.decode(value) for value in self.values]
+
+    def numbers(self, *rows: dict[str, Any]) -> list[tuple[int, int]]:
+        """Generation and number of each answer."""
+        return [(answer["generation"], answer["number"]) for answer in self.answer(*rows)]
+
+
+def event(number: int = 0, source: int = 0, **changes: Any) -> dict[str, Any]:
+    """An event row of P.features; its features are its number / 10 and 7."""
+    parts = {
+        "kind": "event", "source": source, "sequence": number, "number": number, "time": 5, "id": f"e{number}",
+        "key": f"k{number}", "produced": NOW_US - 1_500, "vector": np.array([number / 10, 7.0]),
+    }  # fmt: skip
+    return {**parts, **changes}
+
+
+def rows_of(*numbers: int, source: int = 0) -> list[dict[str, Any]]:
+    """Event rows by number."""
+    return [{"number": number, "source": source} for number in numbers]
+
+
+# Answers
+
+
+def test_an_answer_says_what_was_asked_and_who_answered() -> None:
+    """The event, the prediction, the version that gave it, and the event's name inside."""
+    counter = Counter({0: 3})
+
+    assert counter.answer({"number": 6}) == [
+        {
+            "id": "e6", "key": "k6", "time_us": 5, "prediction": 1, "probability": 0.6, "model": "sum",
+            "version": "1.5", "generation": 3, "partition": 0, "number": 6, "latency_ms": 1.5,
+        }
+    ]  # fmt: skip
+    assert counter.keys == [b"k6"]
+
+
+@pytest.mark.parametrize(("number", "prediction"), [(4, 0), (5, 1), (9, 1)])
+def test_from_one_half_on_the_prediction_is_one(number: int, prediction: int) -> None:
+    """The midpoint of the probability."""
+    assert Counter().answer({"number": number})[0]["prediction"] == prediction
+
+
+def test_without_a_producers_timestamp_there_is_no_latency() -> None:
+    """Null, not a number that means nothing."""
+    assert Counter().answer({"produced": -1})[0]["latency_ms"] is None
+
+
+def test_only_events_are_answered_each_with_its_own_features() -> None:
+    """Marks between them are no questions; one call of the model answers the batch."""
+    counter = Counter()
+
+    answers = counter.answer({"number": 1}, {"kind": "mark"}, {"number": 2}, {"number": 3})
+
+    assert [(a["id"], a["key"], a["probability"]) for a in answers] == [
+        ("e1", "k1", 0.1), ("e2", "k2", 0.2), ("e3", "k3", 0.3)
+    ]  # fmt: skip
+    assert (counter.causes, counter.champion.rows) == ([0, 2, 3], 3)
+    assert counter.answer({"kind": "mark"}) == []
+
+
+@given(st.lists(st.text(max_size=5), min_size=1, max_size=5))
+def test_any_id_is_one_line_of_json(ids: list[str]) -> None:
+    """Line ends and quotes inside an id do not break an answer in two."""
+    answers = Counter().answer(*({"number": i, "id": name, "key": name} for i, name in enumerate(ids)))
+
+    assert [(answer["id"], answer["key"]) for answer in answers] == [(name, name) for name in ids]
+
+
+def test_rows_of_several_generations_are_answered_with_their_own() -> None:
+    """A poll may hold the last rows of a generation and the first of the next."""
+    counter = Counter({4: 0, 9: 1})
+
+    found = counter.numbers(
+        *rows_of(7, 8, source=4), *rows_of(0, source=9), *rows_of(9, source=4), *rows_of(1, source=9)
+    )
+
+    assert found == [(0, 7), (0, 8), (1, 0), (0, 9), (1, 1)]
+
+
+# After a crash
+
+
+def test_what_was_answered_before_a_crash_is_skipped() -> None:
+    """Read back from the output, dropped when it passes, then all is as always (PROTOCOL 24)."""
+    before = Counter()
+    before.answer(*rows_of(0, 1, 2))
+    after = Counter()
+    after.task.answered(before.values)
+    first = (after.numbers(*rows_of(0, 1)), after.task.is_skip_done())
+    second = (after.numbers(*rows_of(2, 3)), after.task.is_skip_done())
+
+    assert (first, second) == (([], False), ([(0, 3)], True))
+    assert after.champion.rows == 1
+
+
+def test_answers_may_have_gaps() -> None:
+    """Only what is found is skipped, by name and not by count."""
+    before, after = Counter(), Counter()
+    before.answer(*rows_of(1, 3))
+    after.task.answered(before.values)
+
+    assert after.numbers(*rows_of(0, 1, 2, 3, 4)) == [(0, 0), (0, 2), (0, 4)]
+
+
+def test_what_was_passed_before_the_snapshot_is_not_waited_for() -> None:
+    """Answers found from before the position belong to rows that will not come again."""
+    before = Counter()
+    before.answer(*rows_of(0, 1, 2))
+    after = Counter()
+    after.task.restore(before.task.state())
+    after.task.answered(before.values)
+
+    assert after.task.is_skip_done()
+    assert after.numbers(*rows_of(3)) == [(0, 3)]
+
+
+def test_the_same_number_of_another_generation_is_another_event() -> None:
+    """It is answered though its namesake was."""
+    before, after = Counter({4: 0, 9: 1}), Counter({4: 0, 9: 1})
+    before.answer(*rows_of(1, 2, source=4), *rows_of(0, source=9))
+    after.task.answered(before.values)
+
+    found = after.numbers(*rows_of(1, 2, 3, source=4), *rows_of(0, 1, 2, source=9))
+
+    assert found == [(0, 3), (1, 1), (1, 2)]
+    assert after.task.is_skip_done()
+
+
+def test_answers_of_other_partitions_are_not_ours() -> None:
+    """Names are told apart by partition."""
+    counter = Counter()
+    counter.task.answered([b'{"generation":0,"partition":1,"number":0}'])
+
+    assert counter.numbers(*rows_of(0)) == [(0, 0)]
+
+
+def test_a_saved_state_does_not_change_with_the_task() -> None:
+    """It is written after the next rows were answered."""
+    counter = Counter()
+    counter.answer(*rows_of(0))
+    state = counter.task.state()
+    counter.answer(*rows_of(1))
+
+    assert state["passed"].tolist() == [0]
+
+
+# A whole worker
+
+
+class Desk:
+    """A serve worker over Kafka in memory, crashed and replaced at will."""
+
+    def __init__(self, directory: Path, seed: int = 0) -> None:
+        self.directory = directory
+        self.rng = random.Random(seed)
+        self.broker = Broker(lambda: NOW_S, {"p.features": 1, "p.predictions": 1})
+        self.source = self.control().claim(claim_of(topic_id="log", siblings=1))
+
+    def control(self) -> Control:
+        return Control(MemoryControlLog(self.broker, "p.control"))
+
+    def ask(self, *numbers: int) -> None:
+        """Write events to P.features, as one frame."""
+        rows = batch_of(SCHEMA, [event(number, self.source) for number in numbers])
+        (payload,) = frames.encode(rows)
+        self.broker.append(*FEATURES, payload, None, [(frames.SCHEMA_HEADER, SCHEMA.fingerprint.encode())])
+
+    def start(self, begin: str = "earliest") -> None:
+        """Start a worker and give it the partition."""
+        known = self.control()
+        self.outbox, metrics = MemoryOutbox(self.broker), RoleMetrics("serve", "p")
+        role = ServeRole("p.features", SCHEMA, known, champion_of(known, self.directory), metrics, begin, lambda: NOW_S)
+        self.inbox = MemoryInbox(self.broker, "p.serve")
+        self.inbox.rng, self.inbox.limit = self.rng, 2
+        shop = Shop(role, pipeline(state=self.directory), self.inbox, known, self.broker, self.broker, self.directory)
+        self.worker = Worker(shop, self.outbox, metrics, Settings(snapshot_every_s=1e9), lambda: NOW_S)
+        self.worker.start()
+        self.inbox.give([FEATURES])
+
+    def drain(self) -> None:
+        """Let the worker answer everything there is."""
+        while not self.worker.stations[0].is_at_end():
+            self.worker.step(0)
+        self.worker.snapshot()
+
+    def answers(self) -> list[int]:
+        """Numbers answered, as published."""
+        return [msgspec.json.decode(record.value_ or b"")["number"] for record in self.broker.logs[PREDICTIONS]]
+
+
+def test_serve_writes_its_first_snapshot_before_it_reads(tmp_path: Path) -> None:
+    """A crash right after the first answers must find where they began."""
+    desk = Desk(tmp_path)
+    desk.ask(0, 1, 2)
+    desk.start()
+    desk.inbox.limit = 10
+    while not desk.outbox.queue:
+        desk.worker.step(0)
+    desk.outbox.flush()
+    desk.start()
+    desk.drain()
+
+    assert desk.answers() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_every_event_is_answered_exactly_once_over_any_crashes(tmp_path: Path, seed: int) -> None:
+    """Wherever serve dies, whatever had left it by then, also several times before it has caught up."""
+    desk = Desk(tmp_path, seed)
+    asked = 0
+    for _ in range(6):
+        desk.start()
+        for _ in range(desk.rng.randrange(8)):
+            count = desk.rng.randrange(1, 4)
+            desk.ask(*range(asked, asked + count))
+            asked += count
+            desk.worker.step(0)
+            if desk.rng.random() < 0.3:
+                desk.worker.snapshot()
+            if desk.rng.random() < 0.5:
+                desk.outbox.deliver_some(desk.rng)
+        desk.outbox.crash(desk.rng)
+    desk.start()
+    desk.drain()
+
+    assert desk.answers() == list(range(asked))
+
+
+@pytest.mark.parametrize(("begin", "answered"), [("earliest", [0, 1, 2]), ("latest", [2])])
+def test_where_a_new_serve_begins(tmp_path: Path, begin: str, answered: list[int]) -> None:
+    """At the earliest event, or only what comes from now on; from then on its snapshot decides."""
+    desk = Desk(tmp_path)
+    desk.ask(0, 1)
+    desk.start(begin)
+    desk.ask(2)
+    desk.start(begin)
+    desk.drain()
+
+    assert desk.answers() == answered
