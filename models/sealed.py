@@ -164,7 +164,7 @@ class _Unpickler(pickle.Unpickler):
             return super().find_class(module, name)
         if (module, name) == ("builtins", "getattr"):
             return _library_method
-        is_refused = not (module + ".").startswith(LIBRARY + ".") or module.startswith(_REFUSED_PARTS) or "__" in name
+        is_refused = not (module + ".").startswith(LIBRARY + ".") or module.startswith(_REFUSED_PARTS)
         owner, _, member = name.partition(".")
         if not is_refused and "." not in member:
             found = super().find_class(module, owner)
