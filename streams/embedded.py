@@ -40,7 +40,7 @@ INSTALL_HINT = "install it with `pip install millrace[embedded]`, or name runnin
 JVM_FLAGS = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
 NEEDED_MIB = 600
 """Heap (512 MiB) and the JVM's own; with less free, the machine would kill something at random."""
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 110.0
 """About 3 s are normal; a busy CI machine or the recovery of a killed broker's data takes longer."""
 FORMAT_TIMEOUT_S = 60.0
 STOP_GRACE_S = 20.0
@@ -75,8 +75,8 @@ BROKER_SETTINGS = {
     "group.consumer.heartbeat.interval.ms": "1000",
     "group.consumer.min.heartbeat.interval.ms": "1000",
     # A broker that was killed may register again only when its old session is over (default 9 s).
-    "broker.session.timeout.ms": "3000",
-    "broker.heartbeat.interval.ms": "500",
+    "broker.session.timeout.ms": "6000",
+    "broker.heartbeat.interval.ms": "1000",
     "auto.create.topics.enable": "false",  # a topic made by a typo would hide the typo
     "log.cleaner.dedupe.buffer.size": "33554432",  # default 128 MiB: a quarter of the heap for one small topic
 }
