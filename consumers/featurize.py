@@ -120,6 +120,10 @@ class FeatureTask:
         """Count, by window length in us, the events that were older than the window of their entity's newest."""
         return dict(zip(self._plan.plan.width_W.tolist(), self._stage.windows.late_W.tolist(), strict=True))
 
+    def is_sound(self) -> bool:
+        """Always."""
+        return True
+
     def measure(self, metrics: RoleMetrics) -> None:
         """Set gauges, and hand over the label delays since the last call."""
         delays, self._delays, self._noted_delays = self._delays, [], 0

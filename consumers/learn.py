@@ -69,6 +69,7 @@ class LearnTask:
         lineage: of the model; a reset or retrained one gets the next.
         generation: of the snapshots this continues (PROTOCOL 22).
         clock: seconds, for `predict_p99_us` only.
+        ended: gives the sources that were replaced by another topic or generation; what waits for them is dropped.
 
     Example:
         >>> from models.learner import make_learner
@@ -86,6 +87,7 @@ class LearnTask:
         lineage: int = 0,
         generation: int = 0,
         clock: Callable[[], float] = time.perf_counter,
+        ended: Callable[[], list[int]] = list,
     ) -> None:
         self.candidate = candidate
         self.learner = learner
@@ -96,6 +98,7 @@ class LearnTask:
         self.scores = Scores()
         self.board = Scoreboard()
         self._clock = clock
+        self._ended = ended
         self._step_us = np.zeros(MEASURED_STEPS)
         self._steps = 0
 
@@ -129,13 +132,11 @@ class LearnTask:
             done.append(self.board.settle(rows, start, stop, score_B, self.scores))
             self.examples_seen += int((action_B == LEARN).sum())
             start = stop
+        for source in self._ended():
+            self.board.drop(source)
         return self._records([blocks for blocks in done if blocks.row.size])
 
-    def drop_source(self, source: int) -> int:
-        """Forget a source whose topic or generation was replaced; gives the predictions that were pending."""
-        return self.board.drop(source)
-
-    def is_publishable(self) -> bool:
+    def is_sound(self) -> bool:
         """Say whether the model may become a version or a snapshot: all its numbers are finite."""
         return self.learner.is_finite()
 

@@ -32,6 +32,9 @@ class Task(Protocol):
     def restore(self, state: State) -> None:
         """Take back what `state` gave. Called once, before the first `process`."""
 
+    def is_sound(self) -> bool:
+        """Whether the state may be saved; if not, the last good snapshot stays. Asked before every snapshot."""
+
     def measure(self, metrics: RoleMetrics) -> None:
         """Set gauges. Called about once a second."""
 

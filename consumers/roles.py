@@ -102,7 +102,9 @@ class LearnRole:
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> LearnTask:
         """One candidate over all examples."""
         learner = make_learner(self._model, self._columns, self._key)
-        return LearnTask(self._model.name, learner, self._columns, generation=generation)
+        assert isinstance(inlet, FrameInlet)  # noqa: S101 - made by `inlet` above
+        ended = inlet.memory.ended
+        return LearnTask(self._model.name, learner, self._columns, generation=generation, ended=ended)
 
     def mark_targets(self, partition: int) -> list[tuple[str, int]]:
         """None: scores are JSON records."""

@@ -22,8 +22,9 @@ from streams.kafka import Message, Outbox, RebalancedError
 from streams.merging import LIVE_AGE_US, Aligner
 from streams.metrics import RoleMetrics
 
-POLL_MESSAGES = 20_000  # one poll's worth; more only adds latency
-MAX_BUFFERED_ROWS = 100_000  # a partition with more rows waiting for the others is paused
+POLL_RECORDS = 20_000  # one poll's worth of raw records; more only adds latency
+POLL_FRAMES = 64  # of frames, which may hold 512 KiB each
+MAX_BUFFERED_ROWS = 40_000  # a partition with more rows waiting for the others is paused
 MARKS_EVERY_S = 1.0  # live; while catching up marks go with every batch
 STEP_S = 0.25  # what a step's rows may take: stopping, snapshots and the group wait for it
 FIRST_ROWS, LEAST_ROWS = 10_000, 100  # where the rows of a step start, and what even the slowest role takes
@@ -72,6 +73,7 @@ class Worker:
         self._next_snapshot = 0.0
         self._is_live = False
         self._most_rows = FIRST_ROWS
+        self._poll_messages = POLL_FRAMES if self._role.reads else POLL_RECORDS
         self._has_more = False
 
     # Life cycle
@@ -85,7 +87,7 @@ class Worker:
 
     def step(self, timeout_s: float) -> bool:
         """Do one round; gives whether rows were taken, so that the caller knows if it may wait."""
-        for key, messages in _by_partition(self._inbox.poll(POLL_MESSAGES, 0.0 if self._has_more else timeout_s)):
+        for key, messages in _by_partition(self._inbox.poll(self._poll_messages, 0.0 if self._has_more else timeout_s)):
             if key in self._stations:
                 self._receive(self._stations[key], messages)
         has_taken = self._take()
@@ -227,7 +229,9 @@ class Worker:
         offsets: dict[Partition, tuple[int, str]] = {}
         for station in stations:
             began = self._clock()
-            if self._role.has_state:
+            if self._role.has_state and not station.task.is_sound():
+                self._metrics.incident("not_finite")  # the last good snapshot stays
+            elif self._role.has_state:
                 offsets[station.topic, station.partition] = station.save()
                 self._metrics.snapshot_taken(station.partition, self._clock() - began, station.saved_bytes)
                 fail_point("after_snapshot")

@@ -50,7 +50,7 @@ CONSUMER_SETTINGS: dict[str, Any] = {
     "auto.offset.reset": "error",  # `earliest` and `latest` silently double or skip
     "fetch.queue.backoff.ms": 5,  # default 1000 stalls a fast reader
     "queued.min.messages": 200_000,
-    "queued.max.messages.kbytes": 65_536,
+    "queued.max.messages.kbytes": 16_384,  # per consumer; a fetch may overshoot it by its own size
     "allow.auto.create.topics": False,
 }
 

@@ -128,6 +128,10 @@ class SourceMemory:
         """Give the sources that have not been replaced by a newer generation or topic."""
         return [(int(n), c) for n, c, ok in zip(self.numbers, self._claims, self._is_alive, strict=True) if ok]
 
+    def ended(self) -> list[int]:
+        """Give the sources that have been replaced by a newer generation or topic."""
+        return [int(number) for number, is_alive in zip(self.numbers, self._is_alive, strict=True) if not is_alive]
+
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays for the snapshot; the memory belongs to the position it is saved with."""
         flags = np.array([self.is_from_start, self.jumps, self.repeats], np.int64)

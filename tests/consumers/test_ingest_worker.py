@@ -249,7 +249,7 @@ def test_live_marks_go_once_a_second(office: Office) -> None:
 
 def test_catching_up_marks_go_with_every_batch(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that waits for the others must not wait a second for each batch."""
-    monkeypatch.setattr(consumers.worker, "POLL_MESSAGES", 1)
+    monkeypatch.setattr(consumers.worker, "POLL_RECORDS", 1)
     for i in range(4):
         office.event(f"e{i}", at=i, stamp=-100)
     worker = office.worker("ingest", [EVENTS0])

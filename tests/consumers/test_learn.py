@@ -166,7 +166,7 @@ def test_unseen_amended_and_other_rows_are_counted_and_change_nothing() -> None:
     assert learn.examples_seen == 0
     assert all(np.array_equal(array, learn.state()[name]) for name, array in before.items())
 
-    assert learn.drop_source(1) == 1
+    assert learn.board.drop(1) == 1
     process(learn, batch_of([(LABEL, 1, 5, 1, 1.0, SET, 0)], X))
     assert learn.metrics()["unseen"] == 3
     assert learn.examples_seen == 0
@@ -220,13 +220,13 @@ def test_metrics_reach_the_scrape() -> None:
 def test_a_model_that_is_not_finite_goes_on_but_may_not_be_published() -> None:
     learn = task()
     process(learn, examples(100))
-    assert learn.is_publishable()
+    assert learn.is_sound()
     state = learn.state()
     state["learner.weight"] = np.full(2, np.inf)
     learn.restore(state)
     process(learn, examples(100, sources=1))
 
-    assert not learn.is_publishable()
+    assert not learn.is_sound()
 
 
 def test_other_columns_and_foreign_snapshots_are_refused() -> None:
