@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import bare, inlined
+from streams.compiled import inlined
 
 WAITING, SLOTS, FREE = 0, 1, 2  # sizes: items in the heap, slots ever used, first free slot (-1 = none)
 SMALLEST = 64
@@ -51,13 +51,13 @@ def deadlines_state(deadlines: Deadlines) -> dict[str, npt.NDArray[np.int64]]:
 @inlined
 def is_full_kernel(deadlines: Deadlines) -> bool:
     """Whether the next `push_kernel` would find no slot."""
-    return deadlines.sizes[FREE] < 0 and deadlines.sizes[SLOTS] == deadlines.places.size
+    return bool(deadlines.sizes[FREE] < 0 and deadlines.sizes[SLOTS] == deadlines.places.size)
 
 
 @inlined
 def push_kernel(deadlines: Deadlines, deadline_us: int, order: int, name: int) -> int:
     """Add an item and give its slot; the caller has made sure that there is room."""
-    slot = deadlines.sizes[FREE]
+    slot: int = deadlines.sizes[FREE]
     if slot >= 0:
         deadlines.sizes[FREE] = deadlines.places[slot]
     else:

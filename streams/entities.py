@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import bare, inlined
-from streams.features import FIRST_WINDOW_WORD, WINDOW_WORDS, Plan
+from streams.features import Plan
 from streams.windows import CHUNK, CLASSES, KEPT, LIMIT, NEVER, NEWEST, NO_CHUNK, Windows
 
 SMALLEST_TABLE = 1_024  # places; always a power of two
@@ -43,7 +43,7 @@ def empty_entities(capacity: int = SMALLEST_TABLE) -> Entities:
 @bare
 def arena_need_kernel(plan: Plan) -> int:
     """Words of the arena that one event can take at most."""
-    need = 0
+    need: int = 0
     for window in range(plan.width_W.size):
         need += 1 + KEPT * (plan.lane_start[window + 1] - plan.lane_start[window])
     return need
@@ -56,9 +56,9 @@ def entity_kernel(entities: Entities, plan: Plan, windows: Windows, key: int) ->
     place = key & mask
     while entities.table[place, 1] != 0:
         if entities.table[place, 0] == key:
-            return entities.table[place, 1] - 1
+            return int(entities.table[place, 1] - 1)
         place = (place + 1) & mask
-    entity = windows.used[0]
+    entity: int = windows.used[0]
     windows.used[0] = entity + 1
     entities.table[place, 0] = key
     entities.table[place, 1] = entity + 1
@@ -69,6 +69,18 @@ def entity_kernel(entities: Entities, plan: Plan, windows: Windows, key: int) ->
         windows.heads[entity, plan.word_W[window] + LIMIT] = NEVER
         windows.heads[entity, plan.word_W[window] + CHUNK] = NO_CHUNK
     return entity
+
+
+@inlined
+def find_entity_kernel(entities: Entities, key: int) -> int:
+    """Give the entity of a key's hash if there is one."""
+    mask = entities.table.shape[0] - 1
+    place = key & mask
+    while entities.table[place, 1] != 0:
+        if entities.table[place, 0] == key:
+            break
+        place = (place + 1) & mask
+    return int(entities.table[place, 1] - 1)
 
 
 @bare

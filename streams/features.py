@@ -88,8 +88,11 @@ def make_plan(pipeline: Pipeline) -> FeaturePlan:
     starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
     words = FIRST_WINDOW_WORD + WINDOW_WORDS * np.arange(len(sizes), dtype=np.int64) + 2 * starts[:-1]
     table = np.array(steps, np.int64).reshape(-1, 3)
+    operation_F, first_F, second_F = (np.ascontiguousarray(table[:, place]) for place in range(3))
     plan = Plan(
-        *(np.ascontiguousarray(table[:, place]) for place in range(3)),
+        operation_F,
+        first_F,
+        second_F,
         np.array(list(windows), np.int64),
         words,
         starts,

@@ -44,10 +44,23 @@ def make_input(batch: Batch, fields: tuple[Field, ...]) -> Input:
             encode_categories_kernel(sealed_text(rows, name), values_KB, place)
         else:
             values_KB[place] = numbers(rows, name)
-    views = (_sealed(numbers(rows, name)) for name in ("kind", "outcome", "time", "produced", "label"))
-    names, keys = np.empty(rows.num_rows, np.int64), np.empty(rows.num_rows, np.int64)
-    clocks = (_sealed(batch.label_clock), _sealed(batch.clock))
-    taken = Input(*views, sealed_text(rows, "id"), sealed_text(rows, "key"), *clocks, values_KB, names, keys)
+    kind, outcome, time, produced, label = (
+        _sealed(numbers(rows, name)) for name in ("kind", "outcome", "time", "produced", "label")
+    )
+    taken = Input(
+        kind,
+        outcome,
+        time,
+        produced,
+        label,
+        sealed_text(rows, "id"),
+        sealed_text(rows, "key"),
+        _sealed(batch.label_clock),
+        _sealed(batch.clock),
+        values_KB,
+        np.empty(rows.num_rows, np.int64),
+        np.empty(rows.num_rows, np.int64),
+    )
     name_rows_kernel(taken)
     return taken
 

@@ -53,14 +53,14 @@ def rebuilt(ledger: Ledger, clock_us: int) -> Ledger:
 @inlined
 def is_crowded_kernel(ledger: Ledger) -> bool:
     """Whether the table wants to be rebuilt before the next entry (more than 5/8 full)."""
-    return ledger.used[0] * 8 >= ledger.entries.shape[0] * 5
+    return bool(ledger.used[0] * 8 >= ledger.entries.shape[0] * 5)
 
 
 @inlined
 def find_kernel(ledger: Ledger, name: int) -> int:
     """Give the place of an entry, or of the empty place where it belongs."""
     mask = ledger.entries.shape[0] - 1
-    place = name & mask
+    place: int = name & mask
     while ledger.entries[place, STATE] != EMPTY and ledger.entries[place, HASH] != name:
         place = (place + 1) & mask
     return place
@@ -69,7 +69,7 @@ def find_kernel(ledger: Ledger, name: int) -> int:
 @inlined
 def kind_kernel(ledger: Ledger, place: int, clock_us: int) -> int:
     """What is known at a place: PENDING, EARLY, SETTLED_… or EMPTY; what was forgotten is not known."""
-    kind = ledger.entries[place, STATE] % STATES
+    kind: int = ledger.entries[place, STATE] % STATES
     if kind == FORGOTTEN or (kind >= SETTLED_SET and clock_us > ledger.entries[place, TIME]):
         return EMPTY
     return kind

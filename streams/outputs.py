@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from streams.compiled import bare, inlined
+from streams.compiled import inlined
 from streams.frames import EVENT, FrameSchema, build
 
 Texts = tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]
@@ -63,7 +63,7 @@ def emit_kernel(
     output: Output, kind: int, outcome: int, cause: int, time_us: int, produced_us: int, number: int, label: float
 ) -> int:
     """Begin a row and give its place; its texts and vector follow."""
-    at = output.sizes[ROWS]
+    at: int = output.sizes[ROWS]
     output.sizes[ROWS] = at + 1
     output.kind[at] = kind
     output.outcome[at] = outcome
@@ -132,6 +132,6 @@ def features_batch(
         "key": examples.column("key").take(pa.array(at_B)),
         "produced": output.produced[at_B],
         "number": output.number[at_B],
-        "vector": output.vectors_BF[at_B],
+        "vector": np.take(output.vectors_BF, at_B, axis=0),
     }
     return build(schema, columns, rows), output.cause[at_B]

@@ -1,7 +1,7 @@
-"""Pending rows: what an event's label row will need, kept from the event until its label row leaves.
+"""Pending rows: what an event's label row will need, kept from the event until that row leaves.
 
-A slot of `waiting` (deadlines.py) is the row's place here: its vector, number and times, and where its id and key lie in
-a byte arena. The arena only grows at its end; when it is full, the texts of rows that still wait are moved together.
+A slot of `waiting` (deadlines.py) is the row's place here: its vector, number and times, and where its id and key lie
+in a byte arena. The arena only grows at its end; when it is full, the texts of rows that still wait are moved together.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from streams.deadlines import SLOTS, WAITING, Deadlines, deadlines_state, empty_
 TIME, NUMBER, PRODUCED, TEXT, ID_SIZE, KEY_SIZE = 0, 1, 2, 3, 4, 5  # words of a row; KEY_SIZE is -1 without a key
 WORDS = 6
 USED, LIVE = 0, 1  # bytes of the arena: up to its end, and of rows that still wait
-SMALLEST_ARENA_BYTES = 4_096
+SMALLEST_ARENA_BYTES = 65_536
 
 
 class Pending(NamedTuple):

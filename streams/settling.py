@@ -19,11 +19,12 @@ from streams import ledger as known
 from streams import pending as kept
 from streams.compiled import bare, inlined
 from streams.deadlines import WAITING, push_kernel, remove_kernel
-from streams.entities import NO_ENTITY, arena_need_kernel, entity_kernel
+from streams.entities import arena_need_kernel, entity_kernel
 from streams.features import Plan, write_vector_kernel
 from streams.frames import AMENDED, EVENT, LABEL, MISSING, NO_OUTCOME, RETRACTED, SET
 from streams.inputs import Input, is_there_kernel
 from streams.outputs import DELAYS, KEYLESS, Output, emit_kernel, emit_text_kernel
+from streams.prefetching import prefetch_kernel
 from streams.stage import Stage, has_room_kernel
 from streams.windows import observe_kernel
 
@@ -41,11 +42,19 @@ class Terms(NamedTuple):
 
 @bare
 def take_rows_kernel(
-    rows: Input, plan: Plan, terms: Terms, stage: Stage, output: Output, totals_T: npt.NDArray[np.float64], start: int, text_need: int
+    rows: Input,
+    plan: Plan,
+    terms: Terms,
+    stage: Stage,
+    output: Output,
+    totals_T: npt.NDArray[np.float64],
+    start: int,
+    text_need: int,
 ) -> int:
     """Take rows from `start` on; gives the row at which some table lacks room, or the number of rows."""
     arena_need = arena_need_kernel(plan)
     for row in range(start, rows.kind.size):
+        prefetch_kernel(rows, row, plan, stage)
         if rows.kind[row] == EVENT:
             if not has_room_kernel(stage, arena_need, text_need):
                 return row
@@ -166,7 +175,9 @@ def _take_label(rows: Input, row: int, terms: Terms, stage: Stage, output: Outpu
             known.put_kernel(ledger, place, name, known.SETTLED_SET, number, label, time_us + terms.keep_us)
     elif kind == known.SETTLED_MISSING:
         counters[count.TOO_LATE] += 1
-    elif is_retraction == (kind == known.SETTLED_RETRACTED) and (is_retraction or label == ledger.values[place, known.VALUE]):
+    elif is_retraction == (kind == known.SETTLED_RETRACTED) and (
+        is_retraction or label == ledger.values[place, known.VALUE]
+    ):
         counters[count.LABEL_DUPLICATE] += 1
     else:
         _correct(rows, row, stage, output, place, at, name, label, is_retraction)
@@ -194,7 +205,15 @@ def _take_second_early(
 
 @inlined
 def _correct(
-    rows: Input, row: int, stage: Stage, output: Output, place: int, number: int, name: int, label: float, is_retraction: bool
+    rows: Input,
+    row: int,
+    stage: Stage,
+    output: Output,
+    place: int,
+    number: int,
+    name: int,
+    label: float,
+    is_retraction: bool,
 ) -> None:
     """Pass on what a label changes after its event was settled."""
     outcome = RETRACTED if is_retraction else AMENDED
@@ -212,7 +231,7 @@ def _correct(
 def _settle(stage: Stage, output: Output, slot: int, cause: int, outcome: int, label: float, time_us: int) -> int:
     """Send the label row of a pending row and give its number; the row's id and key follow."""
     pending = stage.pending
-    number = pending.rows[slot, kept.NUMBER]
+    number: int = pending.rows[slot, kept.NUMBER]
     at = emit_kernel(output, LABEL, outcome, cause, time_us, pending.rows[slot, kept.PRODUCED], number, label)
     for column in range(pending.vectors_PF.shape[1]):
         output.vectors_BF[at, column] = pending.vectors_PF[slot, column]

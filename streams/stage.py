@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.accounts import CLOCK, new_counters
-from streams.compiled import bare, inlined
+from streams.compiled import inlined
 from streams.deadlines import (
     SLOTS,
     Deadlines,
@@ -25,7 +25,7 @@ from streams.entities import Entities, arena_need_kernel, empty_entities, empty_
 from streams.errors import SnapshotError
 from streams.features import FeaturePlan, Plan
 from streams.ledger import Ledger, empty_ledger, is_crowded_kernel, rebuilt
-from streams.pending import LIVE, USED, Pending, empty_pending, pack_kernel, pending_state
+from streams.pending import LIVE, SMALLEST_ARENA_BYTES, USED, Pending, empty_pending, pack_kernel, pending_state
 from streams.windows import Windows
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -93,8 +93,8 @@ def with_room(stage: Stage, plan: Plan, text_need: int) -> Stage:
 
 
 def _with_packed_texts(pending: Pending, text_need: int) -> Pending:
-    """Pack the texts; the arena is at least half empty afterwards, so packing costs little per row."""
-    size = max(int(2 * pending.arena_sizes[LIVE]) + text_need, 4_096)
+    """Pack the texts; the arena is at least two thirds empty afterwards, so packing costs little per row."""
+    size = max(int(3 * pending.arena_sizes[LIVE]) + text_need, SMALLEST_ARENA_BYTES)
     arena = np.empty(size, np.uint8)
     pack_kernel(pending, arena)
     return pending._replace(arena=arena)
@@ -147,7 +147,9 @@ def restored_stage(state: Mapping[str, npt.NDArray[Any]], plan: FeaturePlan) -> 
         SnapshotError: when it was written for other features.
     """
     if not np.array_equal(state["plan"], signature(plan)):
-        raise SnapshotError("the snapshot was written for other features than the pipeline declares; run `millrace rebuild`")
+        raise SnapshotError(
+            "the snapshot was written for other features than the pipeline declares; run `millrace rebuild`"
+        )
     fresh = empty_stage(plan)
     heads = _at_least(state["windows.heads"], fresh.windows.heads)
     arena = _at_least(state["windows.arena"], fresh.windows.arena)

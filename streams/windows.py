@@ -5,9 +5,10 @@ time and, per window, the open bucket's lanes and the *closed* lanes: the sum of
 again from the oldest whenever the open bucket changes and never subtracted from. So an event in the open bucket reads
 no bucket at all.
 
-Buckets that are filled lie oldest first in the window's *chunk*, a piece of one arena: a header word (which ages 1 to 22
-are filled, and the chunk's size class) and the lanes of each. Ages beyond 11 are kept for rows out of order, which must
-see eleven buckets before their own; a bucket older than 22 is gone. Memory is bounded by 22 buckets a window and entity.
+Buckets that are filled lie oldest first in the window's *chunk*, a piece of one arena: a header word (which of the
+ages 1 to 22 are filled, and the chunk's size class) and the lanes of each. Ages beyond 11 are kept for rows out of
+order, which must see eleven buckets before their own; a bucket older than 22 is gone. So memory is bounded by 22
+buckets for each window of an entity.
 
 Head: newest time | per window: limit (first time after the open bucket), chunk (-1 = none), open lanes, closed lanes.
 """
@@ -20,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import bare, inlined
+from streams.compiled import inlined
 from streams.features import ROWS, SUM, WINDOW_WORDS, Plan
 from streams.pipeline import BUCKETS_PER_WINDOW
 
@@ -207,7 +208,7 @@ def _reserve(windows: Windows, window: int, chunk: int, held: int, lanes: int) -
     if size_class >= 0 and held < _room(size_class):
         return chunk
     size_class += 1
-    larger = windows.free[window, size_class]
+    larger: int = windows.free[window, size_class]
     if larger == NO_CHUNK:
         larger = windows.used[1]
         windows.used[1] += 1 + _room(size_class) * lanes

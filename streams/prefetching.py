@@ -1,0 +1,77 @@
+"""Asking for memory ahead of need: while a row is taken, the cache lines of later rows are already on their way.
+
+With 100,000 keys the state is far larger than the caches, and a row that waits for each of its lines in turn takes
+several times as long. Nothing here changes any state; a wrong guess costs time only.
+"""
+
+from __future__ import annotations
+
+from streams.compiled import inlined, prefetch
+from streams.entities import find_entity_kernel
+from streams.features import Plan
+from streams.frames import EVENT, LABEL
+from streams.inputs import Input
+from streams.ledger import ENTRY_WORDS, PENDING, STATE, STATES, find_kernel
+from streams.pending import WORDS
+from streams.stage import Stage
+from streams.windows import CHUNK, LIMIT, NO_CHUNK
+
+# Rows ahead at which tables, then what they point to, then what that points to, are asked for.
+TABLES, ROWS, CHUNKS = 24, 14, 6
+LINE_WORDS = 8
+CHUNK_LINES = 3
+
+
+@inlined
+def prefetch_kernel(rows: Input, row: int, plan: Plan, stage: Stage) -> None:
+    """Ask for what the rows after `row` will read."""
+    total = rows.kind.size
+    if row + TABLES < total:
+        _prefetch_tables(rows, row + TABLES, stage)
+    if row + ROWS < total:
+        if rows.kind[row + ROWS] == EVENT:
+            _prefetch_head(stage, rows.keys[row + ROWS])
+        elif rows.kind[row + ROWS] == LABEL:
+            _prefetch_pending(stage, rows.names[row + ROWS])
+    if row + CHUNKS < total and rows.kind[row + CHUNKS] == EVENT:
+        _prefetch_chunks(stage, plan, rows.keys[row + CHUNKS], rows.time[row + CHUNKS])
+
+
+@inlined
+def _prefetch_tables(rows: Input, row: int, stage: Stage) -> None:
+    entries, table = stage.ledger.entries, stage.entities.table
+    prefetch(entries, (rows.names[row] & (entries.shape[0] - 1)) * ENTRY_WORDS)
+    prefetch(table, (rows.keys[row] & (table.shape[0] - 1)) * 2)
+
+
+@inlined
+def _prefetch_head(stage: Stage, key: int) -> None:
+    entity = find_entity_kernel(stage.entities, key)
+    if entity >= 0:
+        words = stage.windows.heads.shape[1]
+        for word in range(0, words + LINE_WORDS - 1, LINE_WORDS):
+            prefetch(stage.windows.heads, entity * words + min(word, words - 1))
+
+
+@inlined
+def _prefetch_pending(stage: Stage, name: int) -> None:
+    state = stage.ledger.entries[find_kernel(stage.ledger, name), STATE]
+    if state % STATES == PENDING:
+        slot, words = state // STATES, stage.pending.vectors_PF.shape[1]
+        prefetch(stage.pending.rows, slot * WORDS)
+        prefetch(stage.pending.waiting.places, slot)
+        for word in range(0, words, LINE_WORDS):
+            prefetch(stage.pending.vectors_PF, slot * words + word)
+
+
+@inlined
+def _prefetch_chunks(stage: Stage, plan: Plan, key: int, time_us: int) -> None:
+    entity = find_entity_kernel(stage.entities, key)
+    if entity < 0:
+        return
+    for window in range(plan.width_W.size):
+        word = plan.word_W[window]
+        chunk = stage.windows.heads[entity, word + CHUNK]
+        if chunk != NO_CHUNK and time_us >= stage.windows.heads[entity, word + LIMIT]:
+            for line in range(CHUNK_LINES):
+                prefetch(stage.windows.arena, chunk + line * LINE_WORDS)
