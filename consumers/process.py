@@ -90,7 +90,7 @@ class RoleProcess:
         pipeline: the pipeline.
         role: the role's name, for metrics.
         metrics_address: `host:port` for /metrics, None for a free loopback port.
-        instance: a name that keeps the partitions over a restart of this worker.
+        instance: a name that keeps the partitions over a restart of this worker (`group_protocol = "classic"` only).
         is_replay: empty partitions are waited for without limit, and no clock raises marks.
     """
 
@@ -122,13 +122,15 @@ class RoleProcess:
         warm(lambda control: make(control, NoOutbox(), RoleMetrics("warming", pipeline.name)), pipeline)
         metrics = self.metrics.of(candidate)
         role = make(self.control, outbox, metrics)
-        instance = f"{pipeline.name}.{role.name}.{self._instance}" if self._instance else None
+        instance = f"{pipeline.name}.{role.name}.{self._instance}"
+        # A broker refuses a restarted static member of a `consumer` group until its old session has ended (KIP-848).
+        is_static = self._instance is not None and run.group_protocol == "classic"
         inbox = KafkaInbox(
             pipeline.kafka,
             f"{pipeline.name}.{role.name}",
             group_protocol=run.group_protocol,
             fetch_wait_ms=run.fetch_wait_ms,
-            group_instance_id=instance,
+            group_instance_id=instance if is_static else None,
         )
         outputs = KafkaOutputs(pipeline) if role.answers_to else None
         shop = Shop(role, pipeline, inbox, self.control, self.topics, outputs, Path(pipeline.state) / "snapshots")
