@@ -86,7 +86,12 @@ def run(
     pipeline = load_pipeline(file, broker)
     ensure_topics(pipeline)
     chosen = [name.strip() for name in models.split(",") if name.strip()]
-    run_role(role, pipeline, chosen or None, metrics, instance, is_replay=replay)
+    try:
+        run_role(role, pipeline, chosen or None, metrics, instance, is_replay=replay)
+    except MillraceError as error:
+        print(error, file=sys.stderr, flush=True)
+        # Left without clean-up: nothing is there to save, and the client may spin for ever over a half-done rebalance.
+        os._exit(error.exit_code)
 
 
 app.command()(cli_up.up)
