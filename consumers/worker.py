@@ -163,7 +163,7 @@ class Worker:
         return bool(stamps)
 
     def _adapt(self, rows: int, took_s: float) -> None:
-        """Take so many rows a step that it lasts about STEP_S, however slow the role (a River model costs 1,000x ours)."""
+        """Take so many rows a step that it lasts about STEP_S, however slow the role (River costs 1,000x ours)."""
         if took_s > STEP_S:
             self._most_rows = max(LEAST_ROWS, int(rows * STEP_S / took_s))
         elif rows >= self._most_rows:
