@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +34,7 @@ class KafkaControlLog:
     def __init__(self, pipeline: Pipeline) -> None:
         self._topic = f"{pipeline.name}.control"
         self._outbox = KafkaOutbox(pipeline.kafka, linger_ms=0)
-        self._reader = Reader(pipeline.kafka, fetch_wait_ms=10)
+        self._reader = Reader(pipeline.kafka)
         self._reader.assign(self._topic, {0: BEGINNING})
         self._position = 0
 
@@ -64,7 +65,7 @@ class KafkaOutputs:
     """Reads back what a role has put out."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self._reader = Reader(pipeline.kafka, fetch_wait_ms=10)
+        self._reader = Reader(pipeline.kafka)
 
     def end(self, topic: str, partition: int) -> int:
         """The offset after the last record."""
@@ -129,7 +130,6 @@ class RoleProcess:
             pipeline.kafka,
             f"{pipeline.name}.{role.name}",
             group_protocol=run.group_protocol,
-            fetch_wait_ms=run.fetch_wait_ms,
             group_instance_id=instance if is_static else None,
         )
         outputs = KafkaOutputs(pipeline) if role.answers_to else None
@@ -144,17 +144,24 @@ class RoleProcess:
             signal.signal(name, lambda *_: stopping.set())
         for worker in self._workers:
             worker.start()
-        run_until(self._workers, stopping.is_set)
+        run_until(self._workers, stopping.is_set, self.pipeline.run.poll_interval_ms / 1000)
         for worker in self._workers:
             worker.stop()
         self._log.close()
         self.topics.close()
 
 
-def run_until(workers: list[Worker], is_over: Callable[[], bool]) -> None:
-    """Let workers take turns; one alone may wait in its poll."""
+def run_until(workers: list[Worker], is_over: Callable[[], bool], poll_interval_s: float) -> None:
+    """Let workers take turns; one alone may wait in its poll.
+
+    Under load rounds begin at most every `poll_interval_s`. Rows of all partitions then travel together, and the number
+    of requests, which is what limits a busy broker, does not grow with the number of rows.
+    """
     wait_s = POLL_S if len(workers) == 1 else SHARED_POLL_S
     is_busy = True
     while not is_over():
+        began = time.monotonic()
         steps = [worker.step(0.0 if is_busy and len(workers) > 1 else wait_s) for worker in workers]
         is_busy = any(steps)
+        if is_busy and not any(worker.has_more for worker in workers):
+            time.sleep(max(0.0, poll_interval_s - (time.monotonic() - began)))

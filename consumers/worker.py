@@ -74,7 +74,7 @@ class Worker:
         self._is_live = False
         self._most_rows = FIRST_ROWS
         self._poll_messages = POLL_FRAMES if self._role.reads else POLL_RECORDS
-        self._has_more = False
+        self.has_more = False
 
     # Life cycle
 
@@ -87,10 +87,12 @@ class Worker:
 
     def step(self, timeout_s: float) -> bool:
         """Do one round; gives whether rows were taken, so that the caller knows if it may wait."""
-        for key, messages in _by_partition(self._inbox.poll(self._poll_messages, 0.0 if self._has_more else timeout_s)):
+        messages = self._inbox.poll(self._poll_messages, 0.0 if self.has_more else timeout_s)
+        for key, own in _by_partition(messages):
             if key in self._stations:
-                self._receive(self._stations[key], messages)
+                self._receive(self._stations[key], own)
         has_taken = self._take()
+        self.has_more |= len(messages) == self._poll_messages
         self._regular()
         return has_taken
 
@@ -148,7 +150,7 @@ class Worker:
         now = self._clock()
         ready = self._aligner.counts(intakes, int(now * 1e6))
         counts = self._aligner.capped(intakes, ready, self._most_rows)
-        self._has_more = counts != ready
+        self.has_more = counts != ready
         stamps = [i.head_stamp for i, count in zip(intakes, counts, strict=True) if count]
         self._is_live = not stamps or now - min(stamps) / 1e6 < self._settings.align_wait_s + LIVE_AGE_US / 1e6
         for station, count in zip(stations, counts, strict=True):

@@ -125,7 +125,7 @@ def _messages(pipeline: Pipeline, topic: str, is_from_start: bool, is_following:
     topics = Topics(pipeline.kafka)
     partitions = list(range(topics.partitions(topic)))
     topics.close()
-    reader = Reader(pipeline.kafka, fetch_wait_ms=50)
+    reader = Reader(pipeline.kafka)
     try:
         ends = reader.end_offsets(topic, partitions)
         reader.assign(topic, dict.fromkeys(partitions, FIRST_OFFSET) if is_from_start else ends)

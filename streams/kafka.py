@@ -136,8 +136,6 @@ class KafkaInbox:
         settings: the [kafka] table.
         group: the consumer group's name.
         group_protocol: `consumer` (Kafka >= 4.0; joins in 0.1 s) or `classic` (3 s).
-        fetch_wait_ms: how long the broker may gather records for one answer: more saves CPU and costs latency.
-        fetch_min_bytes: the broker answers at once when it has so much.
         group_instance_id: a name that keeps the partitions over a clean restart of this worker. After a crash the
             `consumer` protocol refuses the name until the old session is over, which ends the process at once; it
             pays only with `classic`.
@@ -153,15 +151,11 @@ class KafkaInbox:
         group: str,
         *,
         group_protocol: Literal["consumer", "classic"] = "consumer",
-        fetch_wait_ms: int = 4,
-        fetch_min_bytes: int = 1,
         group_instance_id: str | None = None,
     ) -> None:
         own: dict[str, Any] = {
             "group.id": group,
             "group.protocol": group_protocol,
-            "fetch.wait.max.ms": fetch_wait_ms,
-            "fetch.min.bytes": fetch_min_bytes,
             "enable.partition.eof": False,
         }
         if group_protocol == "classic":

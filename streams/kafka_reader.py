@@ -49,6 +49,8 @@ CONSUMER_SETTINGS: dict[str, Any] = {
     "enable.auto.offset.store": False,
     "auto.offset.reset": "error",  # `earliest` and `latest` silently double or skip
     "fetch.queue.backoff.ms": 5,  # default 1000 stalls a fast reader
+    "fetch.min.bytes": 1,  # the broker answers at once; what gathers rows is the worker's poll interval
+    "fetch.wait.max.ms": 500,  # with nothing to read one request stays open: an idle consumer costs nothing
     "queued.min.messages": 200_000,
     "queued.max.messages.kbytes": 16_384,  # per consumer; a fetch may overshoot it by its own size
     "allow.auto.create.topics": False,
@@ -81,15 +83,13 @@ class Reader:
         >>> reader.poll(100, timeout_s=1.0)  # doctest: +SKIP
     """
 
-    def __init__(self, settings: Mapping[str, str], *, fetch_wait_ms: int = 100, fetch_min_bytes: int = 1) -> None:
+    def __init__(self, settings: Mapping[str, str]) -> None:
         self._client = Subscriber(
             settings,
             "reader",
             **{
                 "group.id": settings.get("group.id", "millrace.reader"),  # demanded, never used: nothing is committed
                 "group.protocol": "classic",
-                "fetch.wait.max.ms": fetch_wait_ms,
-                "fetch.min.bytes": fetch_min_bytes,
                 "enable.partition.eof": True,
             },
         )
@@ -127,7 +127,7 @@ class Reader:
 
 def read_all(settings: Mapping[str, str], topic: str, partition: int, start: int = BEGINNING) -> Iterator[Message]:
     """Yield the records of a partition from `start` to the end it has now, however few offsets hold one."""
-    reader = Reader(settings, fetch_wait_ms=10)
+    reader = Reader(settings)
     try:
         end = reader.end_offsets(topic, [partition])[partition]
         if start >= end or end == 0:

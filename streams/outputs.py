@@ -123,13 +123,14 @@ def features_batch(
     total = int(output.sizes[ROWS])
     at_B = np.flatnonzero(output.kind[:total] == EVENT)
     rows = at_B.size
+    taken = pa.Array.from_buffers(pa.int64(), rows, [None, pa.py_buffer(at_B)])  # pa.array would import pandas
     columns = {
         "kind": np.full(rows, EVENT, np.int8),
         "source": np.full(rows, source, np.int32),
         "sequence": np.arange(sequence, sequence + rows),
         "time": output.time[at_B],
-        "id": examples.column("id").take(pa.array(at_B)),
-        "key": examples.column("key").take(pa.array(at_B)),
+        "id": examples.column("id").take(taken),
+        "key": examples.column("key").take(taken),
         "produced": output.produced[at_B],
         "number": output.number[at_B],
         "vector": np.take(output.vectors_BF, at_B, axis=0),

@@ -256,7 +256,7 @@ def _run(table: Table) -> Run:
         align_wait_s=seconds("align_wait", usual.align_wait_s, 0),
         idle_s=seconds("idle", usual.idle_s, 0),
         max_skew_s=seconds("max_skew", usual.max_skew_s, 0),
-        fetch_wait_ms=_fetch_wait_ms(table, usual.fetch_wait_ms),
+        poll_interval_ms=_poll_interval_ms(table, usual.poll_interval_ms),
         on_gap=table.choice("on_gap", ("stop", "continue"), usual.on_gap),
         max_record_bytes=table.integer("max_record_bytes", usual.max_record_bytes, 64, 1_000_000),
         max_text_bytes=table.integer("max_text_bytes", usual.max_text_bytes, 16, 65_536),
@@ -266,8 +266,8 @@ def _run(table: Table) -> Run:
     return run
 
 
-def _fetch_wait_ms(table: Table, default_ms: int) -> int:
-    wait_us = table.duration("fetch_wait", default_ms * MS_US, 0)
+def _poll_interval_ms(table: Table, default_ms: int) -> int:
+    wait_us = table.duration("poll_interval", default_ms * MS_US, 0)
     if wait_us % MS_US or wait_us > MINUTE_US:
-        table.mistake("fetch_wait", f"{shown(table.values['fetch_wait'])} is not right", "0ms to 60s")
+        table.mistake("poll_interval", f"{shown(table.values['poll_interval'])} is not right", "0ms to 60s")
     return wait_us // MS_US
