@@ -58,9 +58,9 @@ def _codes(values: pd.Series[str]) -> Floats:
 def _phase(period: str, moments: pd.Series[pd.Timestamp]) -> Floats:
     phase: Floats = ((moments - moments.dt.normalize()) / pd.Timedelta(days=1)).to_numpy()
     if period == "weekday":
-        phase = (moments.dt.dayofweek.to_numpy() + phase) / 7
+        phase = (moments.dt.day_of_week.to_numpy() + phase) / 7
     elif period == "month":
-        phase = (moments.dt.dayofyear.to_numpy() - 1 + phase) / np.where(moments.dt.is_leap_year, 366, 365)
+        phase = (moments.dt.day_of_year.to_numpy() - 1 + phase) / np.where(moments.dt.is_leap_year, 366, 365)
     return phase
 
 

@@ -35,7 +35,7 @@ from tests.system.reference_ledger import Ledger, follow
 
 WITHIN = 1e-9
 BLOCK = 100
-pytestmark = pytest.mark.timeout(400)  # the first test waits for the whole run
+pytestmark = pytest.mark.timeout(600)  # the first test waits for the whole run
 Floats = npt.NDArray[np.float64]
 
 
