@@ -112,7 +112,7 @@ class Shop:
             except psutil.Error:
                 continue
             if "run" in command and job in command and "serving.cli" in command and not _is_guard(command):
-                return process.pid
+                return int(process.pid)
         return None
 
     def metric(self, name: str) -> float:
