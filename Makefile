@@ -31,5 +31,5 @@ $(STAMP): requirements.lock pyproject.toml
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
-	.venv/bin/python -m streams.embedded || echo "Kafka could not be fetched now; embedded mode will try again"
+	.venv/bin/python -m serving.prepare
 	touch $(STAMP)
