@@ -105,7 +105,9 @@ class Station:
         role, run = self._shop.role, self._shop.pipeline.run
         committed = self._shop.inbox.committed([(self.topic, self.partition)]).get((self.topic, self.partition))
         if not role.has_state:
-            return _start_stateless(now, committed, run.on_gap)
+            claims = role.claims(self.topic, now.topic_id, self.partition, 0, now.partitions[self.topic])
+            before = {topic_id for claim in claims for topic_id in self._shop.control.predecessors(claim)}
+            return _start_stateless(now, committed, before, run.on_gap)
         found = self._store.find()
         self._store.adopt(found)
         witness = self._witness(committed[1]) if committed and committed[1] else None
@@ -186,20 +188,23 @@ def _part(state: State, prefix: str) -> State:
     return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
 
 
-def _start_stateless(now: Input, committed: tuple[int, str] | None, on_gap: str) -> Start:
-    """Ingest starts at its committed offset, without one at the earliest (PROTOCOL 4)."""
-    if committed is None:
-        return Start(now.low, 0, is_from_start=now.low == 0)
-    position, topic_id = committed
+def _start_stateless(now: Input, committed: tuple[int, str] | None, before: set[str], on_gap: str) -> Start:
+    """Ingest starts at its committed offset, without one at the earliest (PROTOCOL 4).
+
+    Kafka forgets a topic's commits with the topic: that there was another one before only the claims tell.
+    """
+    position, topic_id = committed or (now.low, now.topic_id)
     problem = None
-    if topic_id != now.topic_id:
+    if committed is None and before:
+        problem = f"the topic was recreated: rows of {max(before)} were read before, topic is {now.topic_id}"
+    elif topic_id != now.topic_id:
         problem = f"the topic was recreated: committed for {topic_id}, topic is {now.topic_id}"
     elif position < now.low:
         problem = f"the input was cut by retention: committed offset {position}, earliest is {now.low}"
     elif position > now.high:
         problem = f"the input ends early: committed offset {position}, the topic ends at {now.high}"
     if problem is None:
-        return Start(position, 0, is_from_start=False)
+        return Start(position, 0, is_from_start=committed is None and position == 0)
     if on_gap == "stop":
         raise SnapshotError(f'{now.topic} partition {now.partition}: {problem}; set [run] on_gap = "continue" to go on')
     return Start(now.low, 0, is_from_start=now.low == 0)

@@ -83,6 +83,12 @@ class Control:
             self.refresh()
         return self._numbers[claim.identity]
 
+    def predecessors(self, claim: Claim) -> set[str]:
+        """Give the UUIDs of other topics that were read in this one's place: its name was used before."""
+        place = (claim.stream, claim.partition, claim.kind)
+        known = {one.topic_id for one in self._claims.values() if (one.stream, one.partition, one.kind) == place}
+        return known - {claim.topic_id}
+
     def source(self, number: int) -> Claim:
         """Resolve a source number met in a frame.
 

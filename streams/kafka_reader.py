@@ -191,7 +191,7 @@ class Subscriber:
             self._look_for_missing()
         return cast("list[Message]", records)
 
-    def ask(self, question: Callable[[], R], doing: str) -> R:
+    def ask(self, question: Callable[[], R], doing: str, passing: frozenset[int] = TRANSIENT) -> R:
         """Ask the broker, again and again while the trouble is a passing one."""
         deadline = time.monotonic() + CALL_DEADLINE_S
         while True:
@@ -202,7 +202,7 @@ class Subscriber:
                 code = error.code() if error else None
                 if code in REBALANCED and not (error and error.fatal()):
                     raise RebalancedError(f"cannot {doing}: the group has given the partitions away") from None
-                if code not in TRANSIENT or time.monotonic() > deadline:
+                if code not in passing or time.monotonic() > deadline:
                     raise translate(exception, self.settings, doing) from None
                 self.complaints.add(cast("KafkaError", error))
             time.sleep(RETRY_WAIT_S)
@@ -212,9 +212,16 @@ class Subscriber:
         where = TopicPartition(topic, partition)
 
         def question() -> tuple[int, int] | None:  # the client says None when it waited in vain
-            return self.consumer.get_watermark_offsets(where, timeout=CALL_DEADLINE_S, cached=False)
+            try:
+                return self.consumer.get_watermark_offsets(where, timeout=CALL_DEADLINE_S, cached=False)
+            except KafkaException as exception:
+                found = error_of(exception)
+                if found is not None and found.code() in MISSING_TOPIC:
+                    # A broker that is just back may not know its partitions, and the client keeps that for minutes.
+                    self.consumer.list_topics(topic, timeout=CALL_DEADLINE_S)
+                raise
 
-        found = self.ask(question, f"find the ends of {topic}[{partition}]")
+        found = self.ask(question, f"find the ends of {topic}[{partition}]", TRANSIENT | MISSING_TOPIC)
         if found is None:
             brokers = self.settings.get("bootstrap.servers")
             raise UnavailableError(f"Kafka at {brokers} did not tell the ends of {topic}[{partition}] in time")

@@ -7,6 +7,7 @@ real Kafka (`harness.py`): each is a `Written`.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,7 @@ import pyarrow as pa
 
 from consumers.featurize import FeatureTask
 from consumers.learn import LearnTask
-from models.learner import make_learner
+from models.learner import LEARN, Learner, make_learner
 from streams import features, frames
 from streams.control import Claim, Control
 from streams.frames import EVENT, LABEL, MISSING, SET, FrameSchema
@@ -127,7 +128,8 @@ def check_log(written: Written, control: Control, logs: list[pa.RecordBatch]) ->
     names = [name for log in logs for name in numbered(log, is_gapless=False)]
     assert len(names) == len(set(names)), "a record went to two partitions of the log"
     kinds = {written.pipeline.events.topic: "events", written.pipeline.labels.topic: "labels"}
-    good, bad = set(), set()
+    good: set[tuple[str, int, int]] = set()
+    bad: set[tuple[str, int, int]] = set()
     for topic, partition in written.raw:
         for record in written.records(topic, partition):
             value = record.value()
@@ -221,19 +223,43 @@ def blocks(records: Iterable[Any]) -> Numbered:
 def replay(
     pipeline: Pipeline, control: Control, examples: pa.RecordBatch, model: Model, wanted: set[int]
 ) -> tuple[LearnTask, list[bytes], dict[int, State]]:
-    """Learn row by row; gives the task, what it put out, and the learner's state at the wanted numbers of examples."""
+    """Learn everything at once; gives the task, what it put out, and the learner's state at the wanted versions."""
     columns = features.columns(pipeline)
     batch, _ = SourceMemory(control).admit(examples)
-    task = LearnTask(model.name, make_learner(model, columns), columns)
-    values: list[bytes] = []
-    states: dict[int, State] = {}
-    for i in range(batch.rows.num_rows + 1):
-        if task.examples_seen in wanted and task.examples_seen not in states:
-            states[task.examples_seen] = {name: array.copy() for name, array in task.learner.state().items()}
-        if i < batch.rows.num_rows:
-            one = frames.Batch(batch.rows.slice(i, 1), batch.label_clock[i : i + 1], batch.clock[i : i + 1])
-            values += [value for output in task.process(one) for value in output.values]
-    return task, values, states
+    learner = Observed(make_learner(model, columns), wanted)
+    task = LearnTask(model.name, learner, columns)
+    values = [value for output in task.process(batch) for value in output.values]
+    return task, values, learner.states
+
+
+class Observed:
+    """A learner whose state is kept at the wanted numbers of examples. Steps are cut there; they are row by row."""
+
+    def __init__(self, learner: Learner, wanted: set[int]) -> None:
+        self._learner, self._wanted, self._seen = learner, wanted, 0
+        self.predict, self.learn = learner.predict, learner.learn
+        self.state, self.restore = learner.state, learner.restore
+        self.is_finite, self.size_bytes = learner.is_finite, learner.size_bytes
+        self.states: dict[int, State] = {}
+        self._keep()
+
+    def step(
+        self, X_BF: npt.NDArray[np.float64], y_B: npt.NDArray[np.float64], action_B: npt.NDArray[np.int8]
+    ) -> npt.NDArray[np.float64]:
+        """Step from one wanted version to the next."""
+        learned = np.flatnonzero(action_B == LEARN) + 1
+        inside = sorted(one - self._seen for one in self._wanted if self._seen < one <= self._seen + learned.size)
+        cuts = [0, *(int(learned[count - 1]) for count in inside), action_B.size]
+        scores = []
+        for start, stop in itertools.pairwise(cuts):
+            scores.append(self._learner.step(X_BF[start:stop], y_B[start:stop], action_B[start:stop]))
+            self._seen += int((action_B[start:stop] == LEARN).sum())
+            self._keep()
+        return np.concatenate(scores)
+
+    def _keep(self) -> None:
+        if self._seen in self._wanted and self._seen not in self.states:
+            self.states[self._seen] = {name: array.copy() for name, array in self._learner.state().items()}
 
 
 # Serve
