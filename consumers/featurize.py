@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from streams.accounts import SETTLED_MISSING, accounts
 from streams.deadlines import WAITING
-from streams.features import columns, make_plan
+from streams.features import columns, empty_totals, make_plan
 from streams.frames import Batch, Rows, examples_schema, features_schema
 from streams.inputs import make_input
 from streams.metrics import RoleMetrics
@@ -65,13 +65,11 @@ class FeatureTask:
             2 * total + due_rows, len(self.columns), 2 * id_bytes + due_bytes, 2 * key_bytes + due_bytes
         )
         text_need = int(np.diff(rows.id.offsets).max() + np.diff(rows.key.offsets).max())
-        totals_T = np.empty(self._plan.plan.lane_kind_T.size)
+        totals = empty_totals(self._plan.plan)
         taken = 0
         while taken < total:
             self._stage = with_room(self._stage, self._plan.plan, text_need)
-            taken = take_rows_kernel(
-                rows, self._plan.plan, self._terms, self._stage, output, totals_T, taken, text_need
-            )
+            taken = take_rows_kernel(rows, self._plan.plan, self._terms, self._stage, output, totals, taken, text_need)
         self._note_delays(output.delay[: int(output.sizes[DELAYS])])
         if output.sizes[ROWS] == 0:
             return []

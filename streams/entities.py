@@ -13,10 +13,24 @@ import numpy.typing as npt
 
 from streams.compiled import bare, inlined
 from streams.features import Plan
-from streams.windows import CHUNK, CLASSES, KEPT, LIMIT, NEVER, NEWEST, NO_CHUNK, Windows
+from streams.memory import zeros
+from streams.windows import (
+    CHUNK,
+    KEPT,
+    LIMIT,
+    NEVER,
+    NEWEST,
+    NO_CHUNK,
+    ROOM_BITS,
+    Windows,
+    ones_kernel,
+    room_kernel,
+)
 
 SMALLEST_TABLE = 1_024  # places; always a power of two
 SMALLEST_HEADS = 256
+SMALLEST_ARENA = 4_096  # words
+ARENA_SLACK = 4  # a packed arena has room for a quarter more
 NO_ENTITY = -1
 
 
@@ -28,16 +42,14 @@ class Entities(NamedTuple):
 
 def empty_windows(windows: int, head_words: int) -> Windows:
     """Give the state of no entity."""
-    heads = np.empty((SMALLEST_HEADS, head_words), np.int64)
-    arena = np.empty(SMALLEST_TABLE, np.int64)
-    free = np.full((windows, CLASSES), NO_CHUNK, np.int64)
+    heads, arena = zeros((SMALLEST_HEADS * head_words,), np.int64), zeros((SMALLEST_ARENA,), np.int64)
     used, late = np.zeros(2, np.int64), np.zeros(windows, np.int64)
-    return Windows(heads, heads.view(np.float64), arena, arena.view(np.float64), free, used, late)
+    return Windows(heads, heads.view(np.float64), arena, arena.view(np.float64), used, late)
 
 
 def empty_entities(capacity: int = SMALLEST_TABLE) -> Entities:
     """Give a table without entities."""
-    return Entities(np.zeros((capacity, 2), np.int64))
+    return Entities(zeros((capacity, 2), np.int64))
 
 
 @bare
@@ -62,12 +74,13 @@ def entity_kernel(entities: Entities, plan: Plan, windows: Windows, key: int) ->
     windows.used[0] = entity + 1
     entities.table[place, 0] = key
     entities.table[place, 1] = entity + 1
-    for word in range(windows.heads.shape[1]):
-        windows.head_lanes[entity, word] = 0.0
-    windows.heads[entity, NEWEST] = NEVER
+    head = entity * plan.head_words
+    for word in range(plan.head_words):
+        windows.heads[head + word] = 0
+    windows.heads[head + NEWEST] = NEVER
     for window in range(plan.width_W.size):
-        windows.heads[entity, plan.word_W[window] + LIMIT] = NEVER
-        windows.heads[entity, plan.word_W[window] + CHUNK] = NO_CHUNK
+        windows.heads[head + plan.word_W[window] + LIMIT] = NEVER
+        windows.heads[head + plan.word_W[window] + CHUNK] = NO_CHUNK
     return entity
 
 
@@ -94,3 +107,46 @@ def enter_all_kernel(entities: Entities, fresh: Entities) -> None:
                 to = (to + 1) & mask
             fresh.table[to, 0] = entities.table[place, 0]
             fresh.table[to, 1] = entities.table[place, 1]
+
+
+def packed(windows: Windows, plan: Plan, need: int) -> Windows:
+    """Give the same windows with their chunks moved together, and room for `need` words more and a quarter of all."""
+    live = live_kernel(windows, plan)
+    arena = zeros((live + live // ARENA_SLACK + max(need, SMALLEST_ARENA),), np.int64)
+    pack_chunks_kernel(windows, plan, arena)
+    return windows._replace(arena=arena, arena_sums=arena.view(np.float64))
+
+
+@bare
+def live_kernel(windows: Windows, plan: Plan) -> int:
+    """Count the words that the chunks need when each has the room that its buckets call for."""
+    live = 0
+    for entity in range(windows.used[0]):
+        for window in range(plan.width_W.size):
+            chunk = windows.heads[entity * plan.head_words + plan.word_W[window] + CHUNK]
+            if chunk != NO_CHUNK:
+                lanes = plan.lane_start[window + 1] - plan.lane_start[window]
+                live += 1 + room_kernel(ones_kernel(windows.arena[chunk] >> ROOM_BITS)) * lanes
+    return live
+
+
+@bare
+def pack_chunks_kernel(windows: Windows, plan: Plan, arena: npt.NDArray[np.int64]) -> None:
+    """Move all chunks into `arena`, entity by entity."""
+    end = 0
+    for entity in range(windows.used[0]):
+        for window in range(plan.width_W.size):
+            word = entity * plan.head_words + plan.word_W[window] + CHUNK
+            chunk = windows.heads[word]
+            if chunk == NO_CHUNK:
+                continue
+            lanes = plan.lane_start[window + 1] - plan.lane_start[window]
+            filled = windows.arena[chunk] >> ROOM_BITS
+            held = ones_kernel(filled)
+            room = room_kernel(held)
+            arena[end] = (filled << ROOM_BITS) | room
+            for place in range(1, 1 + held * lanes):
+                arena[end + place] = windows.arena[chunk + place]
+            windows.heads[word] = end
+            end += 1 + room * lanes
+    windows.used[1] = end

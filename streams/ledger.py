@@ -1,8 +1,8 @@
 """The ledger's table: what is known of each event, by the 64-bit hash of its id and key.
 
-Open addressing with linear probing in one array of 32-byte entries. Nothing is ever deleted in place: an entry that is
-forgotten counts as absent, and when the table fills up it is rebuilt with the entries still known, larger or smaller.
-So what a look-up finds depends on the log alone, never on when the table was rebuilt.
+Open addressing with linear probing in one array of 32-byte entries, in the order of their hashes. Nothing is ever
+deleted in place: an entry that is forgotten counts as absent, and a table three quarters full is rebuilt, half full,
+with the entries still known. So what a look-up finds depends on the log alone, never on when the table was rebuilt.
 
 A settled event is remembered until `clock` passes its settle time + keep.
 """
@@ -15,13 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import bare, inlined
+from streams.memory import zeros
 
 HASH, STATE, VALUE, TIME = 0, 1, 2, 3  # words of an entry
 # STATE is kind + STATES * (slot of a pending event or early label, or number of a settled event).
 # VALUE is the label; TIME the early label's time, or when the settled event is forgotten.
 EMPTY, PENDING, EARLY, SETTLED_SET, SETTLED_MISSING, SETTLED_RETRACTED, FORGOTTEN = 0, 1, 2, 3, 4, 5, 6
 STATES = 8
-SMALLEST = 1_024  # entries; always a power of two
+SMALLEST = 1_024  # entries
+HASH_BITS = 32  # of the hash that give an entry its place
 ENTRY_WORDS = 4
 
 
@@ -35,34 +37,38 @@ class Ledger(NamedTuple):
 
 def empty_ledger(capacity: int = SMALLEST) -> Ledger:
     """Give a table without entries."""
-    entries = np.zeros((capacity, ENTRY_WORDS), np.int64)
+    entries = zeros((capacity, ENTRY_WORDS), np.int64)
     return Ledger(entries, entries.view(np.float64), np.zeros(1, np.int64))
 
 
 def rebuilt(ledger: Ledger, clock_us: int) -> Ledger:
-    """Give a table of the entries that are still known, at most two fifths full."""
-    known = known_kernel(ledger, clock_us)
-    capacity = SMALLEST
-    while known * 5 > capacity * 2:
-        capacity *= 2
-    fresh = empty_ledger(capacity)
+    """Give a table of the entries that are still known, at most half full."""
+    fresh = empty_ledger(max(SMALLEST, 2 * known_kernel(ledger, clock_us)))
     copy_kernel(ledger, fresh, clock_us)
     return fresh
 
 
 @inlined
 def is_crowded_kernel(ledger: Ledger) -> bool:
-    """Whether the table wants to be rebuilt before the next entry (more than 5/8 full)."""
-    return bool(ledger.used[0] * 8 >= ledger.entries.shape[0] * 5)
+    """Whether the table wants to be rebuilt before the next entry."""
+    return bool(ledger.used[0] * 4 >= ledger.entries.shape[0] * 3)
+
+
+@inlined
+def home_kernel(ledger: Ledger, name: int) -> int:
+    """Give the first place where a hash may stand: its upper bits as a fraction of the table."""
+    place: int = (((name >> HASH_BITS) & ((1 << HASH_BITS) - 1)) * ledger.entries.shape[0]) >> HASH_BITS
+    return place
 
 
 @inlined
 def find_kernel(ledger: Ledger, name: int) -> int:
     """Give the place of an entry, or of the empty place where it belongs."""
-    mask = ledger.entries.shape[0] - 1
-    place: int = name & mask
+    place = home_kernel(ledger, name)
     while ledger.entries[place, STATE] != EMPTY and ledger.entries[place, HASH] != name:
-        place = (place + 1) & mask
+        place += 1
+        if place == ledger.entries.shape[0]:
+            place = 0
     return place
 
 

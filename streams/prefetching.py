@@ -11,7 +11,7 @@ from streams.entities import find_entity_kernel
 from streams.features import Plan
 from streams.frames import EVENT, LABEL
 from streams.inputs import Input
-from streams.ledger import ENTRY_WORDS, PENDING, STATE, STATES, find_kernel
+from streams.ledger import ENTRY_WORDS, PENDING, STATE, STATES, find_kernel, home_kernel
 from streams.pending import WORDS
 from streams.stage import Stage
 from streams.windows import CHUNK, LIMIT, NO_CHUNK
@@ -30,7 +30,7 @@ def prefetch_kernel(rows: Input, row: int, plan: Plan, stage: Stage) -> None:
         _prefetch_tables(rows, row + TABLES, stage)
     if row + ROWS < total:
         if rows.kind[row + ROWS] == EVENT:
-            _prefetch_head(stage, rows.keys[row + ROWS])
+            _prefetch_head(stage, plan, rows.keys[row + ROWS])
         elif rows.kind[row + ROWS] == LABEL:
             _prefetch_pending(stage, rows.names[row + ROWS])
     if row + CHUNKS < total and rows.kind[row + CHUNKS] == EVENT:
@@ -40,17 +40,18 @@ def prefetch_kernel(rows: Input, row: int, plan: Plan, stage: Stage) -> None:
 @inlined
 def _prefetch_tables(rows: Input, row: int, stage: Stage) -> None:
     entries, table = stage.ledger.entries, stage.entities.table
-    prefetch(entries, (rows.names[row] & (entries.shape[0] - 1)) * ENTRY_WORDS)
+    prefetch(entries, home_kernel(stage.ledger, rows.names[row]) * ENTRY_WORDS)
     prefetch(table, (rows.keys[row] & (table.shape[0] - 1)) * 2)
 
 
 @inlined
-def _prefetch_head(stage: Stage, key: int) -> None:
+def _prefetch_head(stage: Stage, plan: Plan, key: int) -> None:
     entity = find_entity_kernel(stage.entities, key)
     if entity >= 0:
-        words = stage.windows.heads.shape[1]
-        for word in range(0, words + LINE_WORDS - 1, LINE_WORDS):
-            prefetch(stage.windows.heads, entity * words + min(word, words - 1))
+        head = entity * plan.head_words
+        for word in range(head, head + plan.head_words, LINE_WORDS):
+            prefetch(stage.windows.heads, word)
+        prefetch(stage.windows.heads, head + plan.head_words - 1)
 
 
 @inlined
@@ -70,8 +71,8 @@ def _prefetch_chunks(stage: Stage, plan: Plan, key: int, time_us: int) -> None:
     if entity < 0:
         return
     for window in range(plan.width_W.size):
-        word = plan.word_W[window]
-        chunk = stage.windows.heads[entity, word + CHUNK]
-        if chunk != NO_CHUNK and time_us >= stage.windows.heads[entity, word + LIMIT]:
+        word = entity * plan.head_words + plan.word_W[window]
+        chunk = stage.windows.heads[word + CHUNK]
+        if chunk != NO_CHUNK and time_us >= stage.windows.heads[word + LIMIT]:
             for line in range(CHUNK_LINES):
                 prefetch(stage.windows.arena, chunk + line * LINE_WORDS)

@@ -11,16 +11,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from streams import accounts as count
 from streams import ledger as known
 from streams import pending as kept
 from streams.compiled import bare, inlined
 from streams.deadlines import WAITING, push_kernel, remove_kernel
 from streams.entities import arena_need_kernel, entity_kernel
-from streams.features import Plan, write_vector_kernel
+from streams.features import Plan, Totals, write_vector_kernel
 from streams.frames import AMENDED, EVENT, LABEL, MISSING, NO_OUTCOME, RETRACTED, SET
 from streams.inputs import Input, is_there_kernel
 from streams.outputs import DELAYS, KEYLESS, Output, emit_kernel, emit_text_kernel
@@ -47,7 +44,7 @@ def take_rows_kernel(
     terms: Terms,
     stage: Stage,
     output: Output,
-    totals_T: npt.NDArray[np.float64],
+    totals: Totals,
     start: int,
     text_need: int,
 ) -> int:
@@ -56,11 +53,11 @@ def take_rows_kernel(
     for row in range(start, rows.kind.size):
         prefetch_kernel(rows, row, plan, stage)
         if rows.kind[row] == EVENT:
-            if not has_room_kernel(stage, arena_need, text_need):
+            if not has_room_kernel(stage, plan, arena_need, text_need):
                 return row
-            _take_event(rows, row, plan, terms, stage, output, totals_T)
+            _take_event(rows, row, plan, terms, stage, output, totals)
         elif rows.kind[row] == LABEL:
-            if not has_room_kernel(stage, arena_need, text_need):
+            if not has_room_kernel(stage, plan, arena_need, text_need):
                 return row
             _take_label(rows, row, terms, stage, output)
         _pass_time(rows, row, terms, stage, output)
@@ -68,9 +65,7 @@ def take_rows_kernel(
 
 
 @inlined
-def _take_event(
-    rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, output: Output, totals_T: npt.NDArray[np.float64]
-) -> None:
+def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, output: Output, totals: Totals) -> None:
     counters, ledger, name, time_us = stage.counters, stage.ledger, rows.names[row], rows.time[row]
     counters[count.EVENTS] += 1
     place = known.find_kernel(ledger, name)
@@ -83,7 +78,7 @@ def _take_event(
     counters[count.NUMBERED] += 1
     event = emit_kernel(output, EVENT, NO_OUTCOME, row, time_us, rows.produced[row], number, math.nan)
     _emit_names(rows, row, output, event)
-    _fill_vector(rows, row, plan, terms, stage, output, totals_T, event)
+    _fill_vector(rows, row, plan, terms, stage, output, totals, event)
     if kind == known.EARLY:
         remove_kernel(stage.early, ledger.entries[place, known.STATE] // known.STATES)
         counters[count.WAITING] -= 1
@@ -113,17 +108,16 @@ def _fill_vector(
     terms: Terms,
     stage: Stage,
     output: Output,
-    totals_T: npt.NDArray[np.float64],
+    totals: Totals,
     at: int,
 ) -> None:
     elapsed_s = math.nan
-    if terms.is_keyed and is_there_kernel(rows.key.valid, row):
+    is_known = terms.is_keyed and is_there_kernel(rows.key.valid, row)
+    if is_known:
         entity = entity_kernel(stage.entities, plan, stage.windows, rows.keys[row])
-        elapsed_s = observe_kernel(plan, stage.windows, entity, rows.time[row], rows.values_KB, row, totals_T)
-    else:
-        for lane in range(totals_T.size):
-            totals_T[lane] = math.nan
-    write_vector_kernel(plan, rows.values_KB, row, rows.time[row], elapsed_s, totals_T, output.vectors_BF, at)
+        elapsed_s = observe_kernel(plan, stage.windows, entity, rows.time[row], rows.values_KB, row, totals)
+    time_us, vectors_BF = rows.time[row], output.vectors_BF
+    write_vector_kernel(plan, rows.values_KB, row, time_us, elapsed_s, totals, is_known, vectors_BF, at)
 
 
 @inlined

@@ -21,10 +21,11 @@ from streams.deadlines import (
     empty_deadlines,
     is_full_kernel,
 )
-from streams.entities import Entities, arena_need_kernel, empty_entities, empty_windows, enter_all_kernel
+from streams.entities import Entities, arena_need_kernel, empty_entities, empty_windows, enter_all_kernel, packed
 from streams.errors import SnapshotError
 from streams.features import FeaturePlan, Plan
 from streams.ledger import Ledger, empty_ledger, is_crowded_kernel, rebuilt
+from streams.memory import resized, zeros
 from streams.pending import LIVE, SMALLEST_ARENA_BYTES, USED, Pending, empty_pending, pack_kernel, pending_state
 from streams.windows import Windows
 
@@ -45,13 +46,13 @@ class Stage(NamedTuple):
 
 def empty_stage(plan: FeaturePlan) -> Stage:
     """Give the state before the first row."""
-    windows = empty_windows(plan.plan.width_W.size, plan.head_words)
+    windows = empty_windows(plan.plan.width_W.size, plan.plan.head_words)
     pending = empty_pending(len(plan.columns))
     return Stage(empty_entities(), windows, empty_ledger(), empty_deadlines(), pending, new_counters())
 
 
 @inlined
-def has_room_kernel(stage: Stage, arena_need: int, text_need: int) -> bool:
+def has_room_kernel(stage: Stage, plan: Plan, arena_need: int, text_need: int) -> bool:
     """Whether the next row fits, whatever it is."""
     windows, pending = stage.windows, stage.pending
     return not (
@@ -59,7 +60,7 @@ def has_room_kernel(stage: Stage, arena_need: int, text_need: int) -> bool:
         or is_full_kernel(stage.early)
         or is_full_kernel(pending.waiting)
         or pending.arena.size - pending.arena_sizes[USED] < text_need
-        or windows.used[0] == windows.heads.shape[0]
+        or (windows.used[0] + 1) * plan.head_words > windows.heads.size
         or windows.used[0] * 8 >= stage.entities.table.shape[0] * 5
         or windows.arena.size - windows.used[1] < arena_need
     )
@@ -68,24 +69,23 @@ def has_room_kernel(stage: Stage, arena_need: int, text_need: int) -> bool:
 def with_room(stage: Stage, plan: Plan, text_need: int) -> Stage:
     """Give the same state with room for a row in every table."""
     entities, windows, ledger, early, pending, counters = stage
-    if windows.used[0] == windows.heads.shape[0]:
-        heads = _longer(windows.heads, 0)
-        windows = windows._replace(heads=heads, head_lanes=heads.view(np.float64))
+    if (windows.used[0] + 1) * plan.head_words > windows.heads.size:
+        heads = _longer(windows.heads)
+        windows = windows._replace(heads=heads, head_sums=heads.view(np.float64))
     if windows.used[0] * 8 >= entities.table.shape[0] * 5:
         larger = empty_entities(2 * entities.table.shape[0])
         enter_all_kernel(entities, larger)
         entities = larger
     arena_need = arena_need_kernel(plan)
     if windows.arena.size - windows.used[1] < arena_need:
-        arena = _longer(windows.arena, arena_need)
-        windows = windows._replace(arena=arena, arena_lanes=arena.view(np.float64))
+        windows = packed(windows, plan, arena_need)
     if is_crowded_kernel(ledger):
         ledger = rebuilt(ledger, int(counters[CLOCK]))
     if is_full_kernel(early):
         early = _longer_deadlines(early)
     if is_full_kernel(pending.waiting):
         waiting = _longer_deadlines(pending.waiting)
-        rows, vectors = _resized(pending.rows, waiting.places.size), _resized(pending.vectors_PF, waiting.places.size)
+        rows, vectors = resized(pending.rows, waiting.places.size), resized(pending.vectors_PF, waiting.places.size)
         pending = pending._replace(waiting=waiting, rows=rows, vectors_PF=vectors)
     if pending.arena.size - pending.arena_sizes[USED] < text_need:
         pending = _with_packed_texts(pending, text_need)
@@ -95,27 +95,21 @@ def with_room(stage: Stage, plan: Plan, text_need: int) -> Stage:
 def _with_packed_texts(pending: Pending, text_need: int) -> Pending:
     """Pack the texts; the arena is at least two thirds empty afterwards, so packing costs little per row."""
     size = max(int(3 * pending.arena_sizes[LIVE]) + text_need, SMALLEST_ARENA_BYTES)
-    arena = np.empty(size, np.uint8)
+    arena = zeros((size,), np.uint8)
     pack_kernel(pending, arena)
     return pending._replace(arena=arena)
 
 
-def _longer(array: npt.NDArray[Any], need: int) -> npt.NDArray[Any]:
-    return _resized(array, int(array.shape[0] * GROWTH) + need)
-
-
-def _resized(array: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
-    larger = np.empty((length, *array.shape[1:]), array.dtype)
-    larger[: min(length, array.shape[0])] = array[:length]
-    return larger
+def _longer(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return resized(array, int(array.shape[0] * GROWTH))
 
 
 def _longer_deadlines(deadlines: Deadlines) -> Deadlines:
     length = int(deadlines.places.size * GROWTH)
     return Deadlines(
-        _resized(deadlines.heap, length),
-        _resized(deadlines.places, length),
-        _resized(deadlines.names, length),
+        resized(deadlines.heap, length),
+        resized(deadlines.places, length),
+        resized(deadlines.names, length),
         deadlines.sizes,
     )
 
@@ -126,9 +120,8 @@ def stage_state(stage: Stage, plan: FeaturePlan) -> Arrays:
     state: Arrays = {
         "plan": signature(plan),
         "entities": stage.entities.table.copy(),
-        "windows.heads": stage.windows.heads[:entities].copy(),
+        "windows.heads": stage.windows.heads[: entities * plan.plan.head_words].copy(),
         "windows.arena": stage.windows.arena[:arena_words].copy(),
-        "windows.free": stage.windows.free.copy(),
         "windows.used": stage.windows.used.copy(),
         "windows.late": stage.windows.late_W.copy(),
         "ledger.entries": stage.ledger.entries.copy(),
@@ -153,19 +146,19 @@ def restored_stage(state: Mapping[str, npt.NDArray[Any]], plan: FeaturePlan) -> 
     fresh = empty_stage(plan)
     heads = _at_least(state["windows.heads"], fresh.windows.heads)
     arena = _at_least(state["windows.arena"], fresh.windows.arena)
-    free, used, late = (state[f"windows.{name}"].copy() for name in ("free", "used", "late"))
-    entries = state["ledger.entries"].copy()
+    used, late = (state[f"windows.{name}"].copy() for name in ("used", "late"))
+    entries = resized(state["ledger.entries"], state["ledger.entries"].shape[0])
     waiting = _restored_deadlines(state, "pending.waiting.", fresh.early)
     slots = waiting.places.size
     return Stage(
         Entities(state["entities"].copy()),
-        Windows(heads, heads.view(np.float64), arena, arena.view(np.float64), free, used, late),
+        Windows(heads, heads.view(np.float64), arena, arena.view(np.float64), used, late),
         Ledger(entries, entries.view(np.float64), state["ledger.used"].copy()),
         _restored_deadlines(state, "early.", fresh.early),
         Pending(
             waiting,
-            _resized(state["pending.rows"], slots),
-            _resized(state["pending.vectors"], slots),
+            resized(state["pending.rows"], slots),
+            resized(state["pending.vectors"], slots),
             _at_least(state["pending.arena"], fresh.pending.arena),
             state["pending.arena_sizes"].copy(),
         ),
@@ -174,16 +167,16 @@ def restored_stage(state: Mapping[str, npt.NDArray[Any]], plan: FeaturePlan) -> 
 
 
 def _at_least(array: npt.NDArray[Any], smallest: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return _resized(array, max(array.shape[0], smallest.shape[0]))
+    return resized(array, max(array.shape[0], smallest.shape[0]))
 
 
 def _restored_deadlines(state: Mapping[str, npt.NDArray[Any]], prefix: str, fresh: Deadlines) -> Deadlines:
     sizes = state[f"{prefix}sizes"].copy()
     slots = max(int(sizes[SLOTS]), fresh.places.size)
-    heap, places, names = (_resized(state[prefix + name], slots) for name in ("heap", "places", "names"))
+    heap, places, names = (resized(state[prefix + name], slots) for name in ("heap", "places", "names"))
     return Deadlines(heap, places, names, sizes)
 
 
 def signature(plan: FeaturePlan) -> npt.NDArray[np.int64]:
     """What the state's layout depends on, as one array."""
-    return np.concatenate([[len(plan.columns), plan.head_words], *plan.plan]).astype(np.int64)
+    return np.concatenate([[len(plan.columns)], *(np.ravel(part) for part in plan.plan)]).astype(np.int64)
