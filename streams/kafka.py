@@ -240,7 +240,7 @@ class KafkaInbox:
     def close(self) -> None:
         """See `Inbox.close`."""
         self._is_closing = True
-        self._client.consumer.close()
+        self._client.close()
 
     def _run(self, callback: Callable[[], None]) -> None:
         # The client prints what a callback raises and carries on; `poll` must raise it instead.

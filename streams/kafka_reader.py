@@ -122,7 +122,7 @@ class Reader:
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._client.consumer.close()
+        self._client.close()
 
 
 def read_all(settings: Mapping[str, str], topic: str, partition: int, start: int = BEGINNING) -> Iterator[Message]:
@@ -146,7 +146,7 @@ class Subscriber:
     """A consumer with Millrace's reading rules: what the inbox and the reader share.
 
     Attributes:
-        consumer: librdkafka's own.
+        consumer: librdkafka's own; another one, which never reads, is kept for questions.
         ends: where a partition's end was last met, if ends are asked for.
     """
 
@@ -157,10 +157,17 @@ class Subscriber:
         self._refused: KafkaError | None = None
         self._missing: tuple[str, float] | None = None
         config = {**settings, **CLIENT_SETTINGS, **CONSUMER_SETTINGS, **own, "error_cb": self._on_error}
+        asking = {"group.id": own["group.id"], "error_cb": self._on_error}  # demanded; it never joins
         try:
             self.consumer: Consumer = Consumer(config)
+            self._asker: Consumer = Consumer({**settings, **CLIENT_SETTINGS, **asking})
         except (KafkaException, TypeError, ValueError) as error:
             raise config_error(error, settings, who) from None
+
+    def close(self) -> None:
+        """Leave the group, if any, and let go of both connections."""
+        self.consumer.close()
+        self._asker.close()
 
     def first(self, timeout_s: float) -> Any | None:
         """Wait for one message or event, serving callbacks meanwhile."""
@@ -213,12 +220,13 @@ class Subscriber:
 
         def question() -> tuple[int, int] | None:  # the client says None when it waited in vain
             try:
-                return self.consumer.get_watermark_offsets(where, timeout=CALL_DEADLINE_S, cached=False)
+                # Asked over a connection of its own: on the consumer's, the answer waits behind its open fetch request.
+                return self._asker.get_watermark_offsets(where, timeout=CALL_DEADLINE_S, cached=False)
             except KafkaException as exception:
                 found = error_of(exception)
                 if found is not None and found.code() in MISSING_TOPIC:
                     # A broker that is just back may not know its partitions, and the client keeps that for minutes.
-                    self.consumer.list_topics(topic, timeout=CALL_DEADLINE_S)
+                    self._asker.list_topics(topic, timeout=CALL_DEADLINE_S)
                 raise
 
         found = self.ask(question, f"find the ends of {topic}[{partition}]", TRANSIENT | MISSING_TOPIC)
