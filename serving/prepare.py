@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -17,10 +18,11 @@ from consumers.warming import NoOutbox, warm
 from serving.champion import Champion
 from serving.predict import ServeRole
 from streams import features, frames
+from streams.control import Control
 from streams.embedded import prepare_kafka
 from streams.errors import UnavailableError
 from streams.metrics import RoleMetrics
-from streams.pipeline import Pipeline
+from streams.pipeline import Model, Pipeline
 from streams.pipeline_file import read_pipeline
 
 _PIPELINE = """
@@ -57,18 +59,17 @@ kind = "prior"
 def compile_kernels(pipeline: Pipeline) -> None:
     """Take made-up rows through every role; numba keeps what it compiles on disk."""
     metrics = RoleMetrics("prepare", pipeline.name)
-    columns = features.columns(pipeline)
-    schema = frames.features_schema(columns)
     warm(lambda _: IngestRole(pipeline, NoOutbox(), metrics, is_replay=True), pipeline)
     warm(lambda control: FeaturesRole(pipeline, control), pipeline)
     for model in pipeline.models:
-        warm(lambda control, model=model: LearnRole(pipeline, model, control), pipeline)
-        warm(
-            lambda control, model=model: ServeRole(
-                "", schema, control, Champion(model, columns, pipeline.state, control, metrics), metrics, "earliest"
-            ),
-            pipeline,
-        )
+        warm(partial(LearnRole, pipeline, model), pipeline)
+        warm(partial(_serve, pipeline, model, metrics), pipeline)
+
+
+def _serve(pipeline: Pipeline, model: Model, metrics: RoleMetrics, control: Control) -> ServeRole:
+    columns = features.columns(pipeline)
+    champion = Champion(model, columns, pipeline.state, control, metrics)
+    return ServeRole("", frames.features_schema(columns), control, champion, metrics, "earliest")
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Keeping data-path processes light: pandas stays out unless a model needs it.
 
-pyarrow imports pandas by itself when it is first given a list or an array, 60 MiB and over a second in the middle of the
-stream, only to learn whether it was given a pandas object. It copes with pandas not being there; `sys.modules` entries
-of None crash it, hence a finder.
+pyarrow imports pandas by itself when it is first given a list or an array, 60 MiB and over a second in the middle of
+the stream, only to learn whether it was given a pandas object. It copes with pandas not being there; an entry of None
+in `sys.modules` crashes it, hence a finder.
 """
 
 from __future__ import annotations
