@@ -11,9 +11,11 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import psutil
 
 from consumers.process import KafkaControlLog
 from consumers.supervisor import Status, free_ports
@@ -27,11 +29,11 @@ from streams.metrics import parse
 from streams.pipeline import Pipeline
 from streams.pipeline_file import read_pipeline
 from streams.snapshots import SnapshotStore, State
-from tests.faults.traffic import WAIT_S
 
 ROOT = Path(__file__).resolve().parents[2]
 MILLRACE = (str(Path(sys.executable).with_name("millrace")),)
 WITHOUT_SEQUENCES = (sys.executable, "-m", "tests.faults.without_sequences")
+PAUSING = (sys.executable, "-m", "tests.faults.pausing")
 ROLES = ("ingest", "features", "learn", "serve")
 PARTITIONS = {"ingest": 4, "features": 2, "learn": 1, "serve": 2}  # of the input of each role
 POLL_S = 0.1
@@ -39,58 +41,13 @@ SCRAPE_EVERY_S = 0.5
 PATIENCE_S = 180.0  # for anything awaited; kernels may have to be compiled, on a busy machine
 STOP_S = 30.0
 
-FILE = """
-[pipeline]
-name = "{name}"
-partitions = 2
-state = "state"
-[kafka]
-"bootstrap.servers" = "{brokers}"
-[events]
-topic = "{name}.events"
-id = "id"
-key = "key"
-time = "at"
-time_unit = "us"
-[events.fields]
-amount = "number"
-shop = "category"
-[labels]
-topic = "{name}.labels"
-id = "id"
-key = "key"
-time = "at"
-time_unit = "us"
-value = "y"
-wait = "{wait_s}s"
-keep = "1d"
-missing = "0"
-[task]
-kind = "binary"
-[features]
-n_10s = {{ count = "*", by = "key", window = "12s" }}
-sum_1m = {{ sum = "amount", by = "key", window = "1m" }}
-mean_1m = {{ mean = "amount", by = "key", window = "1m" }}
-since = {{ elapsed = "*", by = "key" }}
-hour = {{ cyclic = "hour" }}
-[models.logistic]
-kind = "linear"
-lr = 0.05
-[models.base]
-kind = "prior"
-[serve]
-champion = "logistic"
-[run]
-snapshot_every = "1s"
-publish_every = "1s"
-"""
-
 
 def write_pipeline(directory: Path, name: str, brokers: str) -> Path:
     """Write the pipeline file of a run."""
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "pipeline.toml"
-    file.write_text(FILE.format(name=name, brokers=brokers, wait_s=WAIT_S))
+    text = Path(__file__).with_name("pipeline.toml").read_text()
+    file.write_text(text.replace("NAME", name).replace("BROKERS", brokers))
     return file
 
 
@@ -128,16 +85,19 @@ class Process:
         environment = {"PYTHONPATH": str(ROOT)} | ({VARIABLE: point} if point else {})
         return Child(self.name, self._command, log_path=self.log_path, environment=environment)
 
-    def start(self) -> None:
-        """Start it, with the next death of its plan ahead."""
+    def start(self, point: str | None = None) -> None:
+        """Start it, with the next death of its plan ahead, or armed with a fail point of its own."""
         self._death = self.plan.pop(0) if self.plan else None
         self._die_at_s = 0.0
-        is_armed = self._death is not None and self._death.point is not None
-        self.child = self._make(f"{self._death.point}:{self._death.times}" if is_armed and self._death else None)
+        if self._death is not None and self._death.point is not None:
+            point = f"{self._death.point}:{self._death.times}"
+        self.child = self._make(point)
         self.child.start()
 
     def tend(self) -> None:
         """Kill it when its time has come, start it again when it is dead; any other end is a failure."""
+        if self.child.pid == 0:
+            return
         if self.child.is_running():
             self._kill_in_time()
             return
@@ -176,26 +136,15 @@ class System:
         name: of the pipeline.
         brokers: bootstrap servers.
         program: what stands for `millrace`.
-        workers: how many processes of a role, if not one.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        name: str,
-        brokers: str,
-        program: Sequence[str] = MILLRACE,
-        workers: dict[str, int] | None = None,
-    ) -> None:
+    def __init__(self, directory: Path, name: str, brokers: str, program: Sequence[str] = MILLRACE) -> None:
         self.file = write_pipeline(directory, name, brokers)
         self.pipeline: Pipeline = read_pipeline(self.file)
         self.raw = [(f"{name}.{topic}", p) for topic in ("events", "labels") for p in range(2)]
         ensure_topics(self.pipeline)
-        names = [(role, f"{role}{i}") for role in ROLES for i in range((workers or {}).get(role, 1))]
-        ports = free_ports(len(names))
-        self.processes = [
-            Process(role, one, port, self.file, program) for (role, one), port in zip(names, ports, strict=True)
-        ]
+        ports = zip(ROLES, free_ports(len(ROLES)), strict=True)
+        self.processes = [Process(role, role, port, self.file, program) for role, port in ports]
         self.had_serve_zombie = False
         self._watch = Watch(self.pipeline)
         self._records: dict[tuple[str, int], list[Message]] = {}
@@ -204,15 +153,21 @@ class System:
         """The processes of a role."""
         return [process for process in self.processes if process.role == role]
 
+    @property
+    def deaths(self) -> int:
+        """How often processes died."""
+        return sum(process.deaths for process in self.processes)
+
     def plan(self, deaths: dict[str, list[Death]]) -> None:
         """Let the first process of a role die so; before `start`."""
         for role, plan in deaths.items():
             self.of(role)[0].plan = list(plan)
 
-    def start(self) -> None:
-        """Start all processes."""
+    def start(self, roles: Collection[str] = ROLES) -> None:
+        """Start all processes of some roles."""
         for process in self.processes:
-            process.start()
+            if process.role in roles:
+                process.start()
 
     def tend(self) -> None:
         """Kill and restart what is due; the polling loop of a test."""
@@ -238,32 +193,26 @@ class System:
         return self._watch.look([Status(p.name, p.role, p.port, p.child.pid, 0, None) for p in self.processes])
 
     def until_rows(self, role: str) -> None:
-        """Wait until every process of a role that can have partitions has taken rows."""
-        self.until(
-            lambda: all(process.series("millrace_rows_in_total") for process in self.of(role)), f"rows for {role}"
-        )
+        """Wait until a role has taken rows."""
+        self.until(lambda: any(p.series("millrace_rows_in_total") for p in self.of(role)), f"rows for {role}")
 
     def until_dead(self) -> None:
         """Wait until every planned death was died and its process lives again and takes rows."""
         self.until(lambda: all(process.is_done for process in self.processes), "deaths", 3 * PATIENCE_S)
         for role in ROLES:
-            self.until(
-                lambda role=role: any(p.series("millrace_rows_in_total") for p in self.of(role)),  # type: ignore[misc]
-                f"{role} going on",
-            )
+            self.until_rows(role)
 
-    def freeze(self, process: Process) -> None:
-        """Stop a process as a long pause would, until the group has moved its partitions to the others."""
-        others = [p for p in self.of(process.role) if p is not process]
-        self.had_serve_zombie |= process.role == "serve"
-        os.kill(process.child.pid, signal.SIGSTOP)
-        wanted = PARTITIONS[process.role] * (len(self.pipeline.models) if process.role == "learn" else 1)
-        self.until(lambda: sum(len(p.series("millrace_mark_seconds")) for p in others) >= wanted, "partitions moving")
-
-    @staticmethod
-    def thaw(process: Process) -> None:
-        """Let a frozen process go on: it does not know what has happened."""
-        os.kill(process.child.pid, signal.SIGCONT)
+    def raise_zombie(self, role: str, point: str) -> None:
+        """Start a role with a worker that pauses at a fail point until a second one has its partitions."""
+        zombie, successor = Process(role, f"{role}-zombie", free_ports(1)[0], self.file, PAUSING), self.of(role)[0]
+        self.processes.append(zombie)
+        self.had_serve_zombie |= role == "serve"
+        zombie.start(point)
+        self.until(lambda: psutil.Process(zombie.child.pid).status() == psutil.STATUS_STOPPED, f"{role} pausing")
+        successor.start()
+        wanted = PARTITIONS[role] * (len(self.pipeline.models) if role == "learn" else 1)
+        self.until(lambda: len(successor.series("millrace_mark_seconds")) == wanted, "partitions moving")
+        os.kill(zombie.child.pid, signal.SIGCONT)
 
     def finish(self) -> Overview:
         """Wait until serve and learn have taken the end, then stop all; gives the last look."""

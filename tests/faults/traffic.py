@@ -15,7 +15,7 @@ from serving.publish import MARK_HEADER
 from streams.kafka import KafkaOutbox
 from streams.pipeline import Pipeline
 
-WAIT_S = 60  # how long the pipeline waits for a label, in event time
+WAIT_S = 60  # [labels] wait of pipeline.toml, in event time
 STEP_S = 0.15  # of event time between two events
 PAUSE_S = 0.02
 KEYS = 25

@@ -203,8 +203,9 @@ def check_learning(
     """Scores, pending predictions and weights equal one task over all examples; gives the learner at `wanted`."""
     task, values, states = replay(written.pipeline, control, examples, model, wanted)
     learned = written.learned(model.name)
-    for name, array in task.state().items():
-        assert np.array_equal(array, learned[name], equal_nan=array.dtype.kind == "f"), f"learn's {name} differs"
+    expected = task.state().items()
+    differing = [n for n, a in expected if not np.array_equal(a, learned[n], equal_nan=a.dtype.kind == "f")]
+    assert not differing, f"learn's {', '.join(differing)} differ"
     records = [json.loads(r.value() or b"") for r in of(written, "scores", 0)]
     got = blocks(record for record in records if record["candidate"] == model.name)
     assert got == blocks(json.loads(value) for value in values), "scores differ from the recomputation"
