@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -17,6 +18,7 @@ from streams.merging import Intake
 from streams.pipeline import Pipeline
 from streams.snapshots import Manifest, SnapshotStore, State, Witness
 
+LOG = logging.getLogger("consumers.station")
 _TASK, _INLET = "task.", "inlet."
 
 
@@ -90,6 +92,9 @@ class Station:
         elif role.has_state:
             self._begin_memory(is_from_start=start.is_from_start)
             self.save()
+            if start.generation:
+                where = f"{self.topic} partition {self.partition}"
+                LOG.warning("%s: going on without state as generation %d; events may repeat", where, start.generation)
 
     def _look(self) -> Input:
         shop = self._shop
