@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streams.accounts import SETTLED_MISSING, accounts
+from streams.accounts import NUMBERED, SETTLED_MISSING, accounts
 from streams.deadlines import WAITING
 from streams.features import columns, empty_totals, make_plan
 from streams.frames import Batch, Rows, examples_schema, features_schema
-from streams.inputs import make_input
+from streams.inputs import longest_kernel, make_input
 from streams.metrics import RoleMetrics
-from streams.outputs import DELAYS, ROWS, examples_batch, features_batch, make_output
+from streams.outputs import DELAYS, ROWS, Output, copy_events_kernel, make_output, to_batch
 from streams.pending import due_kernel
 from streams.pipeline import Pipeline
 from streams.settling import Terms, take_rows_kernel
@@ -58,27 +58,37 @@ class FeatureTask:
         total = batch.rows.num_rows
         if total == 0:
             return []
-        rows = make_input(batch, self._plan.fields)
-        due_rows, due_bytes = due_kernel(self._stage.pending, int(batch.label_clock[-1]))
-        id_bytes, key_bytes = (int(t.offsets[-1]) - int(t.offsets[0]) for t in (rows.id, rows.key))
-        output = make_output(
-            2 * total + due_rows, len(self.columns), 2 * id_bytes + due_bytes, 2 * key_bytes + due_bytes
-        )
-        text_need = int(np.diff(rows.id.offsets).max() + np.diff(rows.key.offsets).max())
-        totals = empty_totals(self._plan.plan)
-        taken = 0
-        while taken < total:
-            self._stage = with_room(self._stage, self._plan.plan, text_need)
-            taken = take_rows_kernel(rows, self._plan.plan, self._terms, self._stage, output, totals, taken, text_need)
+        counters = self._stage.counters
+        numbered, sent = int(counters[NUMBERED]), self._sequences.copy()
+        output, text_bytes = self._take(batch, total)
         self._note_delays(output.delay[: int(output.sizes[DELAYS])])
-        if output.sizes[ROWS] == 0:
-            return []
-        first_feature, first_example = self._sequences.tolist()
-        examples = examples_batch(output, self._examples_schema, self._source, first_example)
-        features, causes = features_batch(examples, output, self._features_schema, self._source, first_feature)
-        self._sequences += (features.num_rows, examples.num_rows)
-        rows_out = [Rows("features", self._partition, features, causes)] if features.num_rows else []
-        return [*rows_out, Rows("examples", self._examples_partition, examples, output.cause[: examples.num_rows])]
+        rows, event_rows = int(output.sizes[ROWS]), int(counters[NUMBERED]) - numbered
+        self._sequences += (event_rows, rows)
+        made = []
+        if event_rows:
+            events = make_output(event_rows, len(self.columns), *text_bytes)
+            copy_events_kernel(output, events)
+            features = to_batch(events, self._features_schema, self._source, int(sent[0]))
+            made.append(Rows("features", self._partition, features, events.cause))
+        if rows:
+            examples = to_batch(output, self._examples_schema, self._source, int(sent[1]))
+            made.append(Rows("examples", self._examples_partition, examples, output.cause[:rows]))
+        return made
+
+    def _take(self, batch: Batch, total: int) -> tuple[Output, tuple[int, int]]:
+        """Run the kernel over all rows; gives its rows, and the bytes of ids and keys that came in."""
+        rows, plan = make_input(batch, self._plan.fields), self._plan.plan
+        due_rows, due_bytes = due_kernel(self._stage.pending, int(rows.label_clock[-1]))
+        id_bytes, key_bytes = (int(text.offsets[-1] - text.offsets[0]) for text in (rows.id, rows.key))
+        # At most: each row as an event and its label row, and what was due before.
+        room = (2 * total + due_rows, len(self.columns), 2 * id_bytes + due_bytes, 2 * key_bytes + due_bytes)
+        output, totals = make_output(*room), empty_totals(plan)
+        text_need, taken = longest_kernel(rows.id.offsets) + longest_kernel(rows.key.offsets), 0
+        while taken < total:
+            taken = take_rows_kernel(rows, plan, self._terms, self._stage, output, totals, taken, text_need)
+            if taken < total:
+                self._stage = with_room(self._stage, plan, text_need)
+        return output, (id_bytes, key_bytes)
 
     def _note_delays(self, delays: npt.NDArray[np.int64]) -> None:
         if delays.size and self._noted_delays < MOST_DELAYS:

@@ -1,11 +1,15 @@
 """The door to numba: one decorator for every compiled kernel.
 
-Kernels are cached on disk and never use fast-math, so that a replay gives the same bits in every process.
+Kernels are cached on disk and never use fast-math, so that a replay gives the same bits in every process. numba looks
+only at a kernel's own file to see whether its cache is stale, but kernels contain the kernels they call: here a cache
+is stale as soon as any file with kernels has changed.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numba
@@ -13,6 +17,8 @@ import numpy.typing as npt
 from llvmlite import ir  # type: ignore[import-untyped]  # it ships no types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+KERNEL_PACKAGES = ("streams", "models")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,10 +28,29 @@ _intrinsic: Any = intrinsic  # its types lose the arguments
 _COMMON = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
+def _sources_digest() -> str:
+    """Digest every file with kernels, in the packages beside this one (about 5 ms)."""
+    digest, root = hashlib.blake2b(digest_size=16), Path(__file__).parent.parent
+    for path in sorted(path for package in KERNEL_PACKAGES for path in (root / package).glob("*.py")):
+        text = path.read_bytes()
+        if b"streams.compiled import" in text or path == Path(__file__):
+            digest.update(path.name.encode() + b"\0" + text)
+    return digest.hexdigest()
+
+
+_SOURCES = _sources_digest()
+
+
+def _compile(function: Callable[P, R], **options: Any) -> Callable[P, R]:
+    compiled: Any = _jit(**_COMMON, **options)(function)
+    compiled._cache._cache_file._source_stamp = _SOURCES  # noqa: SLF001  # numba has no public way to say it
+    kernel: Callable[P, R] = compiled
+    return kernel
+
+
 def njit(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a kernel on its first call with each set of argument types (about 0.1 s from the disk cache)."""
-    compiled: Callable[P, R] = _jit(**_COMMON)(function)
-    return compiled
+    return _compile(function)
 
 
 def bare(function: Callable[P, R]) -> Callable[P, R]:
@@ -33,8 +58,7 @@ def bare(function: Callable[P, R]) -> Callable[P, R]:
 
     A row-by-row kernel over dozens of arrays otherwise spends most of its time counting references to them.
     """
-    compiled: Callable[P, R] = _jit(**_COMMON, _nrt=False)(function)
-    return compiled
+    return _compile(function, _nrt=False)
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
@@ -42,8 +66,7 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
 
     A call that stays a call passes every array as seven words, which costs more than the few instructions it runs.
     """
-    compiled: Callable[P, R] = _jit(**_COMMON, _nrt=False, forceinline=True)(function)
-    return compiled
+    return _compile(function, _nrt=False, forceinline=True)
 
 
 def _prefetch(_typing: Any, array: Any, item: Any) -> Any:

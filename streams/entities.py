@@ -11,11 +11,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import bare, inlined
+from streams.compiled import bare, inlined, prefetch
 from streams.features import Plan
 from streams.memory import zeros
 from streams.windows import (
+    ARENA_END,
+    ARENA_LIMIT,
     CHUNK,
+    ENTITIES,
     KEPT,
     LIMIT,
     NEVER,
@@ -31,6 +34,7 @@ SMALLEST_TABLE = 1_024  # places; always a power of two
 SMALLEST_HEADS = 256
 SMALLEST_ARENA = 4_096  # words
 ARENA_SLACK = 4  # a packed arena has room for a quarter more
+AHEAD = 8  # entities whose chunks are asked for before they are moved
 NO_ENTITY = -1
 
 
@@ -43,7 +47,7 @@ class Entities(NamedTuple):
 def empty_windows(windows: int, head_words: int) -> Windows:
     """Give the state of no entity."""
     heads, arena = zeros((SMALLEST_HEADS * head_words,), np.int64), zeros((SMALLEST_ARENA,), np.int64)
-    used, late = np.zeros(2, np.int64), np.zeros(windows, np.int64)
+    used, late = np.array([0, 0, SMALLEST_ARENA]), np.zeros(windows, np.int64)
     return Windows(heads, heads.view(np.float64), arena, arena.view(np.float64), used, late)
 
 
@@ -70,8 +74,8 @@ def entity_kernel(entities: Entities, plan: Plan, windows: Windows, key: int) ->
         if entities.table[place, 0] == key:
             return int(entities.table[place, 1] - 1)
         place = (place + 1) & mask
-    entity: int = windows.used[0]
-    windows.used[0] = entity + 1
+    entity: int = windows.used[ENTITIES]
+    windows.used[ENTITIES] = entity + 1
     entities.table[place, 0] = key
     entities.table[place, 1] = entity + 1
     head = entity * plan.head_words
@@ -111,30 +115,22 @@ def enter_all_kernel(entities: Entities, fresh: Entities) -> None:
 
 def packed(windows: Windows, plan: Plan, need: int) -> Windows:
     """Give the same windows with their chunks moved together, and room for `need` words more and a quarter of all."""
-    live = live_kernel(windows, plan)
-    arena = zeros((live + live // ARENA_SLACK + max(need, SMALLEST_ARENA),), np.int64)
+    arena = zeros((int(windows.used[ARENA_END]) * 5 // 4 + 2 * need + SMALLEST_ARENA,), np.int64)
     pack_chunks_kernel(windows, plan, arena)
+    live = int(windows.used[ARENA_END])
+    windows.used[ARENA_LIMIT] = live + live // ARENA_SLACK + need + SMALLEST_ARENA
     return windows._replace(arena=arena, arena_sums=arena.view(np.float64))
-
-
-@bare
-def live_kernel(windows: Windows, plan: Plan) -> int:
-    """Count the words that the chunks need when each has the room that its buckets call for."""
-    live = 0
-    for entity in range(windows.used[0]):
-        for window in range(plan.width_W.size):
-            chunk = windows.heads[entity * plan.head_words + plan.word_W[window] + CHUNK]
-            if chunk != NO_CHUNK:
-                lanes = plan.lane_start[window + 1] - plan.lane_start[window]
-                live += 1 + room_kernel(ones_kernel(windows.arena[chunk] >> ROOM_BITS)) * lanes
-    return live
 
 
 @bare
 def pack_chunks_kernel(windows: Windows, plan: Plan, arena: npt.NDArray[np.int64]) -> None:
     """Move all chunks into `arena`, entity by entity."""
-    end = 0
-    for entity in range(windows.used[0]):
+    end, entities = 0, windows.used[ENTITIES]
+    for entity in range(entities):
+        if entity + AHEAD < entities:
+            for window in range(plan.width_W.size):
+                later = windows.heads[(entity + AHEAD) * plan.head_words + plan.word_W[window] + CHUNK]
+                prefetch(windows.arena, max(later, 0))
         for window in range(plan.width_W.size):
             word = entity * plan.head_words + plan.word_W[window] + CHUNK
             chunk = windows.heads[word]
@@ -143,10 +139,13 @@ def pack_chunks_kernel(windows: Windows, plan: Plan, arena: npt.NDArray[np.int64
             lanes = plan.lane_start[window + 1] - plan.lane_start[window]
             filled = windows.arena[chunk] >> ROOM_BITS
             held = ones_kernel(filled)
+            if held == 0:
+                windows.heads[word] = NO_CHUNK
+                continue
             room = room_kernel(held)
             arena[end] = (filled << ROOM_BITS) | room
             for place in range(1, 1 + held * lanes):
                 arena[end + place] = windows.arena[chunk + place]
             windows.heads[word] = end
             end += 1 + room * lanes
-    windows.used[1] = end
+    windows.used[ARENA_END] = end

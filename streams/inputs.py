@@ -71,6 +71,8 @@ def sealed_text(batch: pa.RecordBatch, name: str) -> Text:
 
 
 def _sealed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if not array.flags.writeable and array.flags.c_contiguous:
+        return array
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
     return view
@@ -80,6 +82,15 @@ def _sealed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def is_there_kernel(valid: npt.NDArray[np.uint8], row: int) -> bool:
     """Whether a text is there, by its column's bitmap."""
     return valid.size == 0 or (valid[row >> 3] >> (row & 7)) & 1 == 1
+
+
+@bare
+def longest_kernel(offsets: npt.NDArray[np.int32]) -> int:
+    """Bytes of the longest text of a column."""
+    longest = 0
+    for row in range(offsets.size - 1):
+        longest = max(longest, offsets[row + 1] - offsets[row])
+    return longest
 
 
 @bare

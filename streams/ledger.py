@@ -1,8 +1,8 @@
 """The ledger's table: what is known of each event, by the 64-bit hash of its id and key.
 
 Open addressing with linear probing in one array of 32-byte entries, in the order of their hashes. Nothing is ever
-deleted in place: an entry that is forgotten counts as absent, and a table three quarters full is rebuilt, half full,
-with the entries still known. So what a look-up finds depends on the log alone, never on when the table was rebuilt.
+deleted in place: an entry that is forgotten counts as absent, and a table three quarters full is rebuilt with the
+entries still known. So what a look-up finds depends on the log alone, never on when the table was rebuilt.
 
 A settled event is remembered until `clock` passes its settle time + keep.
 """
@@ -18,10 +18,11 @@ from streams.compiled import bare, inlined
 from streams.memory import zeros
 
 HASH, STATE, VALUE, TIME = 0, 1, 2, 3  # words of an entry
-# STATE is kind + STATES * (slot of a pending event or early label, or number of a settled event).
+# STATE is kind + (slot of a pending event or early label, or number of a settled event) << STATE_BITS.
 # VALUE is the label; TIME the early label's time, or when the settled event is forgotten.
 EMPTY, PENDING, EARLY, SETTLED_SET, SETTLED_MISSING, SETTLED_RETRACTED, FORGOTTEN = 0, 1, 2, 3, 4, 5, 6
-STATES = 8
+STATE_BITS = 3
+STATE_MASK = (1 << STATE_BITS) - 1
 SMALLEST = 1_024  # entries
 HASH_BITS = 32  # of the hash that give an entry its place
 ENTRY_WORDS = 4
@@ -42,8 +43,8 @@ def empty_ledger(capacity: int = SMALLEST) -> Ledger:
 
 
 def rebuilt(ledger: Ledger, clock_us: int) -> Ledger:
-    """Give a table of the entries that are still known, at most half full."""
-    fresh = empty_ledger(max(SMALLEST, 2 * known_kernel(ledger, clock_us)))
+    """Give a table of the entries that are still known, at most two fifths full."""
+    fresh = empty_ledger(max(SMALLEST, known_kernel(ledger, clock_us) * 5 // 2))
     copy_kernel(ledger, fresh, clock_us)
     return fresh
 
@@ -75,7 +76,7 @@ def find_kernel(ledger: Ledger, name: int) -> int:
 @inlined
 def kind_kernel(ledger: Ledger, place: int, clock_us: int) -> int:
     """What is known at a place: PENDING, EARLY, SETTLED_… or EMPTY; what was forgotten is not known."""
-    kind: int = ledger.entries[place, STATE] % STATES
+    kind: int = ledger.entries[place, STATE] & STATE_MASK
     if kind == FORGOTTEN or (kind >= SETTLED_SET and clock_us > ledger.entries[place, TIME]):
         return EMPTY
     return kind
@@ -86,7 +87,7 @@ def put_kernel(ledger: Ledger, place: int, name: int, kind: int, at: int, value:
     """Write an entry at the place that `find_kernel` gave for it."""
     ledger.used[0] += ledger.entries[place, STATE] == EMPTY
     ledger.entries[place, HASH] = name
-    ledger.entries[place, STATE] = at * STATES + kind
+    ledger.entries[place, STATE] = (at << STATE_BITS) | kind
     ledger.values[place, VALUE] = value
     ledger.entries[place, TIME] = time_us
 

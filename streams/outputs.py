@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from streams.compiled import inlined
-from streams.frames import EVENT, FrameSchema, build
-
-Texts = tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]
+from streams.compiled import bare, inlined
+from streams.frames import EVENT, FrameSchema
 
 
 class Output(NamedTuple):
@@ -91,48 +89,57 @@ def emit_text_kernel(
     offsets[at + 1] = end + size
 
 
-def examples_batch(output: Output, schema: FrameSchema, source: int, sequence: int) -> pa.RecordBatch:
-    """Make the rows of P.examples; `sequence` is the first row's."""
+def to_batch(output: Output, schema: FrameSchema, source: int, sequence: int) -> pa.RecordBatch:
+    """Make a batch of the rows so far; `sequence` is the first row's. A column that the schema lacks is left out."""
     rows = int(output.sizes[ROWS])
-    valid = pa.py_buffer(np.packbits(output.key_valid[:rows], bitorder="little")) if output.sizes[KEYLESS] else None
-    columns = {
-        "kind": output.kind[:rows],
+    valid = np.packbits(output.key_valid[:rows], bitorder="little") if output.sizes[KEYLESS] else None
+    texts = {
+        "id": (None, output.id_offsets, output.id_data),
+        "key": (valid, output.key_offsets, output.key_data),
+    }
+    values: dict[str, npt.NDArray[Any]] = {
+        "kind": output.kind,
         "source": np.full(rows, source, np.int32),
         "sequence": np.arange(sequence, sequence + rows),
-        "time": output.time[:rows],
-        "id": _text(output.id_offsets, output.id_data, rows, None),
-        "key": _text(output.key_offsets, output.key_data, rows, valid),
-        "produced": output.produced[:rows],
-        "number": output.number[:rows],
-        "label": output.label[:rows],
-        "outcome": output.outcome[:rows],
-        "vector": output.vectors_BF[:rows],
+        "time": output.time,
+        "produced": output.produced,
+        "number": output.number,
+        "label": output.label,
+        "outcome": output.outcome,
     }
-    return build(schema, columns, rows)
+    columns: list[pa.Array] = []
+    for field in schema.arrow:
+        if field.name in values:
+            columns.append(_column(field.type, rows, None, values[field.name]))
+        elif field.name in texts:
+            columns.append(_column(field.type, rows, *texts[field.name]))
+        else:
+            size = field.type.list_size
+            flat = _column(pa.float64(), rows * size, None, output.vectors_BF)
+            columns.append(pa.FixedSizeListArray.from_buffers(field.type, rows, [None], children=[flat]))
+    return pa.RecordBatch.from_arrays(columns, schema=schema.arrow)
 
 
-def _text(offsets: npt.NDArray[np.int32], data: npt.NDArray[np.uint8], rows: int, valid: pa.Buffer | None) -> pa.Array:
-    texts = data[: int(offsets[rows])]
-    return pa.StringArray.from_buffers(rows, pa.py_buffer(offsets[: rows + 1]), pa.py_buffer(texts), valid)
+def _column(kind: pa.DataType, rows: int, *arrays: npt.NDArray[Any] | None) -> pa.Array:
+    buffers = [None if array is None else pa.py_buffer(array) for array in arrays]
+    return pa.Array.from_buffers(kind, rows, buffers)
 
 
-def features_batch(
-    examples: pa.RecordBatch, output: Output, schema: FrameSchema, source: int, sequence: int
-) -> tuple[pa.RecordBatch, npt.NDArray[np.int64]]:
-    """Make the rows of P.features, the events among the examples, and give their causes too."""
-    total = int(output.sizes[ROWS])
-    at_B = np.flatnonzero(output.kind[:total] == EVENT)
-    rows = at_B.size
-    taken = pa.Array.from_buffers(pa.int64(), rows, [None, pa.py_buffer(at_B)])  # pa.array would import pandas
-    columns = {
-        "kind": np.full(rows, EVENT, np.int8),
-        "source": np.full(rows, source, np.int32),
-        "sequence": np.arange(sequence, sequence + rows),
-        "time": output.time[at_B],
-        "id": examples.column("id").take(taken),
-        "key": examples.column("key").take(taken),
-        "produced": output.produced[at_B],
-        "number": output.number[at_B],
-        "vector": np.take(output.vectors_BF, at_B, axis=0),
-    }
-    return build(schema, columns, rows), output.cause[at_B]
+@bare
+def copy_events_kernel(output: Output, events: Output) -> None:
+    """Copy the event rows, which P.features gets too."""
+    for row in range(output.sizes[ROWS]):
+        if output.kind[row] != EVENT:
+            continue
+        at = emit_kernel(
+            events, EVENT, output.outcome[row], output.cause[row], output.time[row], output.produced[row],
+            output.number[row], output.label[row],
+        )  # fmt: skip
+        for column in range(output.vectors_BF.shape[1]):
+            events.vectors_BF[at, column] = output.vectors_BF[row, column]
+        start, stop = output.id_offsets[row], output.id_offsets[row + 1]
+        emit_text_kernel(events.id_offsets, events.id_data, at, output.id_data, start, stop - start)
+        start, stop = output.key_offsets[row], output.key_offsets[row + 1]
+        emit_text_kernel(events.key_offsets, events.key_data, at, output.key_data, start, stop - start)
+        events.key_valid[at] = output.key_valid[row]
+        events.sizes[KEYLESS] += output.key_valid[row] == 0

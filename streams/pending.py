@@ -17,7 +17,7 @@ from streams.deadlines import SLOTS, WAITING, Deadlines, deadlines_state, empty_
 TIME, NUMBER, PRODUCED, TEXT, ID_SIZE, KEY_SIZE = 0, 1, 2, 3, 4, 5  # words of a row; KEY_SIZE is -1 without a key
 WORDS = 6
 USED, LIVE = 0, 1  # bytes of the arena: up to its end, and of rows that still wait
-SMALLEST_ARENA_BYTES = 65_536
+SMALLEST_ARENA_BYTES = 1 << 18
 
 
 class Pending(NamedTuple):

@@ -11,7 +11,7 @@ from streams.entities import find_entity_kernel
 from streams.features import Plan
 from streams.frames import EVENT, LABEL
 from streams.inputs import Input
-from streams.ledger import ENTRY_WORDS, PENDING, STATE, STATES, find_kernel, home_kernel
+from streams.ledger import ENTRY_WORDS, PENDING, STATE, STATE_BITS, STATE_MASK, find_kernel, home_kernel
 from streams.pending import WORDS
 from streams.stage import Stage
 from streams.windows import CHUNK, LIMIT, NO_CHUNK
@@ -57,8 +57,8 @@ def _prefetch_head(stage: Stage, plan: Plan, key: int) -> None:
 @inlined
 def _prefetch_pending(stage: Stage, name: int) -> None:
     state = stage.ledger.entries[find_kernel(stage.ledger, name), STATE]
-    if state % STATES == PENDING:
-        slot, words = state // STATES, stage.pending.vectors_PF.shape[1]
+    if state & STATE_MASK == PENDING:
+        slot, words = state >> STATE_BITS, stage.pending.vectors_PF.shape[1]
         prefetch(stage.pending.rows, slot * WORDS)
         prefetch(stage.pending.waiting.places, slot)
         for word in range(0, words, LINE_WORDS):

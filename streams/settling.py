@@ -80,7 +80,7 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
     _emit_names(rows, row, output, event)
     _fill_vector(rows, row, plan, terms, stage, output, totals, event)
     if kind == known.EARLY:
-        remove_kernel(stage.early, ledger.entries[place, known.STATE] // known.STATES)
+        remove_kernel(stage.early, ledger.entries[place, known.STATE] >> known.STATE_BITS)
         counters[count.WAITING] -= 1
         label, label_us = ledger.values[place, known.VALUE], ledger.entries[place, known.TIME]
         if label_us <= time_us + terms.wait_us:
@@ -145,7 +145,7 @@ def _take_label(rows: Input, row: int, terms: Terms, stage: Stage, output: Outpu
     counters[count.LABELS] += 1
     place = known.find_kernel(ledger, name)
     kind = known.kind_kernel(ledger, place, counters[count.CLOCK])
-    at = ledger.entries[place, known.STATE] // known.STATES
+    at = ledger.entries[place, known.STATE] >> known.STATE_BITS
     if kind == known.EMPTY:
         if is_retraction:
             counters[count.RETRACTED] += 1

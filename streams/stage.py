@@ -27,7 +27,7 @@ from streams.features import FeaturePlan, Plan
 from streams.ledger import Ledger, empty_ledger, is_crowded_kernel, rebuilt
 from streams.memory import resized, zeros
 from streams.pending import LIVE, SMALLEST_ARENA_BYTES, USED, Pending, empty_pending, pack_kernel, pending_state
-from streams.windows import Windows
+from streams.windows import ARENA_END, ARENA_LIMIT, ENTITIES, Windows
 
 Arrays = dict[str, npt.NDArray[Any]]
 GROWTH = 1.5
@@ -60,24 +60,24 @@ def has_room_kernel(stage: Stage, plan: Plan, arena_need: int, text_need: int) -
         or is_full_kernel(stage.early)
         or is_full_kernel(pending.waiting)
         or pending.arena.size - pending.arena_sizes[USED] < text_need
-        or (windows.used[0] + 1) * plan.head_words > windows.heads.size
-        or windows.used[0] * 8 >= stage.entities.table.shape[0] * 5
-        or windows.arena.size - windows.used[1] < arena_need
+        or (windows.used[ENTITIES] + 1) * plan.head_words > windows.heads.size
+        or windows.used[ENTITIES] * 8 >= stage.entities.table.shape[0] * 5
+        or windows.used[ARENA_LIMIT] - windows.used[ARENA_END] < arena_need
     )
 
 
 def with_room(stage: Stage, plan: Plan, text_need: int) -> Stage:
     """Give the same state with room for a row in every table."""
     entities, windows, ledger, early, pending, counters = stage
-    if (windows.used[0] + 1) * plan.head_words > windows.heads.size:
+    if (windows.used[ENTITIES] + 1) * plan.head_words > windows.heads.size:
         heads = _longer(windows.heads)
         windows = windows._replace(heads=heads, head_sums=heads.view(np.float64))
-    if windows.used[0] * 8 >= entities.table.shape[0] * 5:
+    if windows.used[ENTITIES] * 8 >= entities.table.shape[0] * 5:
         larger = empty_entities(2 * entities.table.shape[0])
         enter_all_kernel(entities, larger)
         entities = larger
     arena_need = arena_need_kernel(plan)
-    if windows.arena.size - windows.used[1] < arena_need:
+    if windows.used[ARENA_LIMIT] - windows.used[ARENA_END] < arena_need:
         windows = packed(windows, plan, arena_need)
     if is_crowded_kernel(ledger):
         ledger = rebuilt(ledger, int(counters[CLOCK]))
@@ -116,7 +116,7 @@ def _longer_deadlines(deadlines: Deadlines) -> Deadlines:
 
 def stage_state(stage: Stage, plan: FeaturePlan) -> Arrays:
     """Give copies of everything that the next rows depend on."""
-    entities, arena_words = stage.windows.used.tolist()
+    entities, arena_words, _ = stage.windows.used.tolist()
     state: Arrays = {
         "plan": signature(plan),
         "entities": stage.entities.table.copy(),
@@ -145,7 +145,7 @@ def restored_stage(state: Mapping[str, npt.NDArray[Any]], plan: FeaturePlan) -> 
         )
     fresh = empty_stage(plan)
     heads = _at_least(state["windows.heads"], fresh.windows.heads)
-    arena = _at_least(state["windows.arena"], fresh.windows.arena)
+    arena = resized(state["windows.arena"], int(state["windows.used"][ARENA_LIMIT]))
     used, late = (state[f"windows.{name}"].copy() for name in ("used", "late"))
     entries = resized(state["ledger.entries"], state["ledger.entries"].shape[0])
     waiting = _restored_deadlines(state, "pending.waiting.", fresh.early)

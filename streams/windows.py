@@ -34,6 +34,7 @@ KEPT_BITS = (1 << KEPT) - 1
 ROOM_BITS = 5  # of a chunk's header: for how many buckets it has room
 ROOM_MASK = (1 << ROOM_BITS) - 1
 NO_CHUNK = -1
+ENTITIES, ARENA_END, ARENA_LIMIT = 0, 1, 2  # places in `used`
 NEWEST, LIMIT, CHUNK, LANES = 0, 0, 1, WINDOW_WORDS  # words of a head, and of a window within it
 
 
@@ -44,7 +45,7 @@ class Windows(NamedTuple):
     head_sums: npt.NDArray[np.float64]
     arena: npt.NDArray[np.int64]  # chunks
     arena_sums: npt.NDArray[np.float64]
-    used: npt.NDArray[np.int64]  # [entities, words of the arena]
+    used: npt.NDArray[np.int64]  # entities, the arena's end, and where the arena is to be packed (words)
     late_W: npt.NDArray[np.int64]  # rows older than the window, since the start
 
 
@@ -117,7 +118,8 @@ def _advance(plan: Plan, windows: Windows, word: int, window: int, newest: int, 
     lanes = plan.lane_start[window + 1] - plan.lane_start[window]
     opened = word + LANES
     if after == 0:
-        windows.heads[word + CHUNK] = NO_CHUNK
+        if chunk != NO_CHUNK:
+            windows.arena[chunk] &= ROOM_MASK
         for place in range(opened, opened + 2 * lanes):
             windows.heads[place] = 0
         return
@@ -238,9 +240,9 @@ def _reserve(windows: Windows, chunk: int, held: int, lanes: int) -> int:
     header = windows.arena[chunk] if chunk != NO_CHUNK else 0
     if held < header & ROOM_MASK:
         return chunk
-    larger: int = windows.used[1]
+    larger: int = windows.used[ARENA_END]
     room = room_kernel(held + 1)
-    windows.used[1] += 1 + room * lanes
+    windows.used[ARENA_END] += 1 + room * lanes
     windows.arena[larger] = (header & ~ROOM_MASK) | room
     for word in range(1, 1 + held * lanes):
         windows.arena[larger + word] = windows.arena[chunk + word]

@@ -331,5 +331,5 @@ def test_memory_follows_what_is_remembered() -> None:
     assert task.accounts()["events"][1] == {"settled": 59_800 - 1, "pending": 201, "duplicate": 0}
     assert state["ledger.entries"].shape[0] == SMALLEST
     assert state["pending.rows"].shape[0] < 300
-    assert state["pending.arena"].size < 66_000
-    assert np.array_equal(state["windows.used"], [0, 0])
+    assert state["pending.arena"].size < 300_000
+    assert np.array_equal(state["windows.used"][:2], [0, 0])
