@@ -115,7 +115,8 @@ def enter_all_kernel(entities: Entities, fresh: Entities) -> None:
 
 def packed(windows: Windows, plan: Plan, need: int) -> Windows:
     """Give the same windows with their chunks moved together, and room for `need` words more and a quarter of all."""
-    arena = zeros((int(windows.used[ARENA_END]) * 5 // 4 + 2 * need + SMALLEST_ARENA,), np.int64)
+    # A chunk with room for one bucket more may take twice its words; what the packed ones leave is never touched.
+    arena = zeros((3 * int(windows.used[ARENA_END]) + 2 * need + SMALLEST_ARENA,), np.int64)
     pack_chunks_kernel(windows, plan, arena)
     live = int(windows.used[ARENA_END])
     windows.used[ARENA_LIMIT] = live + live // ARENA_SLACK + need + SMALLEST_ARENA

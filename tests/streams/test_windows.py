@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.featurize import FeatureTask
+from streams.entities import packed
+from streams.features import make_plan
 from streams.pipeline import Feature
-from streams.windows import KEPT, ones_kernel, room_kernel
+from streams.windows import ARENA_END, ARENA_LIMIT, KEPT, ones_kernel, room_kernel
 from tests.feature_reference import Row, bucket, covered_rows
 from tests.featurizing import SECOND, SOURCE, START, assert_same, event, mark_clocks, reference_run, run, small_pipeline
 
@@ -155,3 +157,22 @@ def test_memory_is_bounded_by_buckets_not_rows() -> None:
 
     assert state["windows.used"][0] == 5
     assert state["windows.arena"].size < 6_000
+
+
+def test_packing_makes_room_for_chunks_that_are_all_full() -> None:
+    """Chunks that hold as much as they can get more room when packed; the new arena must hold all of it."""
+    of = small_pipeline((Feature("sum", "sum", "amount", "key", WIDTH_S * SECOND),))
+    task, plan = FeatureTask(of, 0, SOURCE), make_plan(of).plan
+    rows = [event(f"{key} {n}", n, f"key {key}", amount=n + key) for n in range(5) for key in range(500)]
+    run(task, of, rows[:2_000])
+    task._stage = task._stage._replace(windows=packed(task._stage.windows, plan, 10))
+    run(task, of, rows[2_000:])
+    before = task._stage.windows
+    live = int(before.used[ARENA_END])
+
+    after = packed(before, plan, 10)
+
+    assert live < after.used[ARENA_END] < after.used[ARENA_LIMIT] <= after.arena.size
+    task._stage = task._stage._replace(windows=after)
+    again = [event(f"{key} 5", 5, f"key {key}") for key in range(500)]
+    assert [row["vector"][0] for _, row in run(task, of, again)] == [10.0 + 5 * key for key in range(500)]
