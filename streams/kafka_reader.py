@@ -157,10 +157,11 @@ class Subscriber:
         self._refused: KafkaError | None = None
         self._missing: tuple[str, float] | None = None
         config = {**settings, **CLIENT_SETTINGS, **CONSUMER_SETTINGS, **own, "error_cb": self._on_error}
-        asking = {"group.id": own["group.id"], "error_cb": self._on_error}  # demanded; it never joins
+        # A group is demanded and never joined; its timeouts must fit each other whatever the user has set.
+        asking = {"group.id": own["group.id"], "max.poll.interval.ms": 300_000, "session.timeout.ms": 45_000}
         try:
             self.consumer: Consumer = Consumer(config)
-            self._asker: Consumer = Consumer({**settings, **CLIENT_SETTINGS, **asking})
+            self._asker: Consumer = Consumer({**settings, **CLIENT_SETTINGS, **asking, "error_cb": self._on_error})
         except (KafkaException, TypeError, ValueError) as error:
             raise config_error(error, settings, who) from None
 

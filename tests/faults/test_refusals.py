@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -91,12 +92,16 @@ def test_a_recreated_topic_stops_the_role(role: str, topic: str, system: System,
     assert_refused(role, system, 5, f"{system.pipeline.name}.{topic}", "recreated")
 
 
+FETCH_ENDS_S = 1.0  # the frozen role's open fetch request must have ended, or it would be given the records first
+
+
 def test_a_log_cut_under_a_running_role_stops_it(tmp_path: Path, broker: str, topics: Topics) -> None:
     system = System(tmp_path, "cutlive", broker)
     features = system.of("features")[0]
     features.start()
     until(lambda: len(features.series("millrace_mark_seconds")) == 2, "features running")
     os.kill(features.child.pid, signal.SIGSTOP)
+    time.sleep(FETCH_ENDS_S)
     cut_all(system, topics, "log")
     os.kill(features.child.pid, signal.SIGCONT)
 
