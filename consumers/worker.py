@@ -17,6 +17,7 @@ import msgspec
 
 from consumers.outlet import Outlet
 from consumers.station import Shop, Station
+from streams.errors import UnavailableError
 from streams.faults import fail_point
 from streams.kafka import Message, Outbox, RebalancedError
 from streams.merging import LIVE_AGE_US, Aligner
@@ -205,14 +206,17 @@ class Worker:
 
     def _regular(self) -> None:
         now = self._clock()
-        if now >= self._next_tick:
-            self._next_tick = now + TICK_EVERY_S
-            self._role.tick(int(now * 1e6), self.stations)
         if now >= self._next_snapshot:
             self.snapshot()
-        if now >= self._next_measure:
+        try:
+            if now >= self._next_tick:
+                self._next_tick = now + TICK_EVERY_S
+                self._role.tick(int(now * 1e6), self.stations)
+            if now >= self._next_measure:
+                self._next_measure = now + MEASURE_EVERY_S
+                self._measure()
+        except UnavailableError:  # Kafka is away: what is only looked up can wait, what is sent waits in the outbox
             self._next_measure = now + MEASURE_EVERY_S
-            self._measure()
 
     def snapshot(self) -> None:
         """Flush outputs, write snapshots, commit: in this order, or rows could be lost (PROTOCOL 21)."""
