@@ -35,7 +35,6 @@ SMALLEST_HEADS = 256
 SMALLEST_ARENA = 4_096  # words
 ARENA_SLACK = 4  # a packed arena has room for a quarter more
 AHEAD = 8  # entities whose chunks are asked for before they are moved
-NO_ENTITY = -1
 
 
 class Entities(NamedTuple):

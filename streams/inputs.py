@@ -15,6 +15,7 @@ from streams.hashing import CATEGORY_SEED, ENTITY_SEED, category_code, hash_text
 from streams.pipeline import Field
 
 NO_KEY = 0  # stands for the key's hash where there is no key
+NO_ENTITY = -1
 
 
 class Input(NamedTuple):
@@ -32,6 +33,7 @@ class Input(NamedTuple):
     values_KB: npt.NDArray[np.float64]
     names: npt.NDArray[np.int64]  # hash of id and key
     keys: npt.NDArray[np.int64]  # hash of the key
+    entities: npt.NDArray[np.int64]  # the key's entity, where a look ahead has found one; else NO_ENTITY
 
 
 def make_input(batch: Batch, fields: tuple[Field, ...]) -> Input:
@@ -60,6 +62,7 @@ def make_input(batch: Batch, fields: tuple[Field, ...]) -> Input:
         values_KB,
         np.empty(rows.num_rows, np.int64),
         np.empty(rows.num_rows, np.int64),
+        np.full(rows.num_rows, NO_ENTITY),
     )
     name_rows_kernel(taken)
     return taken

@@ -10,7 +10,7 @@ from streams.compiled import inlined, prefetch
 from streams.entities import find_entity_kernel
 from streams.features import Plan
 from streams.frames import EVENT, LABEL
-from streams.inputs import Input
+from streams.inputs import NO_ENTITY, Input
 from streams.ledger import ENTRY_WORDS, PENDING, STATE, STATE_BITS, STATE_MASK, find_kernel, home_kernel
 from streams.pending import WORDS
 from streams.stage import Stage
@@ -30,11 +30,11 @@ def prefetch_kernel(rows: Input, row: int, plan: Plan, stage: Stage) -> None:
         _prefetch_tables(rows, row + TABLES, stage)
     if row + ROWS < total:
         if rows.kind[row + ROWS] == EVENT:
-            _prefetch_head(stage, plan, rows.keys[row + ROWS])
+            _prefetch_head(rows, row + ROWS, stage, plan)
         elif rows.kind[row + ROWS] == LABEL:
             _prefetch_pending(stage, rows.names[row + ROWS])
     if row + CHUNKS < total and rows.kind[row + CHUNKS] == EVENT:
-        _prefetch_chunks(stage, plan, rows.keys[row + CHUNKS], rows.time[row + CHUNKS])
+        _prefetch_chunks(stage, plan, rows.entities[row + CHUNKS], rows.time[row + CHUNKS])
 
 
 @inlined
@@ -45,9 +45,10 @@ def _prefetch_tables(rows: Input, row: int, stage: Stage) -> None:
 
 
 @inlined
-def _prefetch_head(stage: Stage, plan: Plan, key: int) -> None:
-    entity = find_entity_kernel(stage.entities, key)
-    if entity >= 0:
+def _prefetch_head(rows: Input, row: int, stage: Stage, plan: Plan) -> None:
+    entity = find_entity_kernel(stage.entities, rows.keys[row])
+    rows.entities[row] = entity
+    if entity != NO_ENTITY:
         head = entity * plan.head_words
         for word in range(head, head + plan.head_words, LINE_WORDS):
             prefetch(stage.windows.heads, word)
@@ -66,9 +67,8 @@ def _prefetch_pending(stage: Stage, name: int) -> None:
 
 
 @inlined
-def _prefetch_chunks(stage: Stage, plan: Plan, key: int, time_us: int) -> None:
-    entity = find_entity_kernel(stage.entities, key)
-    if entity < 0:
+def _prefetch_chunks(stage: Stage, plan: Plan, entity: int, time_us: int) -> None:
+    if entity == NO_ENTITY:
         return
     for window in range(plan.width_W.size):
         word = entity * plan.head_words + plan.word_W[window]

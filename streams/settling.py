@@ -19,7 +19,7 @@ from streams.deadlines import WAITING, push_kernel, remove_kernel
 from streams.entities import arena_need_kernel, entity_kernel
 from streams.features import Plan, Totals, write_vector_kernel
 from streams.frames import AMENDED, EVENT, LABEL, MISSING, NO_OUTCOME, RETRACTED, SET
-from streams.inputs import Input, is_there_kernel
+from streams.inputs import NO_ENTITY, Input, is_there_kernel
 from streams.outputs import DELAYS, KEYLESS, Output, emit_kernel, emit_text_kernel
 from streams.prefetching import prefetch_kernel
 from streams.stage import Stage, has_room_kernel
@@ -114,7 +114,9 @@ def _fill_vector(
     elapsed_s = math.nan
     is_known = terms.is_keyed and is_there_kernel(rows.key.valid, row)
     if is_known:
-        entity = entity_kernel(stage.entities, plan, stage.windows, rows.keys[row])
+        entity = rows.entities[row]
+        if entity == NO_ENTITY:
+            entity = entity_kernel(stage.entities, plan, stage.windows, rows.keys[row])
         elapsed_s = observe_kernel(plan, stage.windows, entity, rows.time[row], rows.values_KB, row, totals)
     time_us, vectors_BF = rows.time[row], output.vectors_BF
     write_vector_kernel(plan, rows.values_KB, row, time_us, elapsed_s, totals, is_known, vectors_BF, at)

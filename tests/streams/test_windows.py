@@ -172,6 +172,7 @@ def test_packing_makes_room_for_chunks_that_are_all_full() -> None:
 
     after = packed(before, plan, 10)
 
+    assert after.arena.size > 2 * live
     assert live < after.used[ARENA_END] < after.used[ARENA_LIMIT] <= after.arena.size
     task._stage = task._stage._replace(windows=after)
     again = [event(f"{key} 5", 5, f"key {key}") for key in range(500)]
