@@ -16,7 +16,7 @@ import numba
 import numpy.typing as npt
 from llvmlite import ir  # type: ignore[import-untyped]  # it ships no types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 KERNEL_PACKAGES = ("streams", "models")
 
@@ -25,7 +25,9 @@ R = TypeVar("R")
 
 _jit: Any = numba.njit  # its types leave out the options that only some targets know
 _intrinsic: Any = intrinsic  # its types lose the arguments
+_jitable: Any = register_jitable
 _COMMON = {"cache": True, "nogil": True, "error_model": "numpy"}
+_PART = {"error_model": "numpy", "_nrt": False, "forceinline": True, "no_cfunc_wrapper": True}
 
 
 def _sources_digest() -> str:
@@ -43,7 +45,8 @@ _SOURCES = _sources_digest()
 
 def _compile(function: Callable[P, R], **options: Any) -> Callable[P, R]:
     compiled: Any = _jit(**_COMMON, **options)(function)
-    compiled._cache._cache_file._source_stamp = _SOURCES  # noqa: SLF001  # numba has no public way to say it
+    index = compiled._cache._cache_file  # noqa: SLF001  # numba has no public way to say what makes a cache stale
+    index._source_stamp = (index._source_stamp, _SOURCES)  # noqa: SLF001  # see above
     kernel: Callable[P, R] = compiled
     return kernel
 
@@ -62,11 +65,12 @@ def bare(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a part of `bare` kernels into each kernel that calls it.
+    """Let `bare` kernels take a function into themselves; called from Python it stays plain Python.
 
     A call that stays a call passes every array as seven words, which costs more than the few instructions it runs.
     """
-    return _compile(function, _nrt=False, forceinline=True)
+    part: Callable[P, R] = _jitable(**_PART)(function)
+    return part
 
 
 def _prefetch(_typing: Any, array: Any, item: Any) -> Any:

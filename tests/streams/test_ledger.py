@@ -10,7 +10,8 @@ import pytest
 
 from consumers.featurize import FeatureTask
 from streams.frames import END, Batch
-from streams.ledger import SETTLED_SET, SMALLEST, Ledger, empty_ledger, find_kernel, kind_kernel, put_kernel, rebuilt
+from streams.ledger import SETTLED_SET, SMALLEST, empty_ledger, rebuilt
+from tests import kernels
 from tests.feature_reference import Row
 from tests.featurizing import SECOND, SOURCE, START, batch, event, label, mark, run, small_pipeline
 
@@ -296,25 +297,17 @@ class Told:
         self.accounts[name] = (total, states)
 
 
-def filled(names: range, forget_us: int) -> Ledger:
-    """A ledger of settled events, larger than the smallest."""
-    ledger = empty_ledger(4 * SMALLEST)
-    for name in names:
-        put_kernel(ledger, find_kernel(ledger, name << 40), name << 40, SETTLED_SET, name, 1.0, forget_us)
-    return ledger
-
-
 def test_rebuilding_keeps_what_is_known_and_drops_the_rest() -> None:
     """A rebuilt table finds the same entries; forgotten ones are gone and the table is smaller."""
-    ledger = filled(range(100), forget_us=50)
-    for name in range(200, 2_000):
-        put_kernel(ledger, find_kernel(ledger, name << 40), name << 40, SETTLED_SET, name, 0.0, 10)
+    ledger = empty_ledger(4 * SMALLEST)
+    for name in range(2_000):
+        kernels.put(ledger, name << 40, SETTLED_SET, name, 1.0, 50 if name < 100 else 10)
 
     fresh = rebuilt(ledger, 11)
 
     assert fresh.entries.shape[0] == SMALLEST
     assert fresh.used[0] == 100
-    found = [kind_kernel(fresh, find_kernel(fresh, name << 40), 11) for name in range(300)]
+    found = [kernels.kind(fresh, name << 40, 11) for name in range(300)]
     assert found == [SETTLED_SET] * 100 + [0] * 200
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streams.deadlines import empty_deadlines, push_kernel
+from streams.deadlines import empty_deadlines
 from streams.memory import SMALLEST_MAPPED_BYTES, release_compiler, resized, zeros
+from tests import kernels
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -49,7 +50,7 @@ def resident_bytes(library: str) -> int:
 def test_the_compilers_memory_is_given_back_and_kernels_go_on() -> None:
     """After the release LLVM's code is no longer resident, and what was compiled still runs."""
     deadlines = empty_deadlines()
-    push_kernel(deadlines, 5, 0, 1)
+    kernels.push(deadlines, 5, 0, 1)
     before = resident_bytes("libllvmlite")
 
     released = release_compiler()
@@ -57,7 +58,7 @@ def test_the_compilers_memory_is_given_back_and_kernels_go_on() -> None:
     after = resident_bytes("libllvmlite")
     assert released > 0
     assert before - after > 20 << 20
-    assert push_kernel(deadlines, 4, 1, 2) == 1
+    assert kernels.push(deadlines, 4, 1, 2) == 1
 
 
 def test_nothing_is_released_where_the_system_does_not_tell(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from consumers.featurize import FeatureTask
 from streams.entities import packed
 from streams.features import make_plan
 from streams.pipeline import Feature
-from streams.windows import ARENA_END, ARENA_LIMIT, KEPT, ones_kernel, room_kernel
+from streams.windows import ARENA_END, ARENA_LIMIT, KEPT
+from tests import kernels
 from tests.feature_reference import Row, bucket, covered_rows
 from tests.featurizing import SECOND, SOURCE, START, assert_same, event, mark_clocks, reference_run, run, small_pipeline
 
@@ -132,7 +133,7 @@ def test_the_reference_reads_the_definition() -> None:
 
 def test_chunks_have_room_for_what_they_hold() -> None:
     """Room grows by a quarter, in steps of two, up to the 22 buckets that are kept."""
-    rooms = [room_kernel(held) for held in range(1, KEPT + 1)]
+    rooms = [kernels.room(held) for held in range(1, KEPT + 1)]
 
     assert all(held <= room <= KEPT for held, room in enumerate(rooms, 1))
     assert rooms == sorted(rooms)
@@ -142,7 +143,7 @@ def test_chunks_have_room_for_what_they_hold() -> None:
 @pytest.mark.parametrize("bits", [0, 1, 0b1011, (1 << 22) - 1, (1 << 44) - 1 & 0x3FFFFF, 0xFFFFFFFF])
 def test_ones_are_counted(bits: int) -> None:
     """The count of filled buckets is the count of ones."""
-    assert ones_kernel(bits) == bits.bit_count()
+    assert kernels.ones(bits) == bits.bit_count()
 
 
 def test_memory_is_bounded_by_buckets_not_rows() -> None:
