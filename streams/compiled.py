@@ -86,5 +86,24 @@ def _prefetch(_typing: Any, array: Any, item: Any) -> Any:
     return numba.types.void(array, item), generate
 
 
+def _load(width: int) -> Any:
+    def typed(_typing: Any, _address: Any) -> Any:
+        def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            word = ir.IntType(8 * width)
+            place = builder.inttoptr(arguments[0], word.as_pointer())
+            found = builder.load(place, align=1)
+            return found if width == 8 else builder.zext(found, ir.IntType(64))
+
+        return numba.types.int64(numba.types.int64), generate
+
+    return typed
+
+
+# load_8(address), load_32, load_64: inside kernels, read 1, 4 or 8 bytes of memory (little-endian) as an int64, aligned
+# or not. The first two are never negative. The caller must know that the bytes are there.
+load_8: Callable[[int], int] = _intrinsic(_load(1))
+load_32: Callable[[int], int] = _intrinsic(_load(4))
+load_64: Callable[[int], int] = _intrinsic(_load(8))
+
 # prefetch(array, item): inside kernels, ask for the cache line of a contiguous array's item, counted over all axes.
 prefetch: Callable[[npt.NDArray[Any], int], None] = _intrinsic(_prefetch)
