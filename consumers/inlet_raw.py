@@ -21,6 +21,7 @@ from streams.decoding import Bad, Shape, WhereTest
 from streams.frames import BEGINNING, END, EVENT, LABEL, MARK, RETRACTED, SET, Batch, FrameSchema
 from streams.kafka import Message
 from streams.pipeline import FieldPath, Pipeline
+from streams.records import Records, value
 from streams.snapshots import State
 from streams.sources import take
 from streams.timestamps import INVALID
@@ -66,8 +67,9 @@ class RecordInlet:
 
     # Messages to rows
 
-    def decode(self, messages: Sequence[Message]) -> Decoded:
+    def decode(self, records: Records) -> Decoded:
         """Turn raw records into log rows in offset order; dead letters leave at once."""
+        messages: list[Any] = [_Message(records, i) for i in range(records.offsets.size)]
         self.records += len(messages)
         bad: dict[int, tuple[Message, Bad]] = {}
         parts = self._decode_fast(messages, bad)
@@ -266,6 +268,34 @@ class RecordInlet:
 
     def restore(self, state: State) -> None:
         """Nothing: ingest has no state."""
+
+
+class _Message:
+    def __init__(self, records: Records, i: int) -> None:
+        self.r, self.i = records, i
+        self.v = value(records, i)
+
+    def value(self):
+        return self.v
+
+    def key(self):
+        return self.r.key(self.i)
+
+    def headers(self):
+        h = self.r.header(self.i, MARK_HEADER)
+        return [] if h is None else [(MARK_HEADER, h)]
+
+    def topic(self):
+        return self.r.topic
+
+    def partition(self):
+        return self.r.partition
+
+    def offset(self):
+        return int(self.r.offsets[self.i])
+
+    def timestamp(self):
+        return (1, int(self.r.stamps[self.i]) // 1000)
 
 
 def offsets_of(messages: Sequence[Message]) -> Int64s:
