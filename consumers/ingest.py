@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from consumers.inlet_raw import KEPT_KEY_BYTES, RecordInlet, dead_letter
-from consumers.role import Inlet, OpenPartition
+from consumers.role import Inlet, OpenPartition, Task
 from streams import frames
 from streams.control import Claim
 from streams.decoding import Bad
@@ -78,6 +78,7 @@ class IngestRole:
     name = "ingest"
     has_state = False
     start = "earliest"
+    is_renewable = False
     answers_to: str | None = None
     reads: FrameSchema | None = None
 
@@ -114,6 +115,9 @@ class IngestRole:
         key = (message.key() or b"")[:KEPT_KEY_BYTES]
         self._outbox.produce(f"{self._pipeline.name}.deadletters", 0, dead_letter(message, bad), key or None)
         self._metrics.dead_letter(bad.error)
+
+    def renew(self, task: Task, given_up: State, reason: str) -> None:
+        """Never: it has no state."""
 
     def mark_targets(self, partition: int) -> list[tuple[str, int]]:
         """Every log partition hears how far every raw partition is."""

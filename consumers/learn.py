@@ -211,6 +211,11 @@ class LearnTask:
         return [Outgoing("scores", 0, values, None, np.array(last, np.int64))]
 
 
+def lineage_of(state: State) -> int:
+    """Give the lineage in a task's saved state."""
+    return int(state["version"][0]) if "version" in state else 0
+
+
 def _columns_of(batch: Batch) -> Rows:
     return Rows(*(frames.numbers(batch.rows, name) for name in Rows._fields))
 

@@ -13,6 +13,8 @@ import msgspec
 from streams.errors import SnapshotError
 from streams.snapshots import Found, Manifest, State, Witness
 
+CUT = "the input was cut by retention"
+
 
 class Input(msgspec.Struct, frozen=True):
     """The input partition as the broker has it now, and what the role reads and writes now.
@@ -37,12 +39,28 @@ class Start(msgspec.Struct, frozen=True):
     is_from_start: bool
     manifest: Manifest | None = None
     state: State | None = None
+    restart: str = ""  # why a role that may begin anew does so
 
 
 def decide_start(
-    found: Found, witness: Witness | None, now: Input, on_gap: Literal["stop", "continue"], start: str = "earliest"
+    found: Found,
+    witness: Witness | None,
+    now: Input,
+    on_gap: Literal["stop", "continue"],
+    start: str = "earliest",
+    *,
+    is_renewable: bool = False,
 ) -> Start:
     """Decide where to begin.
+
+    Args:
+        found: what the snapshot directory holds.
+        witness: what the group commit says.
+        now: the input as it is.
+        on_gap: what to do when something is missing.
+        start: where to begin without state and witness.
+        is_renewable: whether the role goes on by itself when its input was cut: a candidate, as a new lineage. Its
+            `Start` has the state that is given up, but no manifest.
 
     Raises:
         SnapshotError: when state, witness and input do not fit, unless `on_gap` is "continue"; always when the topics
@@ -59,10 +77,12 @@ def decide_start(
     if problem is None:
         position = now.high if start == "latest" else now.low
         return Start(position, 0, is_from_start=position == 0)
+    known = [found.generation, *([witness.generation] if witness else [])]
+    if is_renewable and problem.startswith(CUT):
+        return Start(now.low, max(known) + 1, is_from_start=now.low == 0, state=found.state, restart=problem)
     if on_gap == "stop":
         advice = 'use `millrace rebuild`, or [run] on_gap = "continue" to go on with a gap'
         raise SnapshotError(f"{where}: {problem}; {advice}")
-    known = [found.generation, *([witness.generation] if witness else [])]
     return Start(now.low, max(known) + 1, is_from_start=now.low == 0)
 
 
@@ -83,6 +103,8 @@ def _problem(found: Found, witness: Witness | None, now: Input) -> str | None:
             return f"the snapshots are gone: the group commit names {witness.manifest}, none is present"
         newest = f"the newest present is number {found.newest_number}"
         return f"snapshots are missing: the group commit names {witness.manifest}, {newest}"
+    if witness is not None and found.digests.get(witness.manifest, witness.digest) != witness.digest:
+        return f"the snapshots were exchanged: {witness.manifest} is not the one that the group commit names"
     manifest = found.manifest
     if manifest is None:
         return None if found.newest_number == 0 else "no snapshot verifies: all manifests or parts are damaged"
@@ -91,7 +113,7 @@ def _problem(found: Found, witness: Witness | None, now: Input) -> str | None:
     if witness is not None and manifest.generation < witness.generation:
         return f"only snapshots of generation {manifest.generation} verify, the group commit is of {witness.generation}"
     if manifest.position < now.low:
-        return f"the input was cut by retention: snapshot at offset {manifest.position}, earliest is {now.low}"
+        return f"{CUT}: snapshot at offset {manifest.position}, earliest is {now.low}"
     if manifest.position > now.high:
         return f"the input ends early: snapshot at offset {manifest.position}, the topic ends at {now.high}"
     return None

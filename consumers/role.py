@@ -98,6 +98,7 @@ class Role(Protocol):
     writes: Mapping[str, FrameSchema]  # inner topics it writes frames to, without the pipeline's prefix
     has_state: bool  # False for ingest: it starts at its committed offset
     start: str  # where serving begins without snapshot and witness: "earliest" or "latest"
+    is_renewable: bool  # whether it goes on by itself, as something new, when its input was cut by retention
     answers_to: str | None  # the topic whose records must not be repeated, without the prefix
 
     def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
@@ -108,6 +109,9 @@ class Role(Protocol):
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> Task:
         """Make the task of one input partition."""
+
+    def renew(self, task: Task, given_up: State, reason: str) -> None:
+        """Make a task, still without state, the successor of one whose state is given up (`is_renewable` roles)."""
 
     def mark_targets(self, partition: int) -> list[tuple[str, int]]:
         """Name the output partitions that a partition's marks go to."""

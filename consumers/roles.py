@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
 
 from consumers.featurize import FeatureTask
 from consumers.ingest import IngestRole
 from consumers.inlet import FrameInlet
-from consumers.learn import LearnTask
+from consumers.learn import LearnTask, lineage_of
 from consumers.process import RoleProcess
-from consumers.role import Inlet, OpenPartition
+from consumers.role import Inlet, OpenPartition, Task
 from models.learner import make_learner
 from models.registry import encode_record, write_version
 from models.sealed import model_key
@@ -21,11 +23,24 @@ from streams import features, frames
 from streams.control import Claim, Control
 from streams.faults import fail_point
 from streams.frames import FrameSchema
+from streams.kafka import Outbox
+from streams.metrics import RoleMetrics
 from streams.pipeline import Model, Pipeline
+from streams.snapshots import State
 from streams.sources import SourceMemory
 
 PUBLISH_SHARE = 0.05  # publishing takes at most this share of a candidate's time
 OTHERS_EVERY_S = 60.0  # candidates that do not serve publish once a minute
+
+
+class Restarted(msgspec.Struct, frozen=True, tag="restarted", tag_field="decision"):
+    """A record of P.decisions: a candidate could not go on and begins anew at the earliest example there is."""
+
+    candidate: str
+    lineage: int
+    generation: int
+    reason: str
+    time_us: int
 
 
 class FeaturesRole:
@@ -34,6 +49,7 @@ class FeaturesRole:
     name = "features"
     has_state = True
     start = "earliest"
+    is_renewable = False
     answers_to: str | None = None
 
     def __init__(self, pipeline: Pipeline, control: Control) -> None:
@@ -60,6 +76,9 @@ class FeaturesRole:
         """Ledger, windows and pending rows of one partition."""
         return FeatureTask(self._pipeline, partition, sources[0])
 
+    def renew(self, task: Task, given_up: State, reason: str) -> None:
+        """Never: rows that are not there any more would be missing in windows and ledger."""
+
     def mark_targets(self, partition: int) -> list[tuple[str, int]]:
         """A partition's marks follow its rows."""
         return [("features", partition), ("examples", 0)]
@@ -73,9 +92,11 @@ class LearnRole:
 
     has_state = True
     start = "earliest"
+    is_renewable = True
     answers_to: str | None = None
 
-    def __init__(self, pipeline: Pipeline, model: Model, control: Control) -> None:
+    def __init__(self, pipeline: Pipeline, model: Model, control: Control, outbox: Outbox) -> None:
+        self._outbox = outbox
         self._pipeline = pipeline
         self._model = model
         self._control = control
@@ -105,6 +126,14 @@ class LearnRole:
         assert isinstance(inlet, FrameInlet)  # noqa: S101 - made by `inlet` above
         ended = inlet.memory.ended
         return LearnTask(self._model.name, learner, self._columns, generation=generation, ended=ended)
+
+    def renew(self, task: Task, given_up: State, reason: str) -> None:
+        """Begin a new lineage, and say so on P.decisions before its first output (PROTOCOL 22)."""
+        assert isinstance(task, LearnTask)  # noqa: S101 - made by `task` above
+        task.lineage = lineage_of(given_up) + 1
+        restarted = Restarted(self._model.name, task.lineage, task.generation, reason, int(time.time() * 1e6))
+        self._outbox.produce(f"{self._pipeline.name}.decisions", 0, msgspec.json.encode(restarted))
+        self._outbox.flush()
 
     def mark_targets(self, partition: int) -> list[tuple[str, int]]:
         """None: scores are JSON records."""
@@ -145,6 +174,12 @@ def add_workers(process: RoleProcess, role: str, models: list[str] | None) -> No
     elif role == "learn":
         for model in pipeline.models:
             if models is None or model.name in models:
-                process.add(lambda control, *_, model=model: LearnRole(pipeline, model, control), model.name)
+                process.add(
+                    lambda control, outbox, _, model=model: LearnRole(pipeline, model, control, outbox), model.name
+                )
     else:
         raise ValueError(role)
+
+
+def _learn(pipeline: Pipeline, model: Model) -> Callable[[Control, Outbox, RoleMetrics], LearnRole]:
+    return lambda control, outbox, _: LearnRole(pipeline, model, control, outbox)

@@ -91,6 +91,8 @@ class Station:
             self._skip_answered()
         elif role.has_state:
             self._begin_memory(is_from_start=start.is_from_start)
+            if start.restart:
+                role.renew(self.task, _part(start.state or {}, _TASK), start.restart)
             self.save()
             if start.generation:
                 where = f"{self.topic} partition {self.partition}"
@@ -118,7 +120,7 @@ class Station:
         witness = self._witness(committed[1]) if committed and committed[1] else None
         if witness is not None:
             self._store.count_from(witness.number)
-        return decide_start(found, witness, now, run.on_gap, role.start)
+        return decide_start(found, witness, now, run.on_gap, role.start, is_renewable=role.is_renewable)
 
     def _witness(self, metadata: str) -> Witness:
         try:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consumers.inlet import FrameInlet
-from consumers.role import Inlet, OpenPartition
+from consumers.role import Inlet, OpenPartition, Task
 from serving.champion import Champion
 from streams import frames
 from streams.control import Claim, Control
@@ -173,6 +173,7 @@ class ServeRole:
 
     name = "serve"
     has_state = True
+    is_renewable = False
     answers_to: str | None = "predictions"
     writes: Mapping[str, FrameSchema] = {}
 
@@ -209,6 +210,9 @@ class ServeRole:
 
     def _generation_of(self, source: int) -> int:
         return self._control.source(source).generation
+
+    def renew(self, task: Task, given_up: State, reason: str) -> None:
+        """Never: features that are gone stay unanswered only if that is allowed."""
 
     def mark_targets(self, partition: int) -> list[tuple[str, int]]:
         """None: nobody reads marks behind serve."""

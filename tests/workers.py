@@ -11,7 +11,7 @@ import numpy as np
 
 from consumers.ingest import IngestRole
 from consumers.inlet import FrameInlet
-from consumers.role import Inlet, OpenPartition, Role
+from consumers.role import Inlet, OpenPartition, Role, Task
 from consumers.station import Shop
 from consumers.worker import Settings, Worker
 from streams import frames
@@ -73,6 +73,7 @@ class CopyRole:
 
     name = "copy"
     has_state = True
+    is_renewable = False
     start = "earliest"
     answers_to: str | None = None
 
@@ -92,6 +93,9 @@ class CopyRole:
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> CopyTask:
         return CopyTask(partition, sources[0])
+
+    def renew(self, task: Task, given_up: State, reason: str) -> None:
+        raise NotImplementedError
 
     def mark_targets(self, partition: int) -> list[tuple[str, int]]:
         return [("features", partition)]

@@ -194,3 +194,32 @@ def test_other_partition_counts_or_columns_always_stop(
     """No gap explains them: going on would mix what does not belong together (PROTOCOL 8, 20)."""
     with pytest.raises(SnapshotError, match=f"p.log partition 3: {problem}.*; use `millrace rebuild`$"):
         decide_start(found(), witness(), now(**changes), on_gap)
+
+
+# What begins anew by itself
+
+
+def test_a_candidate_whose_input_was_cut_begins_anew() -> None:
+    """At the earliest row, in the next generation, with the old state at hand to tell the lineage from."""
+    start = decide_start(found(position=10), witness(), now(low=20), "stop", is_renewable=True)
+
+    assert (start.position, start.generation, start.is_from_start) == (20, 3, False)
+    assert (start.manifest, start.state) == (None, STATE)
+    assert start.restart == "the input was cut by retention: snapshot at offset 10, earliest is 20"
+
+
+def test_a_candidate_whose_snapshots_are_gone_stops_like_any_role() -> None:
+    """Only what retention does is nobody's fault."""
+    with pytest.raises(SnapshotError, match="the snapshots are gone"):
+        decide_start(NOTHING, witness(), NOW, "stop", is_renewable=True)
+
+
+# What was exchanged
+
+
+def test_another_snapshot_under_the_name_that_was_committed_is_noticed() -> None:
+    """A state directory restored from elsewhere must not pass for ours."""
+    held = msgspec.structs.replace(found(), digests={"manifest-7": "another"})
+
+    with pytest.raises(SnapshotError, match="manifest-7 is not the one that the group commit names"):
+        decide_start(held, witness(), NOW, "stop")

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from streams.kafka import KafkaOutbox, Reader, Topics
+from streams.kafka import KafkaOutbox, Reader, Topics, read_all
 from streams.topic_specs import TopicSpec, topic_specs
 from tests.faults.harness import MILLRACE, PARTITIONS, ROLES, System, until, write_pipeline
 from tests.faults.traffic import Traffic
@@ -79,11 +80,25 @@ def test_a_missing_snapshot_directory_stops_the_role(role: str, code: int, words
 INPUTS = [("ingest", "labels"), ("features", "log"), ("learn", "examples"), ("serve", "features")]
 
 
-@pytest.mark.parametrize(("role", "topic"), INPUTS)
+@pytest.mark.parametrize(("role", "topic"), [pair for pair in INPUTS if pair[0] != "learn"])
 def test_a_log_cut_by_retention_stops_the_role(role: str, topic: str, system: System, topics: Topics) -> None:
     cut_all(system, topics, topic)
 
     assert_refused(role, system, 5, f"{system.pipeline.name}.{topic}", "cut by retention")
+
+
+def test_a_candidate_whose_examples_were_cut_begins_a_new_lineage(system: System, topics: Topics) -> None:
+    cut_all(system, topics, "examples")
+    learn = system.of("learn")[0]
+    learn.start()
+    decisions = f"{system.pipeline.name}.decisions"
+    until(lambda: any(read_all(system.pipeline.kafka, decisions, 0)), "a decision")
+    learn.child.stop()
+
+    (record,) = read_all(system.pipeline.kafka, decisions, 0)
+    found = msgspec.json.decode(record.value() or b"")
+    assert (found["decision"], found["lineage"], found["generation"]) == ("restarted", 1, 1)
+    assert "cut by retention" in found["reason"]
 
 
 @pytest.mark.parametrize(("role", "topic"), INPUTS)
