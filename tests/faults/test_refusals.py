@@ -92,13 +92,14 @@ def test_a_candidate_whose_examples_were_cut_begins_a_new_lineage(system: System
     learn = system.of("learn")[0]
     learn.start()
     decisions = f"{system.pipeline.name}.decisions"
-    until(lambda: any(read_all(system.pipeline.kafka, decisions, 0)), "a decision")
+    models = len(system.pipeline.models)
+    until(lambda: len(list(read_all(system.pipeline.kafka, decisions, 0))) >= models, "a decision for every candidate")
     learn.child.stop()
 
-    (record,) = read_all(system.pipeline.kafka, decisions, 0)
-    found = msgspec.json.decode(record.value() or b"")
-    assert (found["decision"], found["lineage"], found["generation"]) == ("restarted", 1, 1)
-    assert "cut by retention" in found["reason"]
+    found = [msgspec.json.decode(record.value() or b"") for record in read_all(system.pipeline.kafka, decisions, 0)]
+    assert {one["candidate"] for one in found} == {model.name for model in system.pipeline.models}
+    assert {(one["decision"], one["lineage"], one["generation"]) for one in found} == {("restarted", 1, 1)}
+    assert all("cut by retention" in one["reason"] for one in found)
 
 
 @pytest.mark.parametrize(("role", "topic"), INPUTS)
