@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from streams.kafka_queues import ConsumerEvents, PartitionQueue
-from streams.kafka_reader import CALL_DEADLINE_S, Partition, Subscriber
+from streams.kafka_reader import CALL_DEADLINE_S, Partition, Subscriber, read_all
 from streams.librdkafka import handle_of
 from streams.records import Records
 
@@ -71,6 +71,10 @@ class Inbox(Protocol):
 
     def watermarks(self, topic: str, partition: int) -> tuple[int, int]:
         """Ask the broker for the first offset there is and the one the next record will get."""
+        ...
+
+    def is_void(self, topic: str, partition: int, start: int, end: int) -> bool:
+        """Read whether offsets from `start` up to `end` hold no record: ends of transactions take offsets too."""
         ...
 
     def close(self) -> None:
@@ -200,6 +204,11 @@ class KafkaInbox:
     def watermarks(self, topic: str, partition: int) -> tuple[int, int]:
         """See `Inbox.watermarks`."""
         return self._client.watermarks(topic, partition)
+
+    def is_void(self, topic: str, partition: int, start: int, end: int) -> bool:
+        """See `Inbox.is_void`."""
+        found = next(read_all(self._client.settings, topic, partition, start), None)
+        return found is None or found.offset() >= end
 
     def close(self) -> None:
         """See `Inbox.close`."""

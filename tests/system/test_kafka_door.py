@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 import pytest
+from confluent_kafka import Producer
 
 from streams.embedded import EmbeddedKafka
 from streams.errors import DeliveryError, PipelineError, SnapshotError, TopicError, UnavailableError
@@ -193,6 +194,20 @@ def test_watermarks_are_asked_of_the_broker(settings: dict[str, str], topic: str
 
     assert inbox.watermarks(topic, 0) == (0, 0)
     assert inbox.watermarks(topic, 1) == (5, 20)
+    inbox.close()
+
+
+def test_the_end_of_a_transaction_is_no_record(settings: dict[str, str], topic: str, prefix: str) -> None:
+    producer = Producer({**settings, "transactional.id": prefix})
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.produce(topic, b"a", partition=0)
+    producer.commit_transaction()
+    inbox = KafkaInbox(settings, prefix)
+
+    assert inbox.watermarks(topic, 0) == (0, 2)
+    assert inbox.is_void(topic, 0, 1, 2)
+    assert not inbox.is_void(topic, 0, 0, 2)
     inbox.close()
 
 
