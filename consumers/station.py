@@ -67,11 +67,7 @@ class Station:
         directory = shop.snapshots / shop.role.name / f"{topic.rsplit('.', 1)[-1]}-p{partition}"
         self._store = SnapshotStore(directory)
         self.has_changed = True
-        self._asked = (
-            -1,
-            -1,
-            False,
-        )  # position and end when `is_at_end` was last asked, and whether all between is void
+        self._asked = (-1, -1, False)  # what `is_at_end` found last: position, end, whether all between is void
         self.saved_position = -1
         self._open()
 
