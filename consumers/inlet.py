@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -13,7 +11,7 @@ from streams import frames
 from streams.control import Control
 from streams.errors import FrameError
 from streams.frames import SCHEMA_HEADER, Batch, FrameSchema
-from streams.kafka import Message
+from streams.records import Records, value
 from streams.snapshots import State
 from streams.sources import SourceMemory
 
@@ -27,23 +25,21 @@ class FrameInlet:
         self._fingerprint = schema.fingerprint.encode()
         self._control = control
 
-    def decode(self, messages: Sequence[Message]) -> Decoded:
+    def decode(self, records: Records) -> Decoded:
         """Join the frames of one poll into one batch, so that kernels run once."""
-        batches = [self._decode_one(message) for message in messages]
+        batches = [self._decode_one(records, i) for i in range(records.offsets.size)]
         sizes = [batch.num_rows for batch in batches]
         rows = batches[0] if len(batches) == 1 else pa.concat_batches(batches)
-        offsets = np.repeat(np.array([m.offset() for m in messages], np.int64), sizes)
-        stamps = np.repeat(np.array([m.timestamp()[1] * 1000 for m in messages], np.int64), sizes)
-        return Decoded(rows, offsets, stamps)
+        return Decoded(rows, np.repeat(records.offsets, sizes), np.repeat(records.stamps, sizes))
 
-    def _decode_one(self, message: Message) -> pa.RecordBatch:
-        header = dict(message.headers() or []).get(SCHEMA_HEADER, b"")
+    def _decode_one(self, records: Records, i: int) -> pa.RecordBatch:
+        header = records.header(i, SCHEMA_HEADER) or b""
         if header != self._fingerprint:
-            self._refuse(message, header.decode(errors="replace"))
-        return frames.decode(message.value() or b"", self._schema)
+            self._refuse(records, i, header.decode(errors="replace"))
+        return frames.decode(value(records, i) or b"", self._schema)
 
-    def _refuse(self, message: Message, fingerprint: str) -> None:
-        where = f"{message.topic()} partition {message.partition()} offset {message.offset()}"
+    def _refuse(self, records: Records, i: int, fingerprint: str) -> None:
+        where = f"{records.topic} partition {records.partition} offset {records.offsets[i]}"
         if not fingerprint:
             raise FrameError(f"{where}: not a frame (no {SCHEMA_HEADER} header); only Millrace may write to this topic")
         found = self._control.schema(fingerprint)

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from streams.control import Claim
 from streams.frames import Batch, FrameSchema, Outgoing, Rows
-from streams.kafka import Message
 from streams.metrics import RoleMetrics
+from streams.records import Records
 from streams.snapshots import State
 
 
@@ -60,8 +60,8 @@ class Decoded(NamedTuple):
 class Inlet(Protocol):
     """How messages of one partition become rows, and what is remembered of those taken."""
 
-    def decode(self, messages: Sequence[Message]) -> Decoded:
-        """Turn messages into rows."""
+    def decode(self, records: Records) -> Decoded:
+        """Turn records into rows; nothing of `records` may be used afterwards."""
 
     def admit(self, rows: pa.RecordBatch) -> tuple[Batch, npt.NDArray[np.int64] | None]:
         """Drop repeats and run the clocks; gives the indexes kept, None for all."""

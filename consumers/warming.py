@@ -7,7 +7,7 @@ throw-away role over a made-up control topic takes a few made-up rows the way re
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ from streams.control import Claim, Control
 from streams.frames import EVENT, LABEL, MARK, SCHEMA_HEADER, FrameSchema
 from streams.merging import Intake
 from streams.pipeline import Events, Labels, Pipeline
+from streams.records import HeldRecords, Packed, Record, Records
 
 ROWS = 4
 
@@ -51,9 +52,7 @@ class NoOutbox:
     ) -> None:
         """Drop a record."""
 
-    def produce_many(
-        self, topic: str, partition: int | None, values: Sequence[bytes], keys: Sequence[bytes] | None = None
-    ) -> None:
+    def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
         """Drop records."""
 
     def flush(self) -> None:
@@ -61,35 +60,6 @@ class NoOutbox:
 
     def close(self) -> None:
         """Nothing is open."""
-
-
-class _Record(NamedTuple):
-    """A made-up message of the first moment of 1970, as its content says: no time lies in its future."""
-
-    at: int
-    content: bytes
-    head: list[tuple[str, bytes]]
-
-    def topic(self) -> str:
-        return ""
-
-    def partition(self) -> int:
-        return 0
-
-    def offset(self) -> int:
-        return self.at
-
-    def timestamp(self) -> tuple[int, int]:
-        return 1, 0
-
-    def key(self) -> bytes | None:
-        return None
-
-    def value(self) -> bytes | None:
-        return self.content
-
-    def headers(self) -> list[tuple[str, bytes]] | None:
-        return self.head
 
 
 def warm(make: Callable[[Control], Role], pipeline: Pipeline) -> None:
@@ -113,13 +83,15 @@ def warm(make: Callable[[Control], Role], pipeline: Pipeline) -> None:
         task.restore(task.state())
 
 
-def _records(schema: FrameSchema | None, source: int, pipeline: Pipeline, topic: str) -> list[list[Any]]:
+def _records(schema: FrameSchema | None, source: int, pipeline: Pipeline, topic: str) -> list[Records]:
     if schema is not None:
-        header = [(SCHEMA_HEADER, schema.fingerprint.encode())]
+        headers = ((SCHEMA_HEADER, schema.fingerprint.encode()),)
         payloads = [next(frames.encode(_rows(schema, source, kind))) for kind in (EVENT, LABEL, MARK)]
-        return [[_Record(at, payload, header) for at, payload in enumerate(payloads)]]
+        made = [Record(payload, at, 0, None, headers) for at, payload in enumerate(payloads)]
+        return [HeldRecords(topic, 0, made)]
+    # Of the first moment of 1970, as their content says: no time lies in its record's future.
     declared = [part for part in (pipeline.events, pipeline.labels) if part.topic == topic]
-    return [[_Record(at, _json(part), [])] for at, part in enumerate(declared)]
+    return [HeldRecords(topic, 0, [Record(_json(part), at, 0)]) for at, part in enumerate(declared)]
 
 
 def _rows(schema: FrameSchema, source: int, kind: int) -> Any:

@@ -19,13 +19,14 @@ from consumers.outlet import Outlet
 from consumers.station import Shop, Station
 from streams.errors import UnavailableError
 from streams.faults import fail_point
-from streams.kafka import Message, Outbox, RebalancedError
+from streams.kafka import Outbox, RebalancedError
 from streams.merging import LIVE_AGE_US, Aligner
 from streams.metrics import RoleMetrics
+from streams.records import Records
 
-POLL_RECORDS = 20_000  # one poll's worth of raw records; more only adds latency
-POLL_FRAMES = 64  # of frames, which may hold 512 KiB each
-MAX_BUFFERED_ROWS = 40_000  # a partition with more rows waiting for the others is paused
+POLL_RECORDS = 8_000  # raw records of one partition in one poll; more only adds latency
+POLL_FRAMES = 16  # of frames, which may hold 512 KiB each
+MAX_BUFFERED_ROWS = 40_000  # a partition with more rows waiting for the others is not read
 MARKS_EVERY_S = 1.0  # live; while catching up marks go with every batch
 STEP_S = 0.25  # what a step's rows may take: stopping, snapshots and the group wait for it
 FIRST_ROWS, LEAST_ROWS = 10_000, 100  # where the rows of a step start, and what even the slowest role takes
@@ -67,14 +68,12 @@ class Worker:
         self._clock = clock
         self._settings = settings
         self._stations: dict[Partition, Station] = {}
-        self._paused: set[Partition] = set()
         self._outlet = Outlet(outbox, shop.pipeline.name, dict(shop.role.writes), metrics)
         self._aligner = Aligner(is_replay=settings.is_replay, align_wait_us=int(settings.align_wait_s * 1e6))
         self._next_tick = self._next_measure = self._next_marks = 0.0
         self._next_snapshot = 0.0
         self._is_live = False
         self._most_rows = FIRST_ROWS
-        self._poll_messages = POLL_FRAMES if self._role.reads else POLL_RECORDS
         self.has_more = False
 
     # Life cycle
@@ -88,12 +87,12 @@ class Worker:
 
     def step(self, timeout_s: float) -> bool:
         """Do one round; gives whether rows were taken, so that the caller knows if it may wait."""
-        messages = self._inbox.poll(self._poll_messages, 0.0 if self.has_more else timeout_s)
-        for key, own in _by_partition(messages):
-            if key in self._stations:
-                self._receive(self._stations[key], own)
+        wanted = {key: self._room(station) for key, station in self._stations.items() if self._room(station)}
+        found = self._inbox.poll(wanted, 0.0 if self.has_more else timeout_s)
+        for records in found:
+            self._receive(self._stations[records.topic, records.partition], records)
         has_taken = self._take()
-        self.has_more |= len(messages) == self._poll_messages
+        self.has_more |= any(r.offsets.size == wanted.get((r.topic, r.partition)) for r in found)
         self._regular()
         return has_taken
 
@@ -129,18 +128,21 @@ class Worker:
         for key in partitions:
             if self._stations.pop(key, None) is not None:
                 self._metrics.forget(*key)
-            self._paused.discard(key)
 
     # Rows
 
-    def _receive(self, station: Station, messages: list[Message]) -> None:
-        decoded = station.inlet.decode(messages)
-        station.intake.add(decoded.rows, decoded.offsets, decoded.stamps, messages[-1].offset() + 1)
-        station.polled += len(messages)
+    def _room(self, station: Station) -> int:
+        """How many records may be read of a partition now: back-pressure, with what is fetched ahead left in place."""
+        room = MAX_BUFFERED_ROWS - station.intake.rows
+        return max(0, min(room, POLL_RECORDS)) if self._role.reads is None else POLL_FRAMES * (room > 0)
+
+    def _receive(self, station: Station, records: Records) -> None:
+        size, end = records.offsets.size, int(records.offsets[-1]) + 1
+        decoded = station.inlet.decode(records)
+        records.release()
+        station.intake.add(decoded.rows, decoded.offsets, decoded.stamps, end)
+        station.polled += size
         station.has_changed = True
-        if station.intake.rows > MAX_BUFFERED_ROWS:
-            self._paused.add((station.topic, station.partition))
-            self._inbox.pause([(station.topic, station.partition)])
 
     def _take(self) -> bool:
         """Take what may be taken from every partition, and put out what it causes."""
@@ -162,7 +164,6 @@ class Worker:
         self._outlet.send()
         if stamps:
             fail_point("after_produce")
-        self._resume()
         return bool(stamps)
 
     def _adapt(self, rows: int, took_s: float) -> None:
@@ -195,12 +196,6 @@ class Worker:
                 for target in self._role.mark_targets(station.partition):
                     for source in station.sources:
                         self._outlet.put_mark(target, source, mark)
-
-    def _resume(self) -> None:
-        ready = [key for key in self._paused if self._stations[key].intake.rows < MAX_BUFFERED_ROWS // 2]
-        if ready:
-            self._inbox.resume(ready)
-            self._paused.difference_update(ready)
 
     # What goes by the wall clock
 
@@ -264,30 +259,3 @@ class Worker:
             station.task.measure(self._metrics)
             # Last: a scrape that sees the mark of the end sees the final figures with it.
             self._metrics.mark(station.topic, station.partition, station.inlet.mark())
-
-
-def _by_partition(messages: list[Message]) -> list[tuple[Partition, list[Message]]]:
-    """Group one poll's messages. They come in long runs of one partition, so runs are found by galloping.
-
-    When the message k places on has an offset k higher in the same partition, all between belong to it too, because a
-    partition's messages come in order and none is left out.
-    """
-    groups: dict[Partition, list[Message]] = {}
-    start = 0
-    while start < len(messages):
-        first = messages[start]
-        key, offset = (first.topic(), first.partition()), first.offset()
-        stop, stride = start + 1, 1
-        while stride:
-            at = stop + stride - 1
-            if at < len(messages) and _is_same_run(messages[at], key, offset + at - start):
-                stop, stride = at + 1, stride * 2
-            else:
-                stride //= 2
-        groups.setdefault(key, []).extend(messages[start:stop])
-        start = stop
-    return list(groups.items())
-
-
-def _is_same_run(message: Message, key: Partition, offset: int) -> bool:
-    return message.offset() == offset and message.partition() == key[1] and message.topic() == key[0]

@@ -64,6 +64,16 @@ def bare(function: Callable[P, R]) -> Callable[P, R]:
     return _compile(function, _nrt=False)
 
 
+_types: Any = numba.types
+NOTHING, WORD, ADDRESS_OF_WORDS = _types.void, _types.int64, _types.CPointer(_types.int64)
+
+
+def callback(signature: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function that C code may call from any thread, without Python; `.address` is what C is given."""
+    compiled: Callable[[Callable[..., Any]], Any] = numba.cfunc(signature, cache=True)
+    return compiled
+
+
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
     """Let `bare` kernels take a function into themselves; called from Python it stays plain Python.
 
@@ -122,6 +132,31 @@ load_64: Callable[[int], int] = _intrinsic(_load(8))
 store_8: Callable[[int, int], None] = _intrinsic(_store(1))
 store_32: Callable[[int, int], None] = _intrinsic(_store(4))
 store_64: Callable[[int, int], None] = _intrinsic(_store(8))
+
+
+def _call(arguments: int) -> Any:
+    word = numba.types.int64
+
+    def typed(_typing: Any, _function: Any, *_arguments: Any) -> Any:
+        def generate(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+            kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)] * arguments)
+            return builder.call(builder.inttoptr(values[0], kind.as_pointer()), values[1:])
+
+        return word(*[word] * (arguments + 1)), generate
+
+    def one(_typing: Any, _function: Any, _first: Any) -> Any:
+        return typed(_typing, _function, _first)
+
+    def two(_typing: Any, _function: Any, _first: Any, _second: Any) -> Any:
+        return typed(_typing, _function, _first, _second)
+
+    return (one, two)[arguments - 1]
+
+
+# call_1(function, a), call_2(function, a, b): inside kernels, call a C function by its address; arguments and result
+# are 64-bit words. The address is an argument of the kernel: compiled in, it would be wrong in the next process.
+call_1: Callable[[int, int], int] = _intrinsic(_call(1))
+call_2: Callable[[int, int, int], int] = _intrinsic(_call(2))
 
 # prefetch(array, item): inside kernels, ask for the cache line of a contiguous array's item, counted over all axes.
 prefetch: Callable[[npt.NDArray[Any], int], None] = _intrinsic(_prefetch)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from itertools import repeat
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.errors import DeliveryError, MillraceError, UnavailableError
+from streams.kafka_batches import QUEUE_FULL, BatchProducer
 from streams.kafka_errors import CLIENT_SETTINGS, LOG, PURGED, REFUSED, Complaints, config_error, error_of, translate
+from streams.records import Packed
 
 FLUSH_DEADLINE_S = 240.0
 """How long a flush waits for an absent broker; below `max.poll.interval.ms` (300 s), as flushes happen on revoke."""
@@ -18,6 +19,42 @@ CLOSE_WAIT_S = 5.0
 """How long closing waits for what was not flushed: a worker that failed must not hang."""
 SERVE_EVERY = 1_000
 """Delivery reports are served once in so many produced messages; unserved ones count against the queue."""
+
+
+class Outbox(Protocol):
+    """What a worker writes to."""
+
+    def produce(
+        self,
+        topic: str,
+        partition: int | None,
+        value: bytes | None,
+        key: bytes | None = None,
+        headers: list[tuple[str, bytes]] | None = None,
+    ) -> None:
+        """Queue one record; without a partition the key decides. Blocks while the queue is full (back-pressure).
+
+        Raises:
+            DeliveryError: this or an earlier record was refused for good.
+        """
+        ...
+
+    def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
+        """Queue many records of one partition, in order; raises as `produce`."""
+        ...
+
+    def flush(self) -> None:
+        """Return when everything produced is acknowledged.
+
+        Raises:
+            DeliveryError: a record was refused for good.
+            UnavailableError: the brokers stayed away too long.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what is not delivered within a few seconds: flush before."""
+        ...
 
 
 class KafkaOutbox:
@@ -58,12 +95,12 @@ class KafkaOutbox:
             "queue.buffering.max.kbytes": 32_768,  # back-pressure, and memory: what waits for the broker is held here
             "queue.buffering.max.messages": 1_000_000,
             "partitioner": "murmur2_random",  # as Java producers place keys
-            "delivery.report.only.error": True,
-            "on_delivery": self._on_delivery,
-            "error_cb": self._on_error,
         }
+        self._config = {**settings, **CLIENT_SETTINGS, **own}
+        self._batches: BatchProducer | None = None
+        callbacks = {"delivery.report.only.error": True, "on_delivery": self._on_delivery, "error_cb": self._on_error}
         try:
-            self._producer = Producer({**settings, **CLIENT_SETTINGS, **own})
+            self._producer = Producer({**self._config, **callbacks})
         except (KafkaException, TypeError, ValueError) as error:
             raise config_error(error, settings, "the producer") from None
 
@@ -104,19 +141,21 @@ class KafkaOutbox:
             else:
                 return
 
-    def produce_many(
-        self, topic: str, partition: int | None, values: Sequence[bytes], keys: Sequence[bytes] | None = None
-    ) -> None:
-        """See `Outbox.produce_many`: 0.4 us a message less than one `produce` each."""
-        where = -1 if partition is None else partition
-        produce = self._producer.produce
-        for value, key in zip(values, keys or repeat(None), strict=False):
-            try:
-                produce(topic, value, key, where)
-            except (BufferError, KafkaException):
-                self._queue(topic, partition, value, key, None)
-        self.produced_total += len(values)
-        self.produced_bytes += sum(map(len, values))
+    def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
+        """See `Outbox.produce_many`."""
+        if self._batches is None:  # on first use: most roles only write frames
+            self._batches = BatchProducer(self._config, self._on_error)
+        where, done = -1 if partition is None else partition, 0
+        while done < values.size:
+            if self._failure is not None:
+                raise self._failure
+            done, code = self._batches.produce(topic, where, values, keys, done)
+            if code == QUEUE_FULL:
+                self._batches.poll(0.1)
+            elif code:
+                self._fail(KafkaError(code), topic, partition)
+        self.produced_total += values.size
+        self.produced_bytes += int(values.offsets[-1] - values.offsets[0])
         self.poll()
 
     def poll(self) -> None:
@@ -126,19 +165,23 @@ class KafkaOutbox:
             DeliveryError: a record was refused for good.
         """
         self._producer.poll(0)
+        if self._batches is not None:
+            self._batches.poll(0)
+        self._look_for_failure()
         if self._failure is not None:
             raise self._failure
 
     def flush(self) -> None:
         """See `Outbox.flush`."""
         deadline = time.monotonic() + FLUSH_DEADLINE_S
-        while (waiting := self._producer.flush(0.5)) > 0 and self._failure is None:
+        while (waiting := self._flush(0.5)) > 0 and self._failure is None:
             if time.monotonic() > deadline:
                 brokers = self._settings.get("bootstrap.servers")
                 raise UnavailableError(
                     f"Kafka at {brokers} acknowledged nothing for {FLUSH_DEADLINE_S:.0f} s, {waiting} messages wait; "
                     "check that the brokers run"
                 )
+        self._look_for_failure()
         if self._failure is not None:
             raise self._failure
         self._complaints.clear()
@@ -146,9 +189,21 @@ class KafkaOutbox:
     def close(self) -> None:
         """Let go of what is not delivered within a few seconds: what must arrive is flushed before."""
         if self._failure is None:
-            self._producer.flush(CLOSE_WAIT_S)
+            self._flush(CLOSE_WAIT_S)
         self._producer.purge()
         self._producer.flush(CLOSE_WAIT_S)
+        if self._batches is not None:
+            self._batches.close(CLOSE_WAIT_S)
+            self._batches = None
+
+    def _flush(self, timeout_s: float) -> int:
+        waiting = self._producer.flush(timeout_s)
+        return waiting + (self._batches.flush(timeout_s) if self._batches is not None else 0)
+
+    def _look_for_failure(self) -> None:
+        failure = self._batches.failure if self._batches is not None else None
+        if failure is not None:
+            self._fail(failure, None, None)
 
     def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
         if error is not None and error.code() not in PURGED:

@@ -52,7 +52,7 @@ CONSUMER_SETTINGS: dict[str, Any] = {
     "fetch.min.bytes": 1,  # the broker answers at once; what gathers rows is the worker's poll interval
     "fetch.wait.max.ms": 500,  # with nothing to read one request stays open: an idle consumer costs nothing
     "queued.min.messages": 200_000,
-    "queued.max.messages.kbytes": 16_384,  # per consumer; a fetch may overshoot it by its own size
+    "queued.max.messages.kbytes": 4_096,  # per partition; a fetch may overshoot it by its own size
     "allow.auto.create.topics": False,
 }
 
@@ -184,8 +184,13 @@ class Subscriber:
         except KafkaException as error:
             raise translate(error, self.settings, "read") from None
 
-    def checked(self, messages: list[Any]) -> list[Message]:
-        """Return the records among `messages`; errors among them are survived or raised."""
+    def checked(self, messages: list[Any], *, has_records: bool = False) -> list[Message]:
+        """Return the records among `messages`; errors among them are survived or raised.
+
+        Args:
+            messages: records and errors as they came.
+            has_records: records have come another way: the connection is fine.
+        """
         if self._refused is not None:
             raise translate(self._refused, self.settings, "connect")
         records = [message for message in messages if message.error() is None]
@@ -193,7 +198,7 @@ class Subscriber:
             for message in messages:
                 if message.error() is not None:
                     self._complain(message)
-        if records:
+        if records or has_records:
             self.complaints.clear()
         elif self._missing is not None:
             self._look_for_missing()

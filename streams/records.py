@@ -19,7 +19,7 @@ Headers = list[tuple[str, bytes]]
 
 
 class Records(Protocol):
-    """Records of one partition, in offset order, as arrays over B records; valid as long as the object lives.
+    """Records of one partition, in offset order, as arrays over B records; valid until `release`.
 
     Attributes:
         topic, partition: where they lie.
@@ -41,6 +41,9 @@ class Records(Protocol):
 
     def header(self, i: int, name: str) -> bytes | None:
         """Give the last header of record i with this name; None if there is none."""
+
+    def release(self) -> None:
+        """Give the records back; their addresses are void from now on."""
 
 
 def value(records: Records, i: int) -> bytes | None:
@@ -81,6 +84,9 @@ class HeldRecords:
         """See `Records.header`."""
         return dict(self._records[i].headers).get(name)
 
+    def release(self) -> None:
+        """See `Records.release`; here the bytes stay as long as the object."""
+
 
 class Packed(NamedTuple):
     """B byte strings in one array: string i is `data[offsets[i]:offsets[i + 1]]`."""
@@ -89,9 +95,9 @@ class Packed(NamedTuple):
     offsets: Int64s
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """How many there are."""
-        return self.offsets.size - 1
+        return int(self.offsets.size) - 1
 
     def unpack(self) -> list[bytes]:
         """Give each as bytes of its own."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from streams.kafka import Message, RebalancedError
+from streams import records
+from streams.kafka import RebalancedError
+from streams.records import HeldRecords, Packed, Records
 
 Partition = tuple[str, int]
 Headers = list[tuple[str, bytes]] | None
@@ -52,6 +54,12 @@ class Record:
 
     def headers(self) -> list[tuple[str, bytes]] | None:
         return self.headers_
+
+
+def held(messages: Sequence[Record]) -> HeldRecords:
+    """Give messages of one partition as a worker gets them."""
+    parts = [records.Record(m.value_, m.offset_, m.stamp_ms * 1000, m.key_, tuple(m.headers_ or ())) for m in messages]
+    return HeldRecords(messages[0].topic_, messages[0].partition_, parts)
 
 
 @dataclass
@@ -99,7 +107,8 @@ class MemoryInbox:
     def __init__(self, broker: Broker, group: str) -> None:
         self.broker, self.group = broker, group
         self.positions: dict[Partition, int] = {}
-        self.paused: set[Partition] = set()
+        self.held_back: set[Partition] = set()
+        self.wanted: dict[Partition, int] = {}
         self.is_fenced = False
         self.limit = 1_000_000
         self.rng = random.Random(0)
@@ -115,23 +124,18 @@ class MemoryInbox:
         for key in partitions:
             self.positions.pop(key, None)
 
-    def poll(self, max_messages: int, timeout_s: float) -> list[Message]:
-        found: list[Message] = []
-        keys = [key for key in sorted(self.positions) if key not in self.paused]
+    def poll(self, wanted: Mapping[Partition, int], timeout_s: float) -> list[Records]:
+        self.wanted = dict(wanted)
+        keys = [key for key in sorted(wanted) if key in self.positions and key not in self.held_back]
         self.rng.shuffle(keys)
-        for key in keys:
-            log = self.broker.logs[key]
-            start = self.positions[key]
-            part = log[start : start + min(max_messages, self.rng.randint(0, self.limit))]
-            self.positions[key] = start + len(part)
-            found += part
-        return found
+        parts = [self.take(key, min(wanted[key], self.rng.randint(0, self.limit))) for key in keys]
+        return [held(part) for part in parts if part]
 
-    def pause(self, partitions: list[Partition]) -> None:
-        self.paused.update(partitions)
-
-    def resume(self, partitions: list[Partition]) -> None:
-        self.paused.difference_update(partitions)
+    def take(self, key: Partition, most: int) -> list[Record]:
+        start = self.positions[key]
+        part = self.broker.logs[key][start : start + most]
+        self.positions[key] = start + len(part)
+        return part
 
     def commit(self, offsets: dict[Partition, tuple[int, str]]) -> None:
         if self.is_fenced:
@@ -167,11 +171,10 @@ class MemoryOutbox:
     ) -> None:
         self.queue.append((topic, partition or 0, value, key, headers))
 
-    def produce_many(
-        self, topic: str, partition: int | None, values: Sequence[bytes], keys: Sequence[bytes] | None = None
-    ) -> None:
-        for i, value in enumerate(values):
-            self.produce(topic, partition, value, keys[i] if keys else None)
+    def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
+        own_keys = keys.unpack() if keys else [None] * values.size
+        for value, key in zip(values.unpack(), own_keys, strict=True):
+            self.produce(topic, partition, value, key)
 
     def flush(self) -> None:
         for record in self.queue:

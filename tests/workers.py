@@ -20,9 +20,10 @@ from streams.frames import EVENT, Batch, FrameSchema, Rows
 from streams.hashing import hash_bytes
 from streams.metrics import RoleMetrics
 from streams.pipeline import Pipeline
+from streams.records import Records
 from streams.snapshots import State
 from streams.sources import SourceMemory
-from tests.memory_kafka import Broker, MemoryControlLog, MemoryInbox, MemoryOutbox
+from tests.memory_kafka import Broker, MemoryControlLog, MemoryInbox, MemoryOutbox, held
 from tests.rows import log_rows, pipeline
 
 START_S = 1_700_000_000.0
@@ -176,14 +177,11 @@ class EagerInbox(MemoryInbox):
         super().__init__(broker, group)
         self.is_closed = False
 
-    def poll(self, max_messages: int, timeout_s: float) -> list[Any]:
-        found: list[Any] = []
-        for key in sorted(self.positions):
-            if key not in self.paused:
-                part = self.broker.logs[key][self.positions[key] :][:max_messages]
-                self.positions[key] += len(part)
-                found += part
-        return found
+    def poll(self, wanted: Mapping[tuple[str, int], int], timeout_s: float) -> list[Records]:
+        self.wanted = dict(wanted)
+        keys = [key for key in sorted(wanted) if key in self.positions and key not in self.held_back]
+        parts = [self.take(key, wanted[key]) for key in keys]
+        return [held(part) for part in parts if part]
 
     def close(self) -> None:
         self.is_closed = True

@@ -327,7 +327,7 @@ def test_a_partition_that_is_not_read_to_its_end_is_not_idle(office: Office) -> 
     office.event("a", at=0, stamp=0)
     worker = office.worker("ingest", [EVENTS0])
     worker.step(0)
-    inbox(worker).pause([EVENTS0])
+    inbox(worker).held_back.add(EVENTS0)
     office.event("b", at=1, stamp=1)
     run_for(office, worker, 60)
 

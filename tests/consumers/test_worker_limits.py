@@ -49,32 +49,22 @@ def store(office: Office, partition: int = 0) -> SnapshotStore:
 # Bounded buffers
 
 
-def test_a_partition_far_ahead_is_paused_and_resumed(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partition_far_ahead_is_not_read_until_it_may_go_on(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it waits for another its rows must not fill the memory."""
     monkeypatch.setattr(consumers.worker, "MAX_BUFFERED_ROWS", 4)
     worker = office.worker(partitions=[LOG0, LOG1], is_replay=True)
     worker.step(0)
-    paused = [set(inbox(worker).paused)]
+    worker.step(0)
+    wanted = [set(inbox(worker).wanted)]
     events, labels = office.source(), office.source("labels")
     for time in (2, 4):
         office.log(1, [{"kind": "mark", "source": one, "time": time} for one in (events, labels)])
         worker.step(0)
         worker.step(0)
-        paused.append(set(inbox(worker).paused))
+        wanted.append(set(inbox(worker).wanted))
 
-    assert paused == [{LOG0}, {LOG0}, set()]
+    assert wanted == [{LOG1}, {LOG1}, {LOG0, LOG1}]
     assert worker.stations[0].intake.rows == 0
-
-
-def test_a_paused_partition_may_be_taken_away(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is resumed that is not ours any more."""
-    monkeypatch.setattr(consumers.worker, "MAX_BUFFERED_ROWS", 4)
-    worker = office.worker(partitions=[LOG0, LOG1], is_replay=True)
-    worker.step(0)
-    inbox(worker).withdraw([LOG0])
-    worker.step(0)
-
-    assert worker._paused == set()
 
 
 # Input that does not fit

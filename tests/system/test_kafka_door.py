@@ -16,7 +16,6 @@ from streams.kafka import (
     BEGINNING,
     KafkaInbox,
     KafkaOutbox,
-    Message,
     Partition,
     Reader,
     RebalancedError,
@@ -24,6 +23,8 @@ from streams.kafka import (
     read_all,
 )
 from streams.kafka_topics import mismatches
+from streams.records import pack
+from streams.records import value as value_of
 from streams.topic_specs import TopicSpec
 
 WEEK_MS = 604_800_000
@@ -38,6 +39,7 @@ class Member:
     def __init__(self, settings: dict[str, str], group: str, topic: str, protocol: Protocol = "consumer") -> None:
         self.inbox = KafkaInbox(settings, group, group_protocol=protocol)
         self.owned: set[Partition] = set()
+        self.held_back: set[Partition] = set()
         self.lost: list[Partition] = []
         self.read: list[tuple[int, int, bytes | None]] = []
         self.next: dict[Partition, int] = {}
@@ -62,12 +64,12 @@ class Member:
         self.lost += partitions
         self.owned.difference_update(partitions)
 
-    def poll(self) -> list[Message]:
-        messages = self.inbox.poll(1_000, 0.05)
-        for message in messages:
-            self.read.append((message.partition(), message.offset(), message.value()))
-            self.next[message.topic(), message.partition()] = message.offset() + 1
-        return messages
+    def poll(self) -> None:
+        for records in self.inbox.poll({where: 500 for where in self.owned if where not in self.held_back}, 0.05):
+            for i, offset in enumerate(records.offsets.tolist()):
+                self.read.append((records.partition, offset, value_of(records, i)))
+                self.next[records.topic, records.partition] = offset + 1
+            records.release()
 
 
 def poll_until(condition: Callable[[], bool], *members: Member) -> None:
@@ -78,10 +80,10 @@ def poll_until(condition: Callable[[], bool], *members: Member) -> None:
             member.poll()
 
 
-def poll_on(inbox: KafkaInbox) -> None:
+def poll_on(inbox: KafkaInbox, *wanted: Partition) -> None:
     """Poll until something is raised, for 20 s at most."""
     for _ in range(100):
-        inbox.poll(10, 0.2)
+        inbox.poll(dict.fromkeys(wanted, 10), 0.2)
 
 
 def publish(settings: dict[str, str], topic: str, values: range, partition: int | None = None) -> None:
@@ -178,7 +180,7 @@ def test_a_position_that_is_not_in_the_topic_is_a_snapshot_error(
     inbox.subscribe([topic], lambda new: dict.fromkeys(new, 0) | {(topic, 0): offset}, lambda _: None, lambda _: None)
 
     with pytest.raises(SnapshotError) as caught:
-        poll_on(inbox)
+        poll_on(inbox, (topic, 0), (topic, 1))
 
     assert f"{topic}[0]: offset {offset} is not in the topic, which holds 10 to 20" in str(caught.value)
     inbox.close()
@@ -194,12 +196,12 @@ def test_watermarks_are_asked_of_the_broker(settings: dict[str, str], topic: str
     inbox.close()
 
 
-def test_a_paused_partition_brings_nothing_until_it_is_resumed(
+def test_a_partition_that_is_not_wanted_brings_nothing_until_it_is(
     settings: dict[str, str], topic: str, join: Callable[..., Member]
 ) -> None:
     member = join()
     poll_until(lambda: len(member.owned) == 2, member)
-    member.inbox.pause([(topic, 0), ("not.ours", 3)])
+    member.held_back.add((topic, 0))
 
     publish(settings, topic, range(10))
     poll_until(lambda: len(member.read) >= 5, member)
@@ -207,7 +209,7 @@ def test_a_paused_partition_brings_nothing_until_it_is_resumed(
         member.poll()
 
     assert {partition for partition, *_ in member.read} == {1}
-    member.inbox.resume([(topic, 0)])
+    member.held_back.clear()
     poll_until(lambda: len(member.read) >= 10, member)
     assert len(member.read) == 10
 
@@ -239,7 +241,7 @@ def test_a_second_worker_of_the_same_name_is_told_so(settings: dict[str, str], t
 
     inboxes[0].subscribe([topic], assign, lambda _: None, lambda _: None)
     while not owned:
-        inboxes[0].poll(1, 0.1)
+        inboxes[0].poll({}, 0.1)
     inboxes[1].subscribe([topic], assign, lambda _: None, lambda _: None)
 
     with pytest.raises(UnavailableError, match=r"another live worker has this group\.instance\.id"):
@@ -296,6 +298,40 @@ def test_a_message_over_the_size_limit_is_refused_at_once(settings: dict[str, st
 
     with pytest.raises(DeliveryError, match="too large"):
         outbox.produce(topic, 0, bytes(2_000_000))
+    outbox.close()
+
+
+def test_many_records_are_queued_in_order_with_their_keys(settings: dict[str, str], topic: str) -> None:
+    values, keys = [b"%d" % n for n in range(5_000)], [b"k%d" % (n % 7) for n in range(5_000)]
+    outbox = KafkaOutbox(settings)
+    outbox.produce_many(topic, 0, pack(values), pack(keys))
+    outbox.produce_many(topic, 1, pack([b"", b"x"]))
+    outbox.flush()
+
+    assert [(m.key(), m.value()) for m in read_all(settings, topic, 0)] == list(zip(keys, values, strict=True))
+    assert [(m.key(), m.value()) for m in read_all(settings, topic, 1)] == [(None, b""), (None, b"x")]
+    assert outbox.produced_total == 5_002
+    outbox.close()
+
+
+def test_many_records_wait_for_room_in_the_queue(settings: dict[str, str], topic: str) -> None:
+    values = [b"%06d" % n + bytes(2_000) for n in range(20_000)]  # more than the queue holds
+    outbox = KafkaOutbox(settings)
+    outbox.produce_many(topic, 0, pack(values))
+    outbox.flush()
+
+    assert [int((m.value() or b"")[:6]) for m in read_all(settings, topic, 0)] == list(range(20_000))
+    outbox.close()
+
+
+def test_a_refused_record_among_many_is_not_overlooked(settings: dict[str, str], topic: str) -> None:
+    outbox = KafkaOutbox(settings)
+
+    outbox.produce_many(topic, 99, pack([b"there is no such partition"]))
+    with pytest.raises(DeliveryError, match=r"sent again after a restart"):
+        outbox.flush()
+    with pytest.raises(DeliveryError, match="too large"):
+        KafkaOutbox(settings).produce_many(topic, 0, pack([b"a", bytes(2_000_000)]))
     outbox.close()
 
 

@@ -1,0 +1,135 @@
+"""Writing in bulk: many values to one partition by one call. Part of the Kafka door.
+
+A producer of its own, because the Python client's cannot tell of records it did not queue itself: a refusal of one of
+them would be overlooked.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from confluent_kafka import KafkaError, KafkaException
+
+from streams.compiled import ADDRESS_OF_WORDS, NOTHING, WORD, callback, load_32, njit
+from streams.librdkafka import CMessage, lib
+from streams.records import Packed
+
+Int64s = npt.NDArray[np.int64]
+
+PRODUCER, COPY, PURGE_ALL = 0, 2, 3  # RD_KAFKA_PRODUCER, RD_KAFKA_MSG_F_COPY, RD_KAFKA_PURGE_F_QUEUE | _INFLIGHT
+QUEUE_FULL, FATAL = int(KafkaError._QUEUE_FULL), int(KafkaError._FATAL)  # noqa: SLF001 - public names begin so
+_WORDS = ctypes.sizeof(CMessage) // 8
+_PAYLOAD, _LEN, _KEY, _KEY_LEN = (
+    part.offset // 8 for part in (CMessage.payload, CMessage.len, CMessage.key, CMessage.key_len)
+)
+_ON_ERROR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+
+
+class BatchProducer:
+    """A producer of packed values.
+
+    Args:
+        settings: librdkafka's.
+        on_error: gets what concerns the whole producer; called inside `poll` and `flush`.
+
+    Raises:
+        KafkaException: the settings are not right.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], on_error: Callable[[KafkaError], None]) -> None:
+        self._topics: dict[str, int] = {}
+        self._failure = np.zeros(1, np.int64)
+        self._on_error = _ON_ERROR(lambda _, code, text, __: on_error(_error(code, text)))  # kept alive here
+        text = ctypes.create_string_buffer(512)
+        config = lib.rd_kafka_conf_new()
+        for name, value in settings.items():
+            shown = str(value).lower() if isinstance(value, bool) else str(value)
+            if lib.rd_kafka_conf_set(config, name.encode(), shown.encode(), text, len(text)):
+                lib.rd_kafka_conf_destroy(config)
+                raise KafkaException(_error(int(KafkaError._INVALID_ARG), text.value))  # noqa: SLF001 - see above
+        lib.rd_kafka_conf_set_opaque(config, self._failure.ctypes.data)
+        lib.rd_kafka_conf_set_dr_msg_cb(config, _note_delivery.address)
+        lib.rd_kafka_conf_set_error_cb(config, self._on_error)
+        self._producer = lib.rd_kafka_new(PRODUCER, config, text, len(text))
+        if not self._producer:
+            lib.rd_kafka_conf_destroy(config)
+            raise KafkaException(_error(int(KafkaError._INVALID_ARG), text.value))  # noqa: SLF001 - see above
+
+    @property
+    def failure(self) -> KafkaError | None:
+        """Why the first record that was refused for good was refused."""
+        code = int(self._failure[0])
+        return KafkaError(code) if code else None
+
+    def produce(self, topic: str, partition: int, values: Packed, keys: Packed | None, start: int) -> tuple[int, int]:
+        """Queue values from number `start` on, in order, until the first that is refused.
+
+        Args:
+            topic: where to.
+            partition: -1 lets the key decide.
+            values: all of them.
+            keys: as many as values; none have no key.
+            start: the first to queue.
+
+        Returns:
+            The number of the first value that was not queued, and why it was not (an error code, 0 if all were).
+        """
+        if topic not in self._topics:
+            self._topics[topic] = lib.rd_kafka_topic_new(self._producer, topic.encode(), None)
+        count = values.size - start
+        messages = np.zeros((count, _WORDS), np.int64)
+        own_keys = keys if keys is not None else Packed(values.data[:1], np.zeros(values.size + 1, np.int64))
+        addresses = values.data.ctypes.data, own_keys.data.ctypes.data if keys is not None else 0
+        _fill_kernel(messages, *addresses, values.offsets[start:], own_keys.offsets[start:])
+        done = lib.rd_kafka_produce_batch(self._topics[topic], partition, COPY, messages.ctypes.data, count)
+        if done == count:
+            return values.size, 0
+        codes = messages[:, 0].astype(np.int32)
+        first = int(np.flatnonzero(codes)[0])
+        return start + first, int(codes[first])
+
+    def poll(self, timeout_s: float) -> None:
+        """Serve delivery reports and errors; full queues become free here."""
+        lib.rd_kafka_poll(self._producer, int(timeout_s * 1000))
+
+    def flush(self, timeout_s: float) -> int:
+        """Wait until everything is delivered or refused; gives how many records still wait at the end of the time."""
+        lib.rd_kafka_flush(self._producer, int(timeout_s * 1000))
+        return int(lib.rd_kafka_outq_len(self._producer))
+
+    def close(self, timeout_s: float) -> None:
+        """Let go of everything, what is not delivered too."""
+        lib.rd_kafka_purge(self._producer, PURGE_ALL)
+        lib.rd_kafka_flush(self._producer, int(timeout_s * 1000))
+        for topic in self._topics.values():
+            lib.rd_kafka_topic_destroy(topic)
+        self._topics.clear()
+        lib.rd_kafka_destroy(self._producer)
+
+
+def _error(code: int, text: bytes | None) -> KafkaError:
+    return KafkaError(code, (text or b"").decode(errors="replace"), code == FATAL)
+
+
+@callback(NOTHING(WORD, WORD, ADDRESS_OF_WORDS))
+def _note_delivery(_producer: int, message: int, failure: Int64s) -> None:
+    """See rd_kafka_conf_set_dr_msg_cb: the first refusal stays."""
+    code = load_32(message)
+    if code and not failure[0]:
+        failure[0] = code - (1 << 32) if code >= 1 << 31 else code
+
+
+@njit
+def _fill_kernel(
+    messages: npt.NDArray[np.int64], data: int, keys: int, value_offsets: Int64s, key_offsets: Int64s
+) -> None:
+    for i in range(messages.shape[0]):
+        messages[i, _PAYLOAD] = data + value_offsets[i]
+        messages[i, _LEN] = value_offsets[i + 1] - value_offsets[i]
+        if keys:
+            messages[i, _KEY] = keys + key_offsets[i]
+            messages[i, _KEY_LEN] = key_offsets[i + 1] - key_offsets[i]

@@ -1,0 +1,166 @@
+"""Reading in bulk: each partition of a consumer by a queue of its own, its records as a table of addresses.
+
+Part of the Kafka door. The Python client makes an object per record, 1.5 us each, and hands out the records of all
+partitions as they come, so that one partition can only be held back by `pause`, which throws away what was fetched of
+it. Here the client only owns the consumer: it makes, configures and closes it, and serves its callbacks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import numpy.typing as npt
+from confluent_kafka import KafkaError
+
+from streams.compiled import call_1, call_2, load_32, load_64, njit
+from streams.librdkafka import CMessage, address_of, lib
+
+Int64s = npt.NDArray[np.int64]
+
+_PAYLOAD, _LEN, _OFFSET = CMessage.payload.offset, CMessage.len.offset, CMessage.offset.offset
+_TIMESTAMP, _DESTROY = address_of("rd_kafka_message_timestamp"), address_of("rd_kafka_message_destroy")
+_WAKE_UP = (1).to_bytes(8, "little")  # what an eventfd takes
+
+
+class Trouble:
+    """An error in place of a record; it answers as the client's own message does."""
+
+    def __init__(self, topic: str, partition: int, offset: int, error: KafkaError) -> None:
+        self._where, self._offset, self._error = (topic, partition), offset, error
+
+    def topic(self) -> str:
+        """Give the topic."""
+        return self._where[0]
+
+    def partition(self) -> int:
+        """Give the partition."""
+        return self._where[1]
+
+    def offset(self) -> int:
+        """Give the offset that was asked for."""
+        return self._offset
+
+    def error(self) -> KafkaError:
+        """Give the error."""
+        return self._error
+
+
+class FetchedRecords:
+    """Records of one partition as librdkafka holds them (see `streams.records.Records`), until `release`."""
+
+    def __init__(self, topic: str, partition: int, pointers: Int64s) -> None:
+        self.topic, self.partition = topic, partition
+        self._pointers = pointers
+        size = pointers.size
+        self.addresses, self.sizes = np.empty(size, np.int64), np.empty(size, np.int64)
+        self.offsets, self.stamps = np.empty(size, np.int64), np.empty(size, np.int64)
+        self.errors = np.empty(size, np.int64)
+        scratch = np.zeros(1, np.int64)
+        columns = (self.addresses, self.sizes, self.offsets, self.stamps, self.errors)
+        _describe_kernel(pointers, _TIMESTAMP, scratch.ctypes.data, *columns)
+
+    def key(self, i: int) -> bytes | None:
+        """See `Records.key`."""
+        message = CMessage.from_address(int(self._pointers[i]))
+        return None if message.key is None else ctypes.string_at(message.key, message.key_len)
+
+    def header(self, i: int, name: str) -> bytes | None:
+        """See `Records.header`."""
+        headers, value, size = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_size_t()
+        if lib.rd_kafka_message_headers(int(self._pointers[i]), ctypes.byref(headers)):
+            return None
+        if lib.rd_kafka_header_get_last(headers, name.encode(), ctypes.byref(value), ctypes.byref(size)):
+            return None
+        return b"" if value.value is None else ctypes.string_at(value.value, size.value)
+
+    def troubles(self) -> list[Trouble]:
+        """Give the errors among the records."""
+        return [self._trouble(i) for i in np.flatnonzero(self.errors).tolist()]
+
+    def _trouble(self, i: int) -> Trouble:
+        text = lib.rd_kafka_message_errstr(int(self._pointers[i])) or b""
+        error = KafkaError(int(self.errors[i]), text.decode(errors="replace"))
+        return Trouble(self.topic, self.partition, int(self.offsets[i]), error)
+
+    def without_troubles(self) -> FetchedRecords:
+        """Give the good records; this object must not be used any more."""
+        good = self.errors == 0
+        _destroy_kernel(self._pointers[~good], _DESTROY)
+        pointers, self._pointers = self._pointers[good], self._pointers[:0]
+        return FetchedRecords(self.topic, self.partition, pointers)
+
+    def release(self) -> None:
+        """Give the records back; their addresses are void from now on."""
+        pointers, self._pointers = self._pointers, self._pointers[:0]
+        _destroy_kernel(pointers, _DESTROY)
+
+
+class PartitionQueue:
+    """What is fetched of one partition of a consumer, apart from all others.
+
+    Make it before the partition is assigned, so that nothing of it goes to the consumer's own queue; close it after
+    the partition was given up.
+
+    Args:
+        consumer: the handle.
+        topic, partition: what is read.
+        wake_up: a file descriptor that gets 8 bytes when something comes into the empty queue.
+    """
+
+    def __init__(self, consumer: int, topic: str, partition: int, wake_up: int) -> None:
+        self._topic, self._partition = topic, partition
+        self._queue = lib.rd_kafka_queue_get_partition(consumer, topic.encode(), partition)
+        lib.rd_kafka_queue_forward(self._queue, None)
+        lib.rd_kafka_queue_io_event_enable(self._queue, wake_up, _WAKE_UP, len(_WAKE_UP))
+
+    def take(self, most: int) -> FetchedRecords | None:
+        """Take what is here, at most so many records; None if that is nothing. Never waits."""
+        pointers = np.empty(most, np.int64)
+        found = lib.rd_kafka_consume_batch_queue(self._queue, 0, pointers.ctypes.data, most)
+        return FetchedRecords(self._topic, self._partition, pointers[:found].copy()) if found > 0 else None
+
+    def close(self) -> None:
+        """Let go of the queue; what lies in it is dropped with the assignment."""
+        lib.rd_kafka_queue_io_event_enable(self._queue, -1, None, 0)
+        lib.rd_kafka_queue_destroy(self._queue)
+
+
+class ConsumerEvents:
+    """Writes to `wake_up` also when the consumer has a callback to serve."""
+
+    def __init__(self, consumer: int, wake_up: int) -> None:
+        self._queue = lib.rd_kafka_queue_get_consumer(consumer)
+        lib.rd_kafka_queue_io_event_enable(self._queue, wake_up, _WAKE_UP, len(_WAKE_UP))
+
+    def close(self) -> None:
+        """Stop it."""
+        lib.rd_kafka_queue_io_event_enable(self._queue, -1, None, 0)
+        lib.rd_kafka_queue_destroy(self._queue)
+
+
+@njit
+def _describe_kernel(
+    pointers: Int64s,
+    timestamp: int,
+    scratch: int,
+    addresses: Int64s,
+    sizes: Int64s,
+    offsets: Int64s,
+    stamps: Int64s,
+    errors: Int64s,
+) -> None:
+    for i in range(pointers.size):
+        message = pointers[i]
+        code = load_32(message)
+        errors[i] = code - (1 << 32) if code >= 1 << 31 else code
+        addresses[i] = load_64(message + _PAYLOAD)
+        sizes[i] = load_64(message + _LEN) if addresses[i] else -1
+        offsets[i] = load_64(message + _OFFSET)
+        stamps[i] = call_2(timestamp, message, scratch) * 1000
+
+
+@njit
+def _destroy_kernel(pointers: Int64s, destroy: int) -> None:
+    for i in range(pointers.size):
+        call_1(destroy, pointers[i])
