@@ -10,16 +10,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from consumers.inlet_raw import KEPT_KEY_BYTES, RecordInlet, dead_letter
+from consumers.dead_letters import KEPT_KEY_BYTES, dead_letter
+from consumers.inlet_raw import RecordInlet
 from consumers.role import Inlet, OpenPartition, Task
 from streams import frames
 from streams.control import Claim
 from streams.decoding import Bad
 from streams.frames import BEGINNING, MARK, Batch, FrameSchema, Rows
 from streams.hashing import hash_column
-from streams.kafka import Message, Outbox
+from streams.kafka import Outbox
 from streams.metrics import RoleMetrics
 from streams.pipeline import Pipeline
+from streams.records import Records
 from streams.snapshots import State
 from streams.sources import take
 
@@ -111,9 +113,9 @@ class IngestRole:
         assert isinstance(inlet, RecordInlet)  # noqa: S101 - made by `inlet` above
         return IngestTask(self._pipeline.partitions, inlet)
 
-    def _bury(self, message: Message, bad: Bad) -> None:
-        key = (message.key() or b"")[:KEPT_KEY_BYTES]
-        self._outbox.produce(f"{self._pipeline.name}.deadletters", 0, dead_letter(message, bad), key or None)
+    def _bury(self, records: Records, i: int, bad: Bad) -> None:
+        key = (records.key(i) or b"")[:KEPT_KEY_BYTES]
+        self._outbox.produce(f"{self._pipeline.name}.deadletters", 0, dead_letter(records, i, bad), key or None)
         self._metrics.dead_letter(bad.error)
 
     def renew(self, task: Task, given_up: State, reason: str) -> None:

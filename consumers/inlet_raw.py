@@ -5,35 +5,31 @@ A record is ignored, dead or taken, never two of these; `millrace_unaccounted_ro
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from consumers.role import Decoded
 from streams import decoding, frames
-from streams.decoding import Bad, Shape, WhereTest
+from streams.decoding import Bad, WhereTest
+from streams.flat_records import flat_reader
 from streams.frames import BEGINNING, END, EVENT, LABEL, MARK, RETRACTED, SET, Batch, FrameSchema
-from streams.kafka import Message
-from streams.pipeline import FieldPath, Pipeline
+from streams.pipeline import Pipeline
 from streams.records import Records, value
 from streams.snapshots import State
 from streams.sources import take
 from streams.timestamps import INVALID
 
 MARK_HEADER = "millrace-mark"
-KEPT_BYTES = 512 * 1024  # of a refused record's value, so that its dead letter (base64) fits into one Kafka message
-KEPT_KEY_BYTES = 32 * 1024
 
 _MARK_TIME = re.compile(rb"-?[0-9]{1,18}")  # what fits into int64
 
 Int64s = npt.NDArray[np.int64]
-Bury = Callable[[Message, Bad], None]
+Bury = Callable[[Records, int, Bad], None]
 
 
 class RecordInlet:
@@ -60,65 +56,67 @@ class RecordInlet:
         self._labels = decoding.label_shape(pipeline.labels)
         self._is_event = WhereTest(pipeline.events.where) if pipeline.events.where else None
         self._is_label = WhereTest(pipeline.labels.where) if pipeline.labels.where else None
+        self._kind = "events" if "events" in sources else "labels"
+        is_plain = len(sources) == 1 and not self._is_event and not self._is_label
+        self._reader = flat_reader(pipeline, self._kind) if is_plain else None
         self._skew_us = int(pipeline.run.max_skew_s * 1e6)
         self._largest = BEGINNING
         self.largest_time, self.largest_stamp = BEGINNING, 0
         self.records = self.ignored = self.dead = self.taken = 0
 
-    # Messages to rows
+    # Records to rows
 
     def decode(self, records: Records) -> Decoded:
         """Turn raw records into log rows in offset order; dead letters leave at once."""
-        messages: list[Any] = [_Message(records, i) for i in range(records.offsets.size)]
-        self.records += len(messages)
-        bad: dict[int, tuple[Message, Bad]] = {}
-        parts = self._decode_fast(messages, bad)
-        if parts is None:
-            parts = self._decode_carefully(messages, bad)
-        for message, why in bad.values():
-            self._bury(message, why)
+        self.records += records.sizes.size
+        bad: dict[int, Bad] = {}
+        parts, rest = self._decode_fast(records)
+        if len(rest):
+            parts += self._decode_carefully(records, rest, bad)
+        for i, why in bad.items():
+            self._bury(records, i, why)
         self.dead += len(bad)
-        return self._join(parts, bad)
+        decoded = self._join(parts, records.offsets[list(bad)])
+        self._note_largest(decoded)
+        return decoded
 
-    def _decode_fast(self, messages: Sequence[Message], bad: dict[int, tuple[Message, Bad]]) -> list[Decoded] | None:
-        """One kind of record, all of them good: no Python beyond msgspec's own loop. None if that is not so."""
-        if len(self._sources) > 1 or self._is_event or self._is_label:
-            return None
-        kind = "events" if "events" in self._sources else "labels"
-        shape = self._events if kind == "events" else self._labels
-        try:
-            payloads: list[Any] = [message.value() for message in messages]
-            if max(map(len, payloads)) > self._pipeline.run.max_record_bytes:
-                return None
-            rows = list(map(shape.decode, payloads))
-        except (TypeError, *decoding.DECODE_ERRORS):
-            return None
-        return [self._rows(kind, messages, rows, bad)]
+    def _decode_fast(self, records: Records) -> tuple[list[Decoded], Sequence[int]]:
+        """One kind of record, no tables inside: kernels take those that are plain and good. Gives what is left, too."""
+        if self._reader is None:
+            return [], range(records.sizes.size)
+        found = self._reader.read(records)
+        if not found.rows:
+            return [], found.rest.tolist()
+        ids = found.texts.get("id")
+        ids = self._ids(found.offsets) if ids is None else ids
+        columns = {"id": ids, "key": ids, "time": found.time, **found.texts, **found.numbers}
+        rows = self._build(self._kind, columns, found.offsets, found.stamps)
+        return [Decoded(rows, found.offsets, found.stamps)], found.rest.tolist()
 
-    def _decode_carefully(self, messages: Sequence[Message], bad: dict[int, tuple[Message, Bad]]) -> list[Decoded]:
-        picked: dict[str, tuple[list[Message], list[Any]]] = {"events": ([], []), "labels": ([], [])}
-        marks: list[tuple[Message, int]] = []
-        for message in messages:
-            payload = message.value()
+    def _decode_carefully(self, records: Records, rest: Sequence[int], bad: dict[int, Bad]) -> list[Decoded]:
+        picked: dict[str, tuple[list[int], list[Any]]] = {"events": ([], []), "labels": ([], [])}
+        marks: list[tuple[int, int]] = []
+        for i in rest:
+            payload = value(records, i)
             try:
                 if payload is None:
-                    marks.append((message, self._read_mark(message)))
+                    marks.append((i, self._read_mark(records, i)))
                     continue
                 limit = self._pipeline.run.max_record_bytes
                 if len(payload) > limit:
                     raise _BadRecordError(Bad("too_large", f"{len(payload)} bytes, at most {limit} are allowed"))
                 found = list(self._pick(payload))
             except _BadRecordError as error:
-                bad[message.offset()] = (message, error.bad)
+                bad[i] = error.bad
             except decoding.DECODE_ERRORS as error:
-                bad[message.offset()] = (message, decoding.explain(error))
+                bad[i] = decoding.explain(error)
             else:
                 self.ignored += not found
                 for kind, row in found:
-                    picked[kind][0].append(message)
+                    picked[kind][0].append(i)
                     picked[kind][1].append(row)
-        parts = [self._rows(kind, *pair, bad) for kind, pair in picked.items() if pair[0]]
-        return [*parts, self._mark_rows(marks)] if marks else parts
+        parts = [self._rows(kind, records, *pair, bad) for kind, pair in picked.items() if pair[0]]
+        return [*parts, self._mark_rows(records, marks)] if marks else parts
 
     def _pick(self, payload: bytes) -> list[tuple[str, Any]]:
         """Decode a record as what it is: an event, a label, both, or neither."""
@@ -129,60 +127,48 @@ class RecordInlet:
             found.append(("labels", self._labels.decode(payload)))
         return found
 
-    def _read_mark(self, message: Message) -> int:
+    def _read_mark(self, records: Records, i: int) -> int:
         """Read a publisher's mark (PROTOCOL 11): a record without value whose header says how far the partition is."""
-        text = dict(message.headers() or []).get(MARK_HEADER)
+        text = records.header(i, MARK_HEADER)
         if text is None:
             raise _BadRecordError(Bad("empty", "the record has no value"))
         if text == b"end":
             return END
         if not _MARK_TIME.fullmatch(text):
             raise _BadRecordError(Bad("invalid", f"{MARK_HEADER} must be microseconds or `end`"))
-        if int(text) > message.timestamp()[1] * 1000 + self._skew_us:
+        if int(text) > records.stamps[i] + self._skew_us:
             raise _BadRecordError(Bad("future", "the mark lies in the future of its record"))
         return int(text)
 
     # Columns
 
-    def _rows(
-        self, kind: str, messages: Sequence[Message], rows: list[Any], bad: dict[int, tuple[Message, Bad]]
-    ) -> Decoded:
+    def _rows(self, kind: str, records: Records, index: list[int], rows: list[Any], bad: dict[int, Bad]) -> Decoded:
         declared = self._pipeline.events if kind == "events" else self._pipeline.labels
         shape = self._events if kind == "events" else self._labels
-        offsets = offsets_of(messages)
-        stamps = np.array([message.timestamp()[1] for message in messages], np.int64) * 1000
-        ids = self._ids(shape, rows, declared.id, offsets)
+        offsets, stamps = records.offsets[index], records.stamps[index]
+        ids = decoding.texts(shape.column(rows, declared.id)) if declared.id else self._ids(offsets)
         keys = decoding.texts(shape.column(rows, declared.key)) if declared.key else ids
         values = shape.column(rows, declared.time) if declared.time else None
-        time = decoding.times(values, declared.time_unit, stamps)
-        columns: dict[str, Any] = {
-            "kind": np.full(len(rows), EVENT if kind == "events" else LABEL, np.int8),
-            "source": np.full(len(rows), self._sources[kind], np.int32),
-            "sequence": offsets,
-            "time": time,
-            "id": ids,
-            "key": keys,
-        }
+        columns: dict[str, Any] = {"id": ids, "key": keys, "time": decoding.times(values, declared.time_unit, stamps)}
         if kind == "events":
-            columns["produced"] = stamps
             columns |= decoding.field_columns(self._pipeline, shape, rows)
         else:
-            label = np.array(shape.column(rows, self._pipeline.labels.value), np.float64)
-            columns["label"] = label
-            columns["outcome"] = np.where(np.isnan(label), RETRACTED, SET).astype(np.int8)
-        self._check(columns, stamps, messages, bad)
-        self._note_largest(time, stamps, offsets, bad)
-        return Decoded(frames.build(self._schema, columns, len(rows)), offsets, stamps)
+            columns["label"] = np.array(shape.column(rows, self._pipeline.labels.value), np.float64)
+        self._check(columns, stamps, index, bad)
+        return Decoded(self._build(kind, columns, offsets, stamps), offsets, stamps)
 
-    def _note_largest(self, time: Int64s, stamps: Int64s, offsets: Int64s, bad: dict[int, Any]) -> None:
-        good = time if not bad else np.where(np.isin(offsets, np.fromiter(bad, np.int64)), BEGINNING, time)
-        at = int(good.argmax())
-        if good[at] > self.largest_time:
-            self.largest_time, self.largest_stamp = int(good[at]), int(stamps[at])
+    def _build(self, kind: str, columns: dict[str, Any], offsets: Int64s, stamps: Int64s) -> pa.RecordBatch:
+        columns["kind"] = np.full(offsets.size, EVENT if kind == "events" else LABEL, np.int8)
+        columns["source"] = np.full(offsets.size, self._sources[kind], np.int32)
+        columns["sequence"] = offsets
+        if kind == "events":
+            columns["produced"] = stamps
+        else:
+            columns["outcome"] = np.where(np.isnan(columns["label"]), RETRACTED, SET).astype(np.int8)
+        return frames.build(self._schema, columns, offsets.size)
 
-    def _ids(self, shape: Shape, rows: list[Any], path: FieldPath | None, offsets: Int64s) -> pa.StringArray:
-        if path:
-            return decoding.texts(shape.column(rows, path))
+    def _ids(self, offsets: Int64s) -> pa.StringArray:
+        """Give the ids of events that have none of their own."""
         prefix = f"{self.topic}-{self.partition}-"
         return pa.array([prefix + str(offset) for offset in offsets.tolist()], pa.string())
 
@@ -190,8 +176,8 @@ class RecordInlet:
         self,
         columns: dict[str, Any],
         stamps: Int64s,
-        messages: Sequence[Message],
-        bad: dict[int, tuple[Message, Bad]],
+        index: list[int],
+        bad: dict[int, Bad],
     ) -> None:
         """Check whole columns; the first reason found for a record stands."""
         limit = self._pipeline.run.max_text_bytes
@@ -199,7 +185,7 @@ class RecordInlet:
 
         def refuse(is_bad: npt.NDArray[np.bool_], error: str, reason: str) -> None:
             for i in np.flatnonzero(is_bad).tolist():
-                bad.setdefault(messages[i].offset(), (messages[i], Bad(error, reason)))
+                bad.setdefault(index[i], Bad(error, reason))
 
         refuse(time == INVALID, "bad_time", "the time is not an RFC 3339 date-time or not in years 1 to 9999")
         refuse(time > stamps + self._skew_us, "future", "the time lies in the future of the record's timestamp")
@@ -220,31 +206,39 @@ class RecordInlet:
                 if isinstance(column, np.ndarray):
                     refuse(np.isinf(column), "not_finite", f"{field.name} is not finite")
 
-    def _mark_rows(self, marks: list[tuple[Message, int]]) -> Decoded:
-        offsets = np.array([message.offset() for message, _ in marks], np.int64)
+    def _mark_rows(self, records: Records, marks: list[tuple[int, int]]) -> Decoded:
+        index = [i for i, _ in marks]
         columns = {
             "kind": np.full(len(marks), MARK, np.int8),
-            "sequence": offsets,
+            "sequence": records.offsets[index],
             "time": np.array([time for _, time in marks], np.int64),
         }
-        stamps = np.array([message.timestamp()[1] * 1000 for message, _ in marks], np.int64)
-        return Decoded(frames.build(self._schema, columns, len(marks)), offsets, stamps)
+        rows = frames.build(self._schema, columns, len(marks))
+        return Decoded(rows, records.offsets[index], records.stamps[index])
 
-    def _join(self, parts: list[Decoded], bad: dict[int, tuple[Message, Bad]]) -> Decoded:
-        """Put events, labels and marks in offset order (of one record the event first), without the bad ones."""
+    def _join(self, parts: list[Decoded], dead: Int64s) -> Decoded:
+        """Put events, labels and marks in offset order (of one record the event first), without the dead ones."""
         if not parts:
             return Decoded(frames.build(self._schema, {}, 0), np.empty(0, np.int64), np.empty(0, np.int64))
-        offsets = np.concatenate([part.offsets for part in parts])
-        if len(parts) == 1 and not bad:
-            self.taken += offsets.size
+        if len(parts) == 1 and not dead.size:
+            self.taken += parts[0].offsets.size
             return parts[0]
+        offsets = np.concatenate([part.offsets for part in parts])
         rows = pa.concat_batches([part.rows for part in parts])
         stamps = np.concatenate([part.stamps for part in parts])
         order = np.argsort(offsets, kind="stable")
-        if bad:
-            order = order[~np.isin(offsets[order], np.fromiter(bad, np.int64))]
+        order = order[~np.isin(offsets[order], dead)]
         self.taken += np.unique(offsets[order]).size
         return Decoded(take(rows, order), offsets[order], stamps[order])
+
+    def _note_largest(self, decoded: Decoded) -> None:
+        if decoded.offsets.size:
+            time = np.where(
+                frames.numbers(decoded.rows, "kind") == MARK, BEGINNING, frames.numbers(decoded.rows, "time")
+            )
+            at = int(time.argmax())
+            if time[at] > self.largest_time:
+                self.largest_time, self.largest_stamp = int(time[at]), int(decoded.stamps[at])
 
     # Taking
 
@@ -270,60 +264,7 @@ class RecordInlet:
         """Nothing: ingest has no state."""
 
 
-class _Message:
-    def __init__(self, records: Records, i: int) -> None:
-        self.r, self.i = records, i
-        self.v = value(records, i)
-
-    def value(self):
-        return self.v
-
-    def key(self):
-        return self.r.key(self.i)
-
-    def headers(self):
-        h = self.r.header(self.i, MARK_HEADER)
-        return [] if h is None else [(MARK_HEADER, h)]
-
-    def topic(self):
-        return self.r.topic
-
-    def partition(self):
-        return self.r.partition
-
-    def offset(self):
-        return int(self.r.offsets[self.i])
-
-    def timestamp(self):
-        return (1, int(self.r.stamps[self.i]) // 1000)
-
-
-def offsets_of(messages: Sequence[Message]) -> Int64s:
-    """Give each message's offset; a run without holes, the usual case, needs only its ends."""
-    first, last = messages[0].offset(), messages[-1].offset()
-    if last - first == len(messages) - 1:
-        return np.arange(first, last + 1, dtype=np.int64)
-    return np.array([message.offset() for message in messages], np.int64)
-
-
 class _BadRecordError(Exception):
     def __init__(self, bad: Bad) -> None:
         super().__init__(bad.reason)
         self.bad = bad
-
-
-def dead_letter(message: Message, bad: Bad) -> bytes:
-    """Encode a dead letter: where the record stands, why it was refused, and its bytes (`is_cut`: not all of them)."""
-    key, value = message.key() or b"", message.value() or b""
-    record = {
-        "topic": message.topic(),
-        "partition": message.partition(),
-        "offset": message.offset(),
-        "reason": bad.reason,
-        "error": bad.error,
-        "time_us": message.timestamp()[1] * 1000,
-        "key": base64.b64encode(key[:KEPT_KEY_BYTES]).decode(),
-        "value": base64.b64encode(value[:KEPT_BYTES]).decode(),
-        "is_cut": len(key) > KEPT_KEY_BYTES or len(value) > KEPT_BYTES,
-    }
-    return msgspec.json.encode(record)

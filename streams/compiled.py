@@ -109,11 +109,29 @@ def _load(width: int) -> Any:
     return typed
 
 
+def _store(width: int) -> Any:
+    def typed(_typing: Any, _address: Any, _value: Any) -> Any:
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            word = ir.IntType(8 * width)
+            place = builder.inttoptr(arguments[0], word.as_pointer())
+            builder.store(arguments[1] if width == 8 else builder.trunc(arguments[1], word), place, align=1)
+            return context.get_dummy_value()
+
+        return numba.types.void(numba.types.int64, numba.types.int64), generate
+
+    return typed
+
+
 # load_8(address), load_32, load_64: inside kernels, read 1, 4 or 8 bytes of memory (little-endian) as an int64, aligned
 # or not. The first two are never negative. The caller must know that the bytes are there.
 load_8: Callable[[int], int] = _intrinsic(_load(1))
 load_32: Callable[[int], int] = _intrinsic(_load(4))
 load_64: Callable[[int], int] = _intrinsic(_load(8))
+
+# store_8(address, value), store_32, store_64: inside kernels, write the lowest 1, 4 or 8 bytes of an int64 to memory.
+store_8: Callable[[int, int], None] = _intrinsic(_store(1))
+store_32: Callable[[int, int], None] = _intrinsic(_store(4))
+store_64: Callable[[int, int], None] = _intrinsic(_store(8))
 
 
 def _call(arguments: int) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import njit
+from streams.compiled import inlined, load_8, njit
 from streams.frames import Text
 
 INVALID = np.iinfo(np.int64).min
@@ -52,18 +52,18 @@ def _epoch_time(value: int | float, unit: str) -> int:  # noqa: PYI041 - which o
     return time_us if EARLIEST_US <= time_us <= LATEST_US else INVALID
 
 
-@njit
-def _digits(data: npt.NDArray[np.uint8], at: int, count: int) -> int:
+@inlined
+def _digits(at: int, count: int) -> int:
     value = 0
     for i in range(at, at + count):
-        digit = int(data[i]) - 48
+        digit = load_8(i) - 48
         if digit < 0 or digit > 9:
             return -1
         value = value * 10 + digit
     return value
 
 
-@njit
+@inlined
 def _days(year: int, month: int, day: int) -> int:
     year -= 1 if month <= 2 else 0
     era = year // 400
@@ -72,44 +72,45 @@ def _days(year: int, month: int, day: int) -> int:
     return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
 
 
-@njit
+@inlined
 def _month_days(year: int, month: int) -> int:
     if month == 2:
         return 29 if (year % 4 == 0 and year % 100 != 0) or year % 400 == 0 else 28
     return 30 if month in (4, 6, 9, 11) else 31
 
 
-@njit
-def _parse_one(data: npt.NDArray[np.uint8], at: int, stop: int) -> int:
-    if stop - at < 20 or data[at + 4] != 45 or data[at + 7] != 45 or data[at + 13] != 58 or data[at + 16] != 58:
+@inlined
+def parse_time_kernel(at: int, stop: int) -> int:
+    """Parse the date-time at addresses `at` to `stop`."""
+    if stop - at < 20 or load_8(at + 4) != 45 or load_8(at + 7) != 45 or load_8(at + 13) != 58 or load_8(at + 16) != 58:
         return INVALID
-    if data[at + 10] not in (84, 116, 32):  # T, t, space
+    if load_8(at + 10) not in (84, 116, 32):  # T, t, space
         return INVALID
-    year, month, day = _digits(data, at, 4), _digits(data, at + 5, 2), _digits(data, at + 8, 2)
-    hour, minute, second = _digits(data, at + 11, 2), _digits(data, at + 14, 2), _digits(data, at + 17, 2)
+    year, month, day = _digits(at, 4), _digits(at + 5, 2), _digits(at + 8, 2)
+    hour, minute, second = _digits(at + 11, 2), _digits(at + 14, 2), _digits(at + 17, 2)
     if year < 1 or month < 1 or month > 12 or day < 1 or day > _month_days(year, month):
         return INVALID
     if hour < 0 or hour > 23 or minute < 0 or minute > 59 or second < 0 or second > 60:
         return INVALID
     at += 19
     micros, scale = 0, 100_000
-    if data[at] == 46:
+    if load_8(at) == 46:
         at += 1
         first = at
-        while at < stop and 48 <= data[at] <= 57:
-            micros += (int(data[at]) - 48) * scale
+        while at < stop and 48 <= load_8(at) <= 57:
+            micros += (load_8(at) - 48) * scale
             scale //= 10
             at += 1
         if at == first:
             return INVALID
     shift = 0
-    if at < stop and data[at] in (90, 122):
+    if at < stop and load_8(at) in (90, 122):
         at += 1
-    elif at + 6 <= stop and data[at] in (43, 45) and data[at + 3] == 58:
-        hours, minutes = _digits(data, at + 1, 2), _digits(data, at + 4, 2)
+    elif at + 6 <= stop and load_8(at) in (43, 45) and load_8(at + 3) == 58:
+        hours, minutes = _digits(at + 1, 2), _digits(at + 4, 2)
         if hours < 0 or hours > 23 or minutes < 0 or minutes > 59:
             return INVALID
-        shift = (hours * 60 + minutes) * (60 if data[at] == 43 else -60)
+        shift = (hours * 60 + minutes) * (60 if load_8(at) == 43 else -60)
         at += 6
     else:
         return INVALID
@@ -121,5 +122,21 @@ def _parse_one(data: npt.NDArray[np.uint8], at: int, stop: int) -> int:
 
 @njit
 def _parse_kernel(offsets: npt.NDArray[np.int32], data: npt.NDArray[np.uint8], out: Int64s) -> None:
+    start = np.int64(data.ctypes.data)
     for i in range(out.size):
-        out[i] = _parse_one(data, offsets[i], offsets[i + 1])
+        out[i] = parse_time_kernel(start + offsets[i], start + offsets[i + 1])
+
+
+@inlined
+def epoch_time_kernel(whole: int, value: float, is_whole: bool, unit_us: float) -> int:
+    """Convert one epoch number as `epoch_times` does; `unit_us` below 1 stands for nanoseconds."""
+    time_us = INVALID
+    if is_whole and unit_us < 1.0:
+        time_us = whole // 1000
+    elif is_whole:
+        factor = int(unit_us)
+        if EARLIEST_US // factor <= whole <= LATEST_US // factor:
+            time_us = whole * factor
+    elif EARLIEST_US <= value * unit_us <= LATEST_US:
+        time_us = int(np.rint(value * unit_us))
+    return time_us

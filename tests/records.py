@@ -9,7 +9,7 @@ from consumers.inlet_raw import RecordInlet
 from streams import frames
 from streams.decoding import Bad
 from streams.pipeline import Condition, Pipeline
-from tests.memory_kafka import Record
+from tests.memory_kafka import Record, held
 from tests.rows import events, labels, pipeline
 
 NOW_MS = 1_700_000_000_000
@@ -30,14 +30,19 @@ class Desk:
         schema = frames.log_schema(declared)
         self.topic = topic
         self.inlet = RecordInlet(
-            declared, topic, 3, sources, schema, lambda m, why: self.dead.append((m.offset(), why))
+            declared,
+            topic,
+            3,
+            sources,
+            schema,
+            lambda records, i, why: self.dead.append((int(records.offsets[i]), why)),
         )
         self.next = 10
 
     def take(self, *records: Any, stamp_ms: int = NOW_MS) -> list[dict[str, Any]]:
         """Decode records (JSON values, bytes, or whole messages) and give the rows; the account must hold."""
         messages = [self.message(record, stamp_ms) for record in records]
-        decoded = self.inlet.decode(messages)
+        decoded = self.inlet.decode(held(messages))
         inlet = self.inlet
         assert inlet.records == inlet.ignored + inlet.dead + inlet.taken
         assert inlet.dead == len(self.dead)

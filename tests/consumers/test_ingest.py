@@ -11,6 +11,7 @@ from consumers.ingest import IngestTask
 from streams.frames import EVENT, LABEL, RETRACTED, SET
 from streams.hashing import hash_bytes
 from streams.pipeline import Condition
+from tests.memory_kafka import held
 from tests.records import (
     ABSENT,
     EVENT_RECORD,
@@ -223,7 +224,7 @@ def test_rows_go_to_the_partition_of_their_key() -> None:
     keys = [f"k{i}" for i in range(20)]
     messages = [desk.message(event(key=key)) for key in keys]
     messages.insert(5, desk.mark(b"1"))
-    batch, _ = desk.inlet.admit(desk.inlet.decode(messages).rows)
+    batch, _ = desk.inlet.admit(desk.inlet.decode(held(messages)).rows)
 
     outputs = IngestTask(4, desk.inlet).process(batch)
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.inlet_raw import KEPT_BYTES, KEPT_KEY_BYTES, dead_letter
+from consumers.dead_letters import KEPT_BYTES, KEPT_KEY_BYTES, dead_letter
 from streams import frames
 from streams.decoding import Bad
 from streams.frames import EVENT, MARK
-from tests.memory_kafka import Record
+from tests.memory_kafka import Record, held
 from tests.records import (
     ABSENT,
     EVENT_RECORD,
@@ -165,7 +165,7 @@ def test_no_record_stops_ingest(payload: bytes) -> None:
 def test_a_publishers_mark_raises_the_mark_when_taken() -> None:
     """A record without value: it stands behind the rows before it, and `end` says that nothing more comes."""
     desk = events_desk()
-    decoded = desk.inlet.decode([desk.message(event(at=5)), desk.mark(b"9"), desk.mark(b"end")])
+    decoded = desk.inlet.decode(held([desk.message(event(at=5)), desk.mark(b"9"), desk.mark(b"end")]))
 
     marks = []
     for place in range(3):
@@ -211,7 +211,7 @@ def test_a_tombstone_is_a_dead_letter() -> None:
 def test_dead_records_raise_no_mark() -> None:
     """Neither what was taken of the partition nor what idle time is reckoned from (PROTOCOL 13)."""
     desk = events_desk()
-    decoded = desk.inlet.decode([desk.message(event(at=5)), desk.message(event(at=NOW_US + 10**9))])
+    decoded = desk.inlet.decode(held([desk.message(event(at=5)), desk.message(event(at=NOW_US + 10**9))]))
     desk.inlet.admit(decoded.rows)
 
     assert (desk.inlet.mark(), desk.inlet.largest_time, desk.inlet.largest_stamp) == (5, 5, NOW_US)
@@ -220,8 +220,8 @@ def test_dead_records_raise_no_mark() -> None:
 def test_a_mark_never_falls() -> None:
     """It is a maximum: old rows and smaller idle marks leave it."""
     desk = events_desk()
-    desk.inlet.admit(desk.inlet.decode([desk.message(event(at=9))]).rows)
-    desk.inlet.admit(desk.inlet.decode([desk.message(event(at=5))]).rows)
+    desk.inlet.admit(desk.inlet.decode(held([desk.message(event(at=9))])).rows)
+    desk.inlet.admit(desk.inlet.decode(held([desk.message(event(at=5))])).rows)
     desk.inlet.raise_mark(7)
     before = desk.inlet.mark()
     desk.inlet.raise_mark(11)
@@ -236,7 +236,7 @@ def test_a_dead_letter_holds_all_there_is_to_know() -> None:
     """Where the record stands, why it was refused, and its bytes, so that it can be sent again."""
     message = Record("events", 3, 12, NOW_MS, b"\x00k", b"\xffnot json", None)
 
-    assert msgspec.json.decode(dead_letter(message, Bad("malformed", "not JSON: é"))) == {
+    assert msgspec.json.decode(dead_letter(held([message]), 0, Bad("malformed", "not JSON: é"))) == {
         "topic": "events", "partition": 3, "offset": 12, "reason": "not JSON: é", "error": "malformed",
         "time_us": NOW_US, "key": base64.b64encode(b"\x00k").decode(),
         "value": base64.b64encode(b"\xffnot json").decode(), "is_cut": False,
@@ -247,7 +247,7 @@ def test_a_dead_letter_fits_into_a_kafka_message() -> None:
     """A record may be as large as the broker allows; its dead letter, in base64, must not be refused for that."""
     message = Record("events", 3, 12, NOW_MS, b"k" * 900_000, b"v" * 900_000, None)
 
-    payload = dead_letter(message, Bad("too_large", "900000 bytes"))
+    payload = dead_letter(held([message]), 0, Bad("too_large", "900000 bytes"))
     letter = msgspec.json.decode(payload)
 
     assert len(payload) + KEPT_KEY_BYTES < 1_000_000
@@ -259,7 +259,7 @@ def test_a_dead_letter_fits_into_a_kafka_message() -> None:
 def test_a_dead_letter_of_a_record_without_key_or_value() -> None:
     """Nothing is as good as empty."""
     letter = msgspec.json.decode(
-        dead_letter(Record("events", 3, 12, NOW_MS, None, None, None), Bad("empty", "no value"))
+        dead_letter(held([Record("events", 3, 12, NOW_MS, None, None, None)]), 0, Bad("empty", "no value"))
     )
 
     assert (letter["key"], letter["value"]) == ("", "")
