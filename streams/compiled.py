@@ -18,7 +18,7 @@ from llvmlite import ir  # type: ignore[import-untyped]  # it ships no types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
-KERNEL_PACKAGES = ("streams", "models")
+KERNEL_PACKAGES = ("streams", "models", "serving")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -99,11 +99,64 @@ def _load(width: int) -> Any:
     return typed
 
 
+def _store(width: int) -> Any:
+    def typed(_typing: Any, _address: Any, _value: Any) -> Any:
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            word = ir.IntType(8 * width)
+            place = builder.inttoptr(arguments[0], word.as_pointer())
+            builder.store(arguments[1] if width == 8 else builder.trunc(arguments[1], word), place, align=1)
+            return context.get_dummy_value()
+
+        return numba.types.void(numba.types.int64, numba.types.int64), generate
+
+    return typed
+
+
+def _round_to_odd(_typing: Any, _high: Any, _low: Any, _factor: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        wide, narrow = ir.IntType(128), ir.IntType(64)
+        high, low, factor = (builder.zext(argument, wide) for argument in arguments)
+        carried = builder.lshr(builder.mul(low, factor), wide(64))
+        product = builder.add(builder.mul(high, factor), carried)
+        is_inexact = builder.icmp_unsigned(">", builder.trunc(product, narrow), narrow(1))
+        return builder.or_(builder.trunc(builder.lshr(product, wide(64)), narrow), builder.zext(is_inexact, narrow))
+
+    word = numba.types.int64
+    return word(word, word, word), generate
+
+
+def _float_bits(_typing: Any, _number: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(64))
+
+    return numba.types.int64(numba.types.float64), generate
+
+
+def _trailing_zeros(_typing: Any, _word: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.IntType(1)(0))
+
+    return numba.types.int64(numba.types.int64), generate
+
+
 # load_8(address), load_32, load_64: inside kernels, read 1, 4 or 8 bytes of memory (little-endian) as an int64, aligned
 # or not. The first two are never negative. The caller must know that the bytes are there.
 load_8: Callable[[int], int] = _intrinsic(_load(1))
 load_32: Callable[[int], int] = _intrinsic(_load(4))
 load_64: Callable[[int], int] = _intrinsic(_load(8))
+
+# store_8(address, value), store_32, store_64: inside kernels, write the lowest 1, 4 or 8 bytes of an int64 to memory.
+store_8: Callable[[int, int], None] = _intrinsic(_store(1))
+store_32: Callable[[int, int], None] = _intrinsic(_store(4))
+store_64: Callable[[int, int], None] = _intrinsic(_store(8))
+
+# round_to_odd(high, low, factor): inside kernels, the upper 64 of the 192 bits of an unsigned 128-bit number times a
+# factor; its last bit is set too when the bits below say that the result is not exact (Schubfach's rounding).
+round_to_odd: Callable[[int, int, int], int] = _intrinsic(_round_to_odd)
+# float_bits(x): inside kernels, the bits of a float64 as an int64.
+float_bits: Callable[[float], int] = _intrinsic(_float_bits)
+# trailing_zeros(word): inside kernels, how many zero bits an int64 ends in; 64 of 0.
+trailing_zeros: Callable[[int], int] = _intrinsic(_trailing_zeros)
 
 # prefetch(array, item): inside kernels, ask for the cache line of a contiguous array's item, counted over all axes.
 prefetch: Callable[[npt.NDArray[Any], int], None] = _intrinsic(_prefetch)
