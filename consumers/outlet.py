@@ -46,7 +46,7 @@ class Outlet:
             return
         name = self.full_name(output.topic)
         self._outbox.produce_many(name, output.partition, output.values, output.keys)
-        self._metrics.add_out(output.topic, len(output.values))
+        self._metrics.add_out(output.topic, output.values.count)
 
     def put_mark(self, target: Target, source: int, time_us: int) -> None:
         """Collect a mark of one source for one output partition."""

@@ -18,6 +18,7 @@ from streams.control import Claim, Control
 from streams.frames import EVENT, LABEL, MARK, SCHEMA_HEADER, FrameSchema
 from streams.merging import Intake
 from streams.pipeline import Events, Labels, Pipeline
+from streams.records import Packed
 
 ROWS = 4
 
@@ -51,9 +52,7 @@ class NoOutbox:
     ) -> None:
         """Drop a record."""
 
-    def produce_many(
-        self, topic: str, partition: int | None, values: Sequence[bytes], keys: Sequence[bytes] | None = None
-    ) -> None:
+    def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
         """Drop records."""
 
     def flush(self) -> None:

@@ -7,7 +7,7 @@ the worker, and a commit is only the witness of a snapshot. The door's other roo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -16,6 +16,7 @@ from streams.kafka_errors import RebalancedError
 from streams.kafka_outbox import KafkaOutbox
 from streams.kafka_reader import BEGINNING, CALL_DEADLINE_S, END, Message, Partition, Reader, Subscriber, read_all
 from streams.kafka_topics import Topics
+from streams.records import Packed
 
 __all__ = [
     "BEGINNING",
@@ -109,9 +110,7 @@ class Outbox(Protocol):
         """
         ...
 
-    def produce_many(
-        self, topic: str, partition: int | None, values: Sequence[bytes], keys: Sequence[bytes] | None = None
-    ) -> None:
+    def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
         """Queue many records of one partition, in order; raises as `produce`."""
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import repeat
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.errors import DeliveryError, MillraceError, UnavailableError
 from streams.kafka_errors import CLIENT_SETTINGS, LOG, PURGED, REFUSED, Complaints, config_error, error_of, translate
+from streams.records import Packed
 
 FLUSH_DEADLINE_S = 240.0
 """How long a flush waits for an absent broker; below `max.poll.interval.ms` (300 s), as flushes happen on revoke."""
@@ -104,19 +105,17 @@ class KafkaOutbox:
             else:
                 return
 
-    def produce_many(
-        self, topic: str, partition: int | None, values: Sequence[bytes], keys: Sequence[bytes] | None = None
-    ) -> None:
+    def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
         """See `Outbox.produce_many`: 0.4 us a message less than one `produce` each."""
         where = -1 if partition is None else partition
         produce = self._producer.produce
-        for value, key in zip(values, keys or repeat(None), strict=False):
+        for value, key in zip(values.unpack(), keys.unpack() if keys else repeat(None), strict=False):
             try:
                 produce(topic, value, key, where)
             except (BufferError, KafkaException):
                 self._queue(topic, partition, value, key, None)
-        self.produced_total += len(values)
-        self.produced_bytes += sum(map(len, values))
+        self.produced_total += values.count
+        self.produced_bytes += int(values.offsets[-1] - values.offsets[0])
         self.poll()
 
     def poll(self) -> None:

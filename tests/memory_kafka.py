@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from streams.kafka import Message, RebalancedError
+from streams.records import Packed
 
 Partition = tuple[str, int]
 Headers = list[tuple[str, bytes]] | None
@@ -167,11 +168,10 @@ class MemoryOutbox:
     ) -> None:
         self.queue.append((topic, partition or 0, value, key, headers))
 
-    def produce_many(
-        self, topic: str, partition: int | None, values: Sequence[bytes], keys: Sequence[bytes] | None = None
-    ) -> None:
-        for i, value in enumerate(values):
-            self.produce(topic, partition, value, keys[i] if keys else None)
+    def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
+        names = keys.unpack() if keys else [None] * values.count
+        for value, key in zip(values.unpack(), names, strict=True):
+            self.produce(topic, partition, value, key)
 
     def flush(self) -> None:
         for record in self.queue:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from serving.publish import Publisher, RawRecord, check_rate, merged, publish_files, read_lines
 from streams.errors import PipelineError
 from streams.pipeline_file import read_pipeline
+from streams.records import Packed
 
 PIPELINE = read_pipeline(Path(__file__).parents[2] / "examples" / "flights.toml")
 EVENTS, LABELS = PIPELINE.events.topic, PIPELINE.labels.topic
@@ -32,11 +32,10 @@ class Outbox:
         self.sent.append((topic, partition, value, key, headers))
         self.is_flushed = False
 
-    def produce_many(
-        self, topic: str, partition: int | None, values: Sequence[bytes], keys: Sequence[bytes] | None = None
-    ) -> None:
-        for at, value in enumerate(values):
-            self.produce(topic, partition, value, keys[at] if keys else None)
+    def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
+        names = keys.unpack() if keys else [None] * values.count
+        for value, key in zip(values.unpack(), names, strict=True):
+            self.produce(topic, partition, value, key)
 
     def flush(self) -> None:
         self.is_flushed = True
