@@ -35,6 +35,7 @@ LATENCY_BOUNDS_US = np.round(np.array(LATENCY_BOUNDS_S) * 1e6).astype(np.int64)
 
 COUNT, NEWEST, ID_BYTES, KEY_BYTES = range(4)  # places in what `pick_kernel` tells
 _TOLD = 4
+_NUMBERS_SIZE = 3 * INTEGER_SIZE + 2 * FLOAT_SIZE + 5  # of an answer at most: numbers, prediction, two pairs of quotes
 
 Int64s = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -82,12 +83,9 @@ class Frame(NamedTuple):
     """What answers of one version have in common: nine parts of JSON, each [start, size] in `data`."""
 
     data: npt.NDArray[np.uint8]
+    at: int  # the address of `data`
     parts: Int64s  # [9, 2]
-
-    @property
-    def size(self) -> int:
-        """Bytes of an answer at most, without id and key: three whole numbers, two floats, two pairs of quotes."""
-        return int(self.parts[:, 1].sum()) + 3 * INTEGER_SIZE + 2 * FLOAT_SIZE + 5
+    size: int  # bytes of an answer at most, without the bytes of id and key
 
 
 def frame_of(model: str, version: str, partition: int) -> Frame:
@@ -108,7 +106,8 @@ def frame_of(model: str, version: str, partition: int) -> Frame:
     for part in parts:
         places.append((len(data), len(part)))
         data += part + bytes(-len(part) % SLACK)  # whole words, as they are copied
-    return Frame(np.frombuffer(data, np.uint8), np.array(places, np.int64))
+    held = np.frombuffer(data, np.uint8)
+    return Frame(held, held.ctypes.data, np.array(places, np.int64), sum(map(len, parts)) + _NUMBERS_SIZE)
 
 
 class Rendered(NamedTuple):
@@ -127,9 +126,9 @@ def render(asked: Asked, picked: Picked, probability: Floats, frame: Frame, now_
     values = Packed(np.empty(room, np.uint8), np.zeros(size + 1, np.int64))
     keys = Packed(np.empty(int(told[KEY_BYTES]) + SLACK, np.uint8), np.zeros(size + 1, np.int64))
     counts = np.zeros(LATENCY_BOUNDS_US.size + 1, np.int64)
-    data, at, key_at = frame.data.ctypes.data, values.data.ctypes.data, keys.data.ctypes.data
+    at, key_at = values.data.ctypes.data, keys.data.ctypes.data
     total_us = render_kernel(
-        asked, picked, probability, now_us, data, frame.parts, at, values.offsets, key_at, keys.offsets, counts
+        asked, picked, probability, now_us, frame.at, frame.parts, at, values.offsets, key_at, keys.offsets, counts
     )
     return Rendered(_filled(values), _filled(keys), counts, total_us / 1e6)
 

@@ -179,8 +179,11 @@ def text_array(offsets: npt.NDArray[np.int32], data: npt.NDArray[np.uint8]) -> p
 def matrix(batch: pa.RecordBatch) -> npt.NDArray[np.float64]:
     """View the feature matrix as [B, F], without a copy."""
     column = batch.column("vector")
-    flat: npt.NDArray[np.float64] = column.flatten().to_numpy(zero_copy_only=True)
-    return flat.reshape(len(column), column.type.list_size)
+    start, rows, width = column.offset, len(column), column.type.list_size
+    flat: npt.NDArray[np.float64] = column.values.to_numpy(
+        zero_copy_only=True
+    )  # of all rows that the batch was cut from
+    return flat[start * width : (start + rows) * width].reshape(rows, width)
 
 
 def build(schema: FrameSchema, columns: dict[str, Any], rows: int) -> pa.RecordBatch:
