@@ -27,6 +27,7 @@ from streams import frames
 from streams.errors import FrameError, ModelError
 from streams.frames import Batch, Column, Outgoing
 from streams.metrics import RoleMetrics
+from streams.records import pack
 
 MAX_BLOCKS_PER_RECORD = 200  # 540 bytes each: a record stays far below Kafka's 1 MiB
 MEASURED_STEPS = 256  # the newest steps whose time per row makes predict_p99_us
@@ -208,7 +209,7 @@ class LearnTask:
             record = ScoresRecord(self.candidate, self.lineage, self.generation, "number", p99_us, size, few)
             values.append(msgspec.json.encode(record))
             last.append(int(row[at + len(few) - 1]))
-        return [Outgoing("scores", 0, values, None, np.array(last, np.int64))]
+        return [Outgoing("scores", 0, pack(values), None, np.array(last, np.int64))]
 
 
 def lineage_of(state: State) -> int:

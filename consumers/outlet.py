@@ -15,7 +15,6 @@ from streams.frames import MARK, SCHEMA_HEADER, FrameSchema, Outgoing, Rows
 from streams.kafka import Outbox
 from streams.merging import Intake, merge_order
 from streams.metrics import RoleMetrics
-from streams.records import pack
 from streams.sources import take
 
 Target = tuple[str, int]
@@ -46,9 +45,8 @@ class Outlet:
             self._rows.setdefault((output.topic, output.partition), []).append(part)
             return
         name = self.full_name(output.topic)
-        keys_ = None if output.keys is None else pack(output.keys)
-        self._outbox.produce_many(name, output.partition, pack(output.values), keys_)
-        self._metrics.add_out(output.topic, len(output.values))
+        self._outbox.produce_many(name, output.partition, output.values, output.keys)
+        self._metrics.add_out(output.topic, output.values.size)
 
     def put_mark(self, target: Target, source: int, time_us: int) -> None:
         """Collect a mark of one source for one output partition."""

@@ -174,9 +174,7 @@ def add_workers(process: RoleProcess, role: str, models: list[str] | None) -> No
     elif role == "learn":
         for model in pipeline.models:
             if models is None or model.name in models:
-                process.add(
-                    lambda control, outbox, _, model=model: LearnRole(pipeline, model, control, outbox), model.name
-                )
+                process.add(_learn(pipeline, model), model.name)
     else:
         raise ValueError(role)
 

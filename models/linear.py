@@ -35,7 +35,7 @@ from models.learner import (
     Vector,
     refuse_unknown,
 )
-from streams.compiled import njit
+from streams.compiled import bare, inlined
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
 from streams.pipeline import Model
@@ -67,10 +67,13 @@ class Plan(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Room for one row: its scaled numbers (NaN = missing) and its categories' places in the table (-1 = missing)."""
+    """Room for one row, and each number's deviation as it was learned last."""
 
-    scaled: Vector  # N
-    slot: Indexes  # C
+    number: Vector  # N, as they came
+    scaled: Vector  # N, NaN = missing
+    term: Vector  # N, weight * scaled, 0 = missing
+    slot: Indexes  # C, places in the table, -1 = missing
+    deviation: Vector  # N
 
 
 class LinearLearner:
@@ -95,15 +98,16 @@ class LinearLearner:
         categories = [i for i, column in enumerate(columns) if column.is_category]
         rates = np.array([settings["lr"], settings["intercept_lr"], settings["l2"]])
         self._plan = Plan(np.array(numbers, np.int64), np.array(categories, np.int64), rates)
-        self._scratch = Scratch(np.zeros(len(numbers)), np.zeros(len(categories), np.int64))
-        table = np.zeros(2 ** int(settings["bits"]) if categories else 1)
         n = len(numbers)
+        self._scratch = Scratch(np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(len(categories), np.int64), np.zeros(n))
+        table = np.zeros(2 ** int(settings["bits"]) if categories else 1)
         self._weights = Weights(np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n), table, np.array([0.0, 1.0]))
 
     def predict(self, X_BF: Matrix) -> Vector:
         """Give each row's probability of class 1."""
-        rows = len(X_BF)
-        return self.step(X_BF, np.full(rows, np.nan), np.full(rows, PREDICT, np.int8))
+        score_B = np.empty(len(X_BF))
+        predict_kernel(X_BF, self._plan, self._weights, self._scratch, score_B)
+        return score_B
 
     def learn(self, X_BF: Matrix, y_B: Vector) -> None:
         """Learn the rows one after the other."""
@@ -157,7 +161,7 @@ def _settings(model: Model) -> dict[str, float]:
     return settings
 
 
-@njit
+@bare
 def category_slot(column: int, code: float, size: int) -> int:
     """Give a category's place in a table of `size` (a power of two) weights: splitmix64 of its column and code."""
     h = np.uint64(code) + np.uint64(column + 1) * np.uint64(0x9E3779B97F4A7C15)
@@ -166,49 +170,55 @@ def category_slot(column: int, code: float, size: int) -> int:
     return int((h ^ (h >> np.uint64(31))) & np.uint64(size - 1))
 
 
-@njit
-def _place_categories(X_BF: Matrix, i: int, plan: Plan, size: int, slot_C: Indexes) -> None:
-    for c in range(slot_C.size):
+# Loops over numbers have no branches, so that they run on several columns at once; each column's arithmetic, and the
+# order in which terms are added up, is that of one column after the other.
+
+
+@inlined
+def _read_row(X_BF: Matrix, i: int, plan: Plan, size: int, scratch: Scratch) -> None:
+    for j in range(scratch.number.size):
+        scratch.number[j] = X_BF[i, plan.number_columns[j]]
+    for c in range(scratch.slot.size):
         code = X_BF[i, plan.category_columns[c]]
-        slot_C[c] = -1
+        scratch.slot[c] = -1
         if code >= 0.0 and code < MAX_CODE and code == math.floor(code):
-            slot_C[c] = category_slot(plan.category_columns[c], code, size)
+            scratch.slot[c] = category_slot(plan.category_columns[c], code, size)
 
 
-@njit
-def _scale(X_BF: Matrix, i: int, plan: Plan, weights: Weights, scaled_N: Vector) -> None:
-    for j in range(scaled_N.size):
-        x = X_BF[i, plan.number_columns[j]]
-        variance = weights.variance[j]
-        if not abs(x) <= MAX_MAGNITUDE:
-            scaled_N[j] = np.nan
-        elif variance > 0.0:
-            scaled_N[j] = (x - weights.mean[j]) / math.sqrt(variance)
-        else:
-            scaled_N[j] = 0.0
+@inlined
+def _deviate(weights: Weights, scratch: Scratch) -> None:
+    for j in range(scratch.number.size):
+        scratch.deviation[j] = math.sqrt(weights.variance[j])
 
 
-@njit
-def _learn_scale(X_BF: Matrix, i: int, plan: Plan, weights: Weights) -> None:
-    for j in range(plan.number_columns.size):
-        x = X_BF[i, plan.number_columns[j]]
-        if abs(x) <= MAX_MAGNITUDE:
-            count = weights.seen[j] + 1.0
-            before = weights.mean[j]
-            mean = before + (x - before) / count
-            variance = weights.variance[j]
-            weights.seen[j] = count
-            weights.mean[j] = mean
-            weights.variance[j] = variance + ((x - before) * (x - mean) - variance) / count
+@inlined
+def _scale(weights: Weights, scratch: Scratch) -> None:
+    for j in range(scratch.number.size):
+        x, deviation = scratch.number[j], scratch.deviation[j]
+        scaled = (x - weights.mean[j]) / deviation if deviation > 0.0 else 0.0
+        is_there = abs(x) <= MAX_MAGNITUDE
+        scratch.scaled[j] = scaled if is_there else np.nan
+        scratch.term[j] = weights.weight[j] * scaled if is_there else 0.0
 
 
-@njit
+@inlined
+def _learn_scale(weights: Weights, scratch: Scratch) -> None:
+    for j in range(scratch.number.size):
+        x, before, variance = scratch.number[j], weights.mean[j], weights.variance[j]
+        is_there = abs(x) <= MAX_MAGNITUDE
+        count = weights.seen[j] + 1.0
+        mean = before + (x - before) / count
+        changed = variance + ((x - before) * (x - mean) - variance) / count
+        weights.seen[j] = count if is_there else weights.seen[j]
+        weights.mean[j] = mean if is_there else before
+        weights.variance[j] = changed if is_there else variance
+
+
+@inlined
 def _logit(weights: Weights, scratch: Scratch) -> float:
     total = 0.0
-    for j in range(scratch.scaled.size):
-        z = scratch.scaled[j]
-        if not math.isnan(z):
-            total += weights.weight[j] * z
+    for j in range(scratch.term.size):
+        total += scratch.term[j]
     categories = 0.0
     for c in range(scratch.slot.size):
         if scratch.slot[c] >= 0:
@@ -217,7 +227,7 @@ def _logit(weights: Weights, scratch: Scratch) -> float:
     return logit
 
 
-@njit
+@inlined
 def probability(logit: float) -> float:
     """River's sigmoid: exactly 0 and 1 beyond 30."""
     if logit < -30.0:
@@ -227,7 +237,7 @@ def probability(logit: float) -> float:
     return 1.0 / (1.0 + math.exp(-logit))
 
 
-@njit
+@inlined
 def log_loss_gradient(logit: float, is_positive: bool) -> float:
     """River's gradient of the log loss by the logit, with its shortcuts beyond 18."""
     sign = 1.0 if is_positive else -1.0
@@ -239,38 +249,51 @@ def log_loss_gradient(logit: float, is_positive: bool) -> float:
     return -sign / (math.exp(margin) + 1.0)
 
 
-@njit
+@inlined
 def _update(gradient: float, plan: Plan, weights: Weights, scratch: Scratch) -> None:
     lr, intercept_lr, l2 = plan.rates[0], plan.rates[1], plan.rates[2]
     weights.shared[0] -= intercept_lr * gradient
     for j in range(scratch.scaled.size):
-        z = scratch.scaled[j]
-        if not math.isnan(z):
-            weights.weight[j] -= lr * (gradient * z + l2 * weights.weight[j])
+        z, weight = scratch.scaled[j], weights.weight[j]
+        moved = weight - lr * (gradient * z + l2 * weight)
+        weights.weight[j] = weight if math.isnan(z) else moved
     if l2 > 0.0:
         weights.shared[1] *= 1.0 - lr * l2
         if weights.shared[1] < SMALLEST_FACTOR:
-            weights.table[:] = weights.table * weights.shared[1]
+            for place in range(weights.table.size):
+                weights.table[place] *= weights.shared[1]
             weights.shared[1] = 1.0
     for c in range(scratch.slot.size):
         if scratch.slot[c] >= 0:
             weights.table[scratch.slot[c]] -= lr * gradient / weights.shared[1]
 
 
-@njit
+@bare
+def predict_kernel(X_BF: Matrix, plan: Plan, weights: Weights, scratch: Scratch, score_B: Vector) -> None:
+    """Run `LinearLearner.predict`; about 0.06 us a row of 16 numbers."""
+    _deviate(weights, scratch)
+    for i in range(score_B.size):
+        _read_row(X_BF, i, plan, weights.table.size, scratch)
+        _scale(weights, scratch)
+        score_B[i] = probability(_logit(weights, scratch))
+
+
+@bare
 def step_kernel(
     X_BF: Matrix, y_B: Vector, action_B: Actions, plan: Plan, weights: Weights, scratch: Scratch, score_B: Vector
 ) -> None:
-    """Run `LinearLearner.step`; about 0.25 us a row of 20 columns."""
+    """Run `LinearLearner.step`; about 0.15 us for a row of 16 numbers predicted and learned."""
+    _deviate(weights, scratch)
     for i in range(action_B.size):
         score_B[i] = np.nan
         is_learned = action_B[i] == LEARN and not math.isnan(y_B[i])
         if action_B[i] != PREDICT and not is_learned:
             continue
-        _place_categories(X_BF, i, plan, weights.table.size, scratch.slot)
+        _read_row(X_BF, i, plan, weights.table.size, scratch)
         if is_learned:
-            _learn_scale(X_BF, i, plan, weights)
-        _scale(X_BF, i, plan, weights, scratch.scaled)
+            _learn_scale(weights, scratch)
+            _deviate(weights, scratch)
+        _scale(weights, scratch)
         logit = _logit(weights, scratch)
         if is_learned:
             _update(log_loss_gradient(logit, y_B[i] > 0.5), plan, weights, scratch)

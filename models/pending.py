@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from models.learner import LEARN, PREDICT, Actions, Vector
 from models.scoring import Tally, add_score
-from streams.compiled import njit
+from streams.compiled import bare, inlined
 from streams.frames import AMENDED, EVENT, LABEL, MISSING, RETRACTED, SET
 
 BLOCK_EVENTS = 100
@@ -64,7 +64,7 @@ class Nodes(NamedTuple):
     free: Int32  # stack of unused nodes; its height is in `sizes`
 
 
-@njit
+@inlined
 def _find(sources: Sources, used: int, name: int, guess: int) -> int:
     if 0 <= guess < used and sources.name[guess] == name:
         return guess
@@ -74,7 +74,7 @@ def _find(sources: Sources, used: int, name: int, guess: int) -> int:
     return -1
 
 
-@njit
+@inlined
 def _enter(rows: Rows, i: int, place: int, sources: Sources, nodes: Nodes, sizes: Int64) -> int:
     """Give an event its node; negative: minus the reason why there is none."""
     number = rows.number[i]
@@ -88,8 +88,9 @@ def _enter(rows: Rows, i: int, place: int, sources: Sources, nodes: Nodes, sizes
         sizes[FREE] -= 1
         fresh = nodes.free[sizes[FREE]]
         sources.ring[place, block & mask] = fresh
-        nodes.value[fresh, :] = np.nan
-        nodes.status[fresh, :] = ABSENT
+        for k in range(BLOCK_EVENTS):
+            nodes.value[fresh, k] = np.nan
+            nodes.status[fresh, k] = ABSENT
         nodes.first_time[fresh] = nodes.last_time[fresh] = rows.time[i]
         nodes.block[fresh] = block
         nodes.left[fresh] = BLOCK_EVENTS - offset
@@ -102,7 +103,7 @@ def _enter(rows: Rows, i: int, place: int, sources: Sources, nodes: Nodes, sizes
     return int(node * BLOCK_EVENTS + offset)
 
 
-@njit
+@inlined
 def _find_event(number: int, place: int, sources: Sources, nodes: Nodes, counters: Int64) -> int:
     """Find a label's pending prediction; -1: its event was not seen, or is settled already."""
     if place < 0 or number < sources.first[place] or number >= sources.next[place]:
@@ -117,7 +118,7 @@ def _find_event(number: int, place: int, sources: Sources, nodes: Nodes, counter
     return int(node * BLOCK_EVENTS + offset)
 
 
-@njit
+@bare
 def plan_kernel(
     rows: Rows,
     start: int,
@@ -172,7 +173,7 @@ def plan_kernel(
     return rows.kind.size
 
 
-@njit
+@bare
 def settle_kernel(
     rows: Rows,
     start: int,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import njit
+from streams.compiled import bare, inlined
 from streams.errors import ModelError
 
 P_MIN, P_MAX = 0.001, 0.999  # bounds the log loss at 6.91 nats, as evidence needs it
@@ -110,7 +110,7 @@ def area_under_curve(negatives: Counts, positives: Counts) -> tuple[float, float
     return (float((below * positives).sum()) + tied) / pairs, tied / pairs
 
 
-@njit
+@bare
 def log_loss(p: float, is_positive: bool) -> float:
     """Negative log of what was given to the truth, at least 0.001 and at most 0.999; NaN counts as 0.001."""
     given = p if is_positive else 1.0 - p
@@ -120,7 +120,7 @@ def log_loss(p: float, is_positive: bool) -> float:
     return -math.log(given)
 
 
-@njit
+@inlined
 def _auc_bin(p: float) -> int:
     if not p > 0.0:
         return 0
@@ -131,7 +131,7 @@ def _auc_bin(p: float) -> int:
     return min(max(place, 0), AUC_BINS - 1)
 
 
-@njit
+@inlined
 def add_score(tally: Tally, p: float, is_positive: bool) -> float:
     """Count one prediction whose label has come; gives its log loss. About 50 ns."""
     loss = log_loss(p, is_positive)

@@ -87,5 +87,6 @@ class Champion:
 
     def _warm(self, learner: Learner) -> None:
         canary = np.zeros((1, len(self._columns)))
+        canary.flags.writeable = False  # as the rows of a batch are: another type of array compiles another kernel
         if not np.isfinite(learner.predict(canary)).all():
             raise ModelError(f"{self.name}: the canary's prediction is not finite; the version is not used")

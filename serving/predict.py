@@ -11,36 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from consumers.inlet import FrameInlet
 from consumers.role import Inlet, OpenPartition, Task
+from serving.answers import COUNT, MANY, NEWEST, Asked, Frame, Picked, frame_of, pick_kernel, render
 from serving.champion import Champion
 from streams import frames
 from streams.control import Claim, Control
-from streams.frames import EVENT, Batch, FrameSchema, Outgoing
+from streams.frames import Batch, FrameSchema, Outgoing
 from streams.metrics import RoleMetrics
 from streams.snapshots import State
 from streams.sources import SourceMemory
 
 Clock = Callable[[], float]
-_MANY = 1_000_000_000_000  # separates generation and number in one int64
-
-
-class Answer(msgspec.Struct):
-    """One prediction, as published. `partition`, `generation` and `number` are the event's name inside Millrace."""
-
-    id: str
-    key: str | None
-    time_us: int
-    prediction: int
-    probability: float
-    model: str
-    version: str
-    generation: int
-    partition: int
-    number: int
-    latency_ms: float | None
 
 
 class _Name(msgspec.Struct):
@@ -51,7 +34,6 @@ class _Name(msgspec.Struct):
     number: int
 
 
-_encode = msgspec.json.Encoder().encode_lines
 _read_name = msgspec.json.Decoder(_Name).decode
 
 
@@ -79,69 +61,67 @@ class ServeTask:
         self._generation_of = generation_of
         self._clock = clock
         self._metrics = metrics.of(champion.name)
+        self._sources = np.empty(0, np.int32)  # met so far, and the generation of each
+        self._generations = np.empty(0, np.int64)
+        self._frame = "", frame_of(champion.name, "", partition)
         self._skip = np.empty(0, np.int64)
         self._passed = np.array([-1], np.int64)
 
     def process(self, batch: Batch) -> Sequence[Outgoing]:
         """Answer the events of a batch with one call of the model."""
         rows = batch.rows
-        index = np.flatnonzero(frames.numbers(rows, "kind") == EVENT)
-        if not index.size:
-            return []
-        name = self._generations(frames.numbers(rows, "source")[index]) * _MANY + frames.numbers(rows, "number")[index]
-        self._passed[0] = max(int(self._passed[0]), int(name.max()))
-        if self._skip.size:
-            is_new = ~np.isin(name, self._skip)
-            index, name = index[is_new], name[is_new]
-            self._forget_passed()
-            if not index.size:
-                return []
-        return [self._answer(batch, index, name)]
-
-    def _generations(self, source: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-        """The generation each row was written in; a poll may hold the last rows of one and the first of the next."""
-        numbers, inverse = np.unique(source, return_inverse=True)
-        generations = np.array([self._generation_of(number) for number in numbers.tolist()], np.int64)
-        found: npt.NDArray[np.int64] = generations[inverse]
-        return found
-
-    def _answer(self, batch: Batch, index: npt.NDArray[np.int64], name: npt.NDArray[np.int64]) -> Outgoing:
-        rows = batch.rows
-        picked = slice(int(index[0]), int(index[-1]) + 1) if index[-1] - index[0] + 1 == index.size else index
-        probability = self._champion.predict(frames.matrix(rows)[picked])
-        produced = frames.numbers(rows, "produced")[picked]
-        now_us = int(self._clock() * 1e6)
-        latency = np.where(produced >= 0, (now_us - produced) / 1000.0, np.nan)
-        self._metrics.predicted(produced, now_us)
-        ids, keys = rows.column("id").to_pylist(), rows.column("key").to_pylist()
-        if len(ids) != index.size:
-            ids, keys = [ids[i] for i in index.tolist()], [keys[i] for i in index.tolist()]
-        model, version, partition = self._champion.name, self._champion.version, self._partition
-        values = zip(
-            ids,
-            keys,
-            frames.numbers(rows, "time")[picked].tolist(),
-            (probability >= 0.5).astype(np.int64).tolist(),
-            probability.tolist(),
-            (name // _MANY).tolist(),
-            (name % _MANY).tolist(),
-            np.round(latency, 3).tolist(),
-            strict=True,
+        asked = Asked(
+            frames.numbers(rows, "time"),
+            frames.numbers(rows, "produced"),
+            frames.text_at(rows, "id"),
+            frames.text_at(rows, "key"),
         )
-        answers = [
-            Answer(id_, key, at, p, q, model, version, generation, partition, n, ms)
-            for id_, key, at, p, q, generation, n, ms in values
-        ]
-        lines = _encode(answers).split(b"\n")
-        lines.pop()
-        return Outgoing("predictions", self._partition, lines, [k.encode() for k in keys], index)
+        picked = self._pick(batch, asked)
+        if picked.row.size and self._skip.size:
+            is_new = ~np.isin(picked.name, self._skip)
+            picked = picked._replace(row=picked.row[is_new], name=picked.name[is_new])
+            self._forget_passed()
+        return [self._answer(batch, asked, picked)] if picked.row.size else []
+
+    def _pick(self, batch: Batch, asked: Asked) -> Picked:
+        """Find the events and pass them; a poll may hold the last rows of one generation and the first of the next."""
+        rows = batch.rows
+        kind, source, number = (frames.numbers(rows, name) for name in ("kind", "source", "number"))
+        picked = Picked.room(rows.num_rows)
+        while (
+            stop := pick_kernel(kind, source, number, self._sources, self._generations, asked.id, asked.key, picked)
+        ) < rows.num_rows:
+            self._sources = np.append(self._sources, source[stop])
+            self._generations = np.append(self._generations, self._generation_of(int(source[stop])))
+        count = picked.told[COUNT]
+        self._passed[0] = max(self._passed[0], picked.told[NEWEST])
+        return picked._replace(row=picked.row[:count], name=picked.name[:count])
+
+    def _answer(self, batch: Batch, asked: Asked, picked: Picked) -> Outgoing:
+        row, x_BF = picked.row, frames.matrix(batch.rows)
+        first, last = int(row[0]), int(row[-1])
+        if last - first + 1 == row.size:
+            x_BF = x_BF[first : last + 1]
+        else:
+            x_BF = x_BF[row]
+            x_BF.flags.writeable = False  # like a view of the batch: another type of array compiles another kernel
+        probability = self._champion.predict(x_BF)
+        rendered = render(asked, picked, probability, self._frame_of_version(), int(self._clock() * 1e6))
+        self._metrics.predicted(rendered.counts, rendered.latency_s)
+        return Outgoing("predictions", self._partition, rendered.values, rendered.keys, row)
+
+    def _frame_of_version(self) -> Frame:
+        version = self._champion.version
+        if self._frame[0] != version:
+            self._frame = version, frame_of(self._champion.name, version, self._partition)
+        return self._frame[1]
 
     # What was answered before a crash
 
     def answered(self, values: list[bytes]) -> None:
         """Take the records found in the output since the snapshot; their events are skipped when they pass."""
         names = [_read_name(value) for value in values]
-        ours = [n.generation * _MANY + n.number for n in names if n.partition == self._partition]
+        ours = [n.generation * MANY + n.number for n in names if n.partition == self._partition]
         self._skip = np.unique(np.array(ours, np.int64))
         self._forget_passed()
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import bare, inlined, prefetch
+from streams.compiled import bare, inlined
 from streams.features import Plan
+from streams.intrinsics import prefetch
 from streams.memory import zeros
 from streams.windows import (
     ARENA_END,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import bare, inlined, load_8, load_32, load_64, store_8, store_32, store_64
+from streams.compiled import bare, inlined
+from streams.intrinsics import load_8, load_32, load_64, store_8, store_32, store_64
 from streams.json_kernel import (
     CLOSE,
     COLON,

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from streams.errors import FrameError
 from streams.pipeline import Pipeline
+from streams.records import Packed
 
 EVENT, LABEL, MARK, VERSION, COMMAND = 0, 1, 2, 3, 4
 SET, MISSING, RETRACTED, AMENDED, NO_OUTCOME = 0, 1, 2, 3, -1
@@ -64,6 +65,15 @@ class Text(NamedTuple):
     valid: npt.NDArray[np.uint8]
 
 
+class TextAt(NamedTuple):
+    """An Arrow string column as addresses, for kernels that copy text; valid as long as its batch lives."""
+
+    offsets: int
+    data: int
+    valid: int  # of the bitmap, 0 without nulls
+    start: int  # row i is bit `start + i` of the bitmap
+
+
 class Rows(NamedTuple):
     """Frame rows that a role puts out; `cause[i]` is the input row that made row i, for merging partitions by time."""
 
@@ -78,8 +88,8 @@ class Outgoing(NamedTuple):
 
     topic: str
     partition: int
-    values: list[bytes]
-    keys: list[bytes] | None
+    values: Packed
+    keys: Packed | None
     cause: npt.NDArray[np.int64]
 
 
@@ -152,6 +162,15 @@ def text(batch: pa.RecordBatch, name: str) -> Text:
     return Text(views, np.frombuffer(data, np.uint8) if data is not None and data.size else _NO_BYTES, bitmap)
 
 
+def text_at(batch: pa.RecordBatch, name: str) -> TextAt:
+    """Give the addresses of a column of text."""
+    array = batch.column(name)
+    valid, offsets, data = array.buffers()
+    start = array.offset
+    bitmap = valid.address if valid is not None and array.null_count else 0
+    return TextAt(offsets.address + 4 * start, data.address if data is not None else 0, bitmap, start)
+
+
 def text_array(offsets: npt.NDArray[np.int32], data: npt.NDArray[np.uint8]) -> pa.StringArray:
     """Make an Arrow text column of B texts from offsets [B+1] and bytes, without a copy."""
     return pa.StringArray.from_buffers(offsets.size - 1, pa.py_buffer(offsets), pa.py_buffer(data))
@@ -160,8 +179,11 @@ def text_array(offsets: npt.NDArray[np.int32], data: npt.NDArray[np.uint8]) -> p
 def matrix(batch: pa.RecordBatch) -> npt.NDArray[np.float64]:
     """View the feature matrix as [B, F], without a copy."""
     column = batch.column("vector")
-    flat: npt.NDArray[np.float64] = column.flatten().to_numpy(zero_copy_only=True)
-    return flat.reshape(len(column), column.type.list_size)
+    start, rows, width = column.offset, len(column), column.type.list_size
+    flat: npt.NDArray[np.float64] = column.values.to_numpy(
+        zero_copy_only=True
+    )  # of all rows that the batch was cut from
+    return flat[start * width : (start + rows) * width].reshape(rows, width)
 
 
 def build(schema: FrameSchema, columns: dict[str, Any], rows: int) -> pa.RecordBatch:

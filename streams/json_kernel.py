@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from streams.compiled import inlined, load_8, load_32, load_64
+from streams.compiled import inlined
+from streams.intrinsics import load_8, load_32, load_64
 
 QUOTE, BACKSLASH, COMMA, COLON, OPEN, CLOSE, MINUS, POINT, ZERO, NINE = b'"\\,:{}-.09'
 SPACE, FIRST_CONTINUATION, LAST_CONTINUATION = 0x20, 0x80, 0xBF

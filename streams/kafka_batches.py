@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import KafkaError, KafkaException
 
-from streams.compiled import ADDRESS_OF_WORDS, NOTHING, WORD, callback, load_32, njit
+from streams.compiled import ADDRESS_OF_WORDS, NOTHING, WORD, callback, njit
+from streams.intrinsics import load_32
 from streams.librdkafka import CMessage, lib
 from streams.records import Packed
 

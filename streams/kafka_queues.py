@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import KafkaError
 
-from streams.compiled import call_1, call_2, load_32, load_64, njit
+from streams.compiled import njit
+from streams.intrinsics import call_1, call_2, load_32, load_64
 from streams.librdkafka import CMessage, address_of, lib
 
 Int64s = npt.NDArray[np.int64]

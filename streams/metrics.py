@@ -62,9 +62,12 @@ class Bins:
             values_B = values_B[~np.isnan(values_B)]
         places_B = np.searchsorted(self._bounds, values_B, side="left")
         added = np.bincount(places_B, minlength=len(self._counts))
-        total = float(values_B.sum())
+        self.add(added, float(values_B.sum()))
+
+    def add(self, counts: npt.NDArray[np.int64], total: float) -> None:
+        """Add values that were counted by bucket already, and their sum."""
         with self._lock:
-            self._counts += added
+            self._counts += counts
             self._sum += total
 
     def read(self) -> tuple[list[tuple[str, int]], float]:
@@ -103,7 +106,8 @@ class BinnedHistogram(Collector):
 
     def labels(self, *values: str) -> Bins:
         """The bins of these label values, made on first use."""
-        return self._children.setdefault(values, Bins(self._bounds))
+        found = self._children.get(values)
+        return self._children.setdefault(values, Bins(self._bounds)) if found is None else found
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """Called by the registry at each scrape."""
@@ -233,11 +237,9 @@ class RoleMetrics:
 
     # Time
 
-    def predicted(self, produced_B: npt.NDArray[np.int64], now_us: int) -> None:
-        """Observe the latency from event to prediction; rows without a `produced` time (-1) are left out."""
-        known_B = produced_B[produced_B >= 0]
-        if len(known_B):
-            self.families.latency.labels(*self._base).observe((now_us - known_B) / 1e6)
+    def predicted(self, counts: npt.NDArray[np.int64], total_s: float) -> None:
+        """Observe latencies from event to prediction, counted by bucket of LATENCY_BOUNDS_S, and their sum."""
+        self.families.latency.labels(*self._base).add(counts, total_s)
 
     def label_delays(self, delay_us_B: npt.NDArray[np.int64]) -> None:
         """Observe how long after their events labels came, in event time."""

@@ -6,11 +6,12 @@ several times as long. Nothing here changes any state; a wrong guess costs time 
 
 from __future__ import annotations
 
-from streams.compiled import inlined, prefetch
+from streams.compiled import inlined
 from streams.entities import find_entity_kernel
 from streams.features import Plan
 from streams.frames import EVENT, LABEL
 from streams.inputs import NO_ENTITY, Input
+from streams.intrinsics import prefetch
 from streams.ledger import ENTRY_WORDS, PENDING, STATE, STATE_BITS, STATE_MASK, find_kernel, home_kernel
 from streams.pending import WORDS
 from streams.stage import Stage

@@ -229,7 +229,7 @@ def replay(
     batch, _ = SourceMemory(control).admit(examples)
     learner = Observed(make_learner(model, columns), wanted)
     task = LearnTask(model.name, learner, columns)
-    values = [value for output in task.process(batch) for value in output.values]
+    values = [value for output in task.process(batch) for value in output.values.unpack()]
     return task, values, learner.states
 
 

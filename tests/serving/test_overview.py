@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from prometheus_client import generate_latest
 from rich.console import Console
@@ -15,7 +16,7 @@ from rich.console import Console
 from consumers.supervisor import Status
 from serving import overview, table
 from serving.overview import Overview, Watch, percentile
-from streams.metrics import END_US, RoleMetrics
+from streams.metrics import END_US, LATENCY_BOUNDS_S, RoleMetrics
 from streams.pipeline_file import read_pipeline
 
 PIPELINE = read_pipeline(Path(__file__).parents[2] / "examples" / "flights.toml")
@@ -95,13 +96,19 @@ def test_states_tell_up_from_starting_and_down() -> None:
     assert [one.state for one in found.processes] == ["up", "starting", "again in 4 s"]
 
 
+def latencies(answers: int, each_s: float) -> tuple[npt.NDArray[np.int64], float]:
+    """Count answers of one latency by bucket."""
+    place = np.searchsorted(LATENCY_BOUNDS_S, each_s)
+    return np.bincount([place], minlength=len(LATENCY_BOUNDS_S) + 1) * answers, answers * each_s
+
+
 def test_latencies_are_those_of_the_last_looks() -> None:
     """An old slow second does not hide how fast it is now."""
     machine = Machine()
-    machine.serve.predicted(np.zeros(1_000, np.int64), 2_000_000)
+    machine.serve.predicted(*latencies(1_000, 2.0))
     for machine.now in range(6):
         machine.look()
-    machine.serve.predicted(np.zeros(100, np.int64), 9_000)
+    machine.serve.predicted(*latencies(100, 0.009))
     found = machine.look()
 
     assert 0.0075 <= found.latency_s[0] <= found.latency_s[1] <= 0.01

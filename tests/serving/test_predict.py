@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from consumers.station import Shop
 from consumers.worker import Settings, Worker
+from serving.answers import Answer
 from serving.champion import Champion
 from serving.predict import ServeRole, ServeTask
 from streams import frames
 from streams.control import Control
 from streams.frames import Batch
-from streams.metrics import RoleMetrics
+from streams.metrics import LATENCY_BOUNDS_S, RoleMetrics
 from streams.pipeline import Model
 from tests.memory_kafka import Broker, MemoryControlLog, MemoryInbox, MemoryOutbox
 from tests.rows import COLUMNS, batch_of, claim_of, pipeline
@@ -53,16 +54,16 @@ class Counter:
         self.generations = generations or {0: 0}
         champion: Any = Sum()
         self.champion = champion
-        metrics = RoleMetrics("serve", "p")
-        self.task = ServeTask(0, champion, self.generations.__getitem__, lambda: NOW_S, metrics)
+        self.metrics = RoleMetrics("serve", "p")
+        self.task = ServeTask(0, champion, self.generations.__getitem__, lambda: NOW_S, self.metrics)
 
     def answer(self, *rows: dict[str, Any]) -> list[dict[str, Any]]:
         """Give the answers to rows of one batch; the last answers' causes and keys are kept."""
         batch = batch_of(SCHEMA, [event(**row) for row in rows])
         clock = np.zeros(batch.num_rows, np.int64)
         outputs = self.task.process(Batch(batch, clock, clock))
-        self.values = [value for out in outputs for value in out.values]
-        self.keys = [key for out in outputs for key in out.keys or ()]
+        self.values = [value for out in outputs for value in out.values.unpack()]
+        self.keys = [key for out in outputs if out.keys for key in out.keys.unpack()]
         self.causes = [int(cause) for out in outputs for cause in out.cause]
         assert all((out.topic, out.partition) == ("predictions", 0) for out in outputs)
         return [msgspec.json.decode(value) for value in self.values]
@@ -132,6 +133,64 @@ def test_any_id_is_one_line_of_json(ids: list[str]) -> None:
     answers = Counter().answer(*({"number": i, "id": name, "key": name} for i, name in enumerate(ids)))
 
     assert [(answer["id"], answer["key"]) for answer in answers] == [(name, name) for name in ids]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text(max_size=12),
+            st.none() | st.text(max_size=12),
+            st.integers(-(2**62), 2**62),
+            st.floats(0, 1),
+            st.integers(-1, 2 * NOW_US),
+            st.integers(0, 999_999_999_999),
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_answers_are_the_bytes_that_msgspec_writes(asked: list[tuple[Any, ...]]) -> None:
+    """Field by field, for anything an event may hold."""
+    counter = Counter({0: 7})
+    counter.answer(
+        *(
+            {
+                "id": name, "key": key, "time": at, "vector": np.array([p, 0.0]), "produced": produced,
+                "number": number, "sequence": i,
+            }
+            for i, (name, key, at, p, produced, number) in enumerate(asked)
+        )
+    )  # fmt: skip
+    expected = [
+        Answer(
+            name, key, at, int(p >= 0.5), p, "sum", "1.5", 7, 0, number,
+            float(np.round((NOW_US - produced) / 1000.0, 3)) if produced >= 0 else None,
+        )
+        for name, key, at, p, produced, number in asked
+    ]  # fmt: skip
+
+    assert counter.values == [msgspec.json.encode(answer) for answer in expected]
+    assert counter.keys == [(key or "").encode() for _, key, *_ in asked]
+
+
+def test_a_probability_that_is_no_number_is_null() -> None:
+    """It does not happen, and would not break the record."""
+    assert Counter().answer({"vector": np.array([np.nan, 0.0])})[0]["probability"] is None
+
+
+def test_latencies_are_counted_for_the_scrape() -> None:
+    """By bucket as the histogram does, bounds included; rows without a producer's timestamp are left out."""
+    counter, ago_us = Counter(), [0, 1_000, 1_001, 7_500, 400_000_000, 2_000, -5]
+    counter.answer(*({"number": i, "produced": NOW_US - us} for i, us in enumerate(ago_us)), {"produced": -1})
+    registry, labels = counter.metrics.registry, {"pipeline": "p", "role": "serve", "candidate": "sum"}
+
+    def value(name: str, **more: str) -> float | None:
+        return registry.get_sample_value(f"millrace_latency_seconds_{name}", {**labels, **more})
+
+    assert value("count") == len(ago_us)
+    assert value("sum") == pytest.approx(sum(ago_us) / 1e6)
+    for bound in LATENCY_BOUNDS_S:
+        assert value("bucket", le=str(bound)) == sum(us / 1e6 <= bound for us in ago_us)
 
 
 def test_rows_of_several_generations_are_answered_with_their_own() -> None:

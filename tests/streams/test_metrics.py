@@ -125,13 +125,17 @@ def test_ages_grow_between_updates() -> None:
     assert value(role, "millrace_version_examples") == 500
 
 
-def test_latency_leaves_out_rows_without_a_produced_time() -> None:
-    """A row whose raw record had no timestamp (-1) is not observed."""
+def test_latencies_are_added_by_bucket() -> None:
+    """As the kernel that renders answers counts them."""
     role = RoleMetrics("learn", "flights")
-    role.predicted(np.array([1_000_000, -1, 999_000]), now_us=1_001_000)
+    counts = np.bincount([0, 2], minlength=len(metrics.LATENCY_BOUNDS_S) + 1)
+    role.predicted(counts, 0.003)
+    role.predicted(counts, 0.004)
 
-    assert value(role, "millrace_latency_seconds_count") == 2
-    assert value(role, "millrace_latency_seconds_sum") == pytest.approx(0.003)
+    assert value(role, "millrace_latency_seconds_count") == 4
+    assert value(role, "millrace_latency_seconds_bucket", le="0.001") == 2
+    assert value(role, "millrace_latency_seconds_bucket", le="0.002") == 2
+    assert value(role, "millrace_latency_seconds_sum") == pytest.approx(0.007)
 
 
 def test_metrics_are_served_and_read_back() -> None:
