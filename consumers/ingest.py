@@ -8,22 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from consumers.dead_letters import KEPT_KEY_BYTES, dead_letter
 from consumers.inlet_raw import RecordInlet
 from consumers.role import Inlet, OpenPartition, Task
 from streams import frames
 from streams.control import Claim
 from streams.decoding import Bad
-from streams.frames import BEGINNING, MARK, Batch, FrameSchema, Rows
-from streams.hashing import hash_column
+from streams.frames import BEGINNING, MARK, Batch, FrameSchema, Spread
+from streams.hashing import place_column
 from streams.kafka import Outbox
 from streams.metrics import RoleMetrics
 from streams.pipeline import Pipeline
 from streams.records import Records
 from streams.snapshots import State
-from streams.sources import take
 
 IDLE_EVERY_US = 1_000_000
 
@@ -35,19 +32,13 @@ class IngestTask:
         self._partitions = partitions
         self._inlet = inlet
 
-    def process(self, batch: Batch) -> list[Rows]:
-        """Split rows by key: XXH64 of its text modulo the log's partitions."""
+    def process(self, batch: Batch) -> list[Spread]:
+        """Send rows by key: XXH64 of its text modulo the log's partitions; publishers' marks end here."""
         rows = batch.rows
-        kinds = frames.numbers(rows, "kind")
         keys = frames.text(rows, "key")
-        target = (hash_column(keys.offsets, keys.data) % np.uint64(self._partitions)).astype(np.int64)
-        target[kinds == MARK] = -1
-        outputs = []
-        for partition in range(self._partitions):
-            index = np.flatnonzero(target == partition)
-            if index.size:
-                outputs.append(Rows("log", partition, take(rows, index), index))
-        return outputs
+        targets = place_column(keys.offsets, keys.data, self._partitions)
+        targets[frames.numbers(rows, "kind") == MARK] = -1
+        return [Spread("log", targets, rows)]
 
     def state(self) -> State:
         """Nothing."""

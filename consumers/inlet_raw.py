@@ -17,7 +17,7 @@ from consumers.role import Decoded
 from streams import decoding, frames
 from streams.decoding import Bad, WhereTest
 from streams.flat_records import flat_reader
-from streams.frames import BEGINNING, END, EVENT, LABEL, MARK, RETRACTED, SET, Batch, FrameSchema
+from streams.frames import BEGINNING, END, EVENT, LABEL, MARK, RETRACTED, SET, Batch, Form, FrameSchema
 from streams.pipeline import Pipeline
 from streams.records import Records, value
 from streams.snapshots import State
@@ -60,6 +60,8 @@ class RecordInlet:
         is_plain = len(sources) == 1 and not self._is_event and not self._is_label
         self._reader = flat_reader(pipeline, self._kind) if is_plain else None
         self._skew_us = int(pipeline.run.max_skew_s * 1e6)
+        numbers = {"events": EVENT, "labels": LABEL}
+        self._forms = {kind: Form(schema, {"kind": numbers[kind], "source": sources[kind]}) for kind in sources}
         self._largest = BEGINNING
         self.largest_time, self.largest_stamp = BEGINNING, 0
         self.records = self.ignored = self.dead = self.taken = 0
@@ -77,7 +79,7 @@ class RecordInlet:
             self._bury(records, i, why)
         self.dead += len(bad)
         decoded = self._join(parts, records.offsets[list(bad)])
-        self._note_largest(decoded)
+        self._note_largest(decoded, has_marks=len(rest) > 0)
         return decoded
 
     def _decode_fast(self, records: Records) -> tuple[list[Decoded], Sequence[int]]:
@@ -158,14 +160,12 @@ class RecordInlet:
         return Decoded(self._build(kind, columns, offsets, stamps), offsets, stamps)
 
     def _build(self, kind: str, columns: dict[str, Any], offsets: Int64s, stamps: Int64s) -> pa.RecordBatch:
-        columns["kind"] = np.full(offsets.size, EVENT if kind == "events" else LABEL, np.int8)
-        columns["source"] = np.full(offsets.size, self._sources[kind], np.int32)
         columns["sequence"] = offsets
         if kind == "events":
             columns["produced"] = stamps
         else:
             columns["outcome"] = np.where(np.isnan(columns["label"]), RETRACTED, SET).astype(np.int8)
-        return frames.build(self._schema, columns, offsets.size)
+        return self._forms[kind].build(columns, offsets.size)
 
     def _ids(self, offsets: Int64s) -> pa.StringArray:
         """Give the ids of events that have none of their own."""
@@ -231,14 +231,13 @@ class RecordInlet:
         self.taken += np.unique(offsets[order]).size
         return Decoded(take(rows, order), offsets[order], stamps[order])
 
-    def _note_largest(self, decoded: Decoded) -> None:
-        if decoded.offsets.size:
-            time = np.where(
-                frames.numbers(decoded.rows, "kind") == MARK, BEGINNING, frames.numbers(decoded.rows, "time")
-            )
-            at = int(time.argmax())
-            if time[at] > self.largest_time:
-                self.largest_time, self.largest_stamp = int(time[at]), int(decoded.stamps[at])
+    def _note_largest(self, decoded: Decoded, *, has_marks: bool) -> None:
+        time = frames.numbers(decoded.rows, "time")
+        if has_marks:
+            time = np.where(frames.numbers(decoded.rows, "kind") == MARK, BEGINNING, time)
+        at = int(time.argmax()) if time.size else 0
+        if time.size and time[at] > self.largest_time:
+            self.largest_time, self.largest_stamp = int(time[at]), int(decoded.stamps[at])
 
     # Taking
 

@@ -6,14 +6,16 @@ same partition by the same idempotent producer (PROTOCOL 7, 11).
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from streams import frames
-from streams.frames import MARK, SCHEMA_HEADER, FrameSchema, Outgoing, Rows
+from streams.frames import MARK, SCHEMA_HEADER, FrameSchema, Outgoing, Rows, Spread
 from streams.kafka import Outbox
-from streams.merging import Intake, merge_order
+from streams.merging import Intake, merge_order, spread_order
 from streams.metrics import RoleMetrics
 from streams.sources import take
 
@@ -36,17 +38,19 @@ class Outlet:
         self._schemas = schemas
         self._metrics = metrics
         self._rows: dict[Target, list[tuple[pa.RecordBatch, npt.NDArray[np.int64], Intake]]] = {}
+        self._spreads: dict[str, list[tuple[Spread, npt.NDArray[np.int64], Intake]]] = {}
         self._marks: dict[Target, list[tuple[int, int]]] = {}
 
-    def put(self, output: Rows | Outgoing, keys: npt.NDArray[np.int64], intake: Intake) -> None:
+    def put(self, output: Rows | Spread | Outgoing, keys: npt.NDArray[np.int64], intake: Intake) -> None:
         """Collect an output of one partition; JSON records are produced at once, rows when `send` is called."""
         if isinstance(output, Rows):
             part = (output.batch, keys[output.cause], intake)
             self._rows.setdefault((output.topic, output.partition), []).append(part)
-            return
-        name = self.full_name(output.topic)
-        self._outbox.produce_many(name, output.partition, output.values, output.keys)
-        self._metrics.add_out(output.topic, output.values.size)
+        elif isinstance(output, Spread):
+            self._spreads.setdefault(output.topic, []).append((output, keys, intake))
+        else:
+            self._outbox.produce_many(self.full_name(output.topic), output.partition, output.values, output.keys)
+            self._metrics.add_out(output.topic, output.values.size)
 
     def put_mark(self, target: Target, source: int, time_us: int) -> None:
         """Collect a mark of one source for one output partition."""
@@ -54,15 +58,19 @@ class Outlet:
 
     def send(self) -> None:
         """Merge, frame and produce everything collected since the last call."""
-        for target in sorted(self._rows.keys() | self._marks.keys()):
+        merged = {target: self._merged(target) for target in self._rows}
+        for topic in self._spreads:
+            merged |= self._gathered(topic)
+        for target in sorted(merged.keys() | self._marks.keys()):
             batches = []
-            if target in self._rows:
-                batches.append(self._merged(target))
+            if target in merged:
+                batches.append(merged[target])
             if target in self._marks:
                 batches.append(self._mark_rows(target))
             schema = self._schemas[target[0]]
             self._produce(target, schema, batches[0] if len(batches) == 1 else pa.concat_batches(batches))
         self._rows.clear()
+        self._spreads.clear()
         self._marks.clear()
 
     def _merged(self, target: Target) -> pa.RecordBatch:
@@ -72,6 +80,17 @@ class Outlet:
         order = merge_order([keys for _, keys, _ in parts], [intake for _, _, intake in parts])
         whole = pa.concat_batches([batch for batch, _, _ in parts])
         return whole if order is None else take(whole, order)
+
+    def _gathered(self, topic: str) -> dict[Target, pa.RecordBatch]:
+        """Merge all partitions' rows for a topic and pick those of each target, once."""
+        spreads, keys, intakes = zip(*self._spreads[topic], strict=True)
+        targets = [spread.targets for spread in spreads]
+        partitions = 1 + max(int(own.max()) for own in targets)
+        order, ends = spread_order(list(keys), targets, list(intakes), partitions)
+        whole = spreads[0].batch if len(spreads) == 1 else pa.concat_batches([spread.batch for spread in spreads])
+        starts = [0, *ends.tolist()]
+        cuts = {(topic, place): order[start:end] for place, (start, end) in enumerate(pairwise(starts)) if start < end}
+        return {target: take(whole, index) for target, index in cuts.items()}
 
     def _mark_rows(self, target: Target) -> pa.RecordBatch:
         sources, times = zip(*self._marks[target], strict=True)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from streams.control import Claim
-from streams.frames import Batch, FrameSchema, Outgoing, Rows
+from streams.frames import Batch, FrameSchema, Outgoing, Rows, Spread
 from streams.metrics import RoleMetrics
 from streams.records import Records
 from streams.snapshots import State
@@ -23,7 +23,7 @@ from streams.snapshots import State
 class Task(Protocol):
     """The state of one role on one input partition."""
 
-    def process(self, batch: Batch) -> Sequence[Rows | Outgoing]:
+    def process(self, batch: Batch) -> Sequence[Rows | Spread | Outgoing]:
         """Take rows in order and give what they cause. Called once per step, with all rows that may be taken."""
 
     def state(self) -> State:

@@ -143,7 +143,7 @@ def _read_one(
 @inlined
 def _is_name(at: int, end: int, plan: Int64s, slot: int) -> bool:
     """Whether a wanted name and the quote behind it stand at an address."""
-    length = plan[slot, LENGTH]
+    length: int = plan[slot, LENGTH]
     if at + length > end:
         return False
     known = 0
@@ -254,7 +254,7 @@ def copy_kernel(
     valid: npt.NDArray[np.uint8],
 ) -> None:
     """Copy every column's texts, one column behind the other."""
-    to = np.int64(data.ctypes.data)
+    to = int(np.int64(data.ctypes.data))
     for column in range(offsets.shape[0]):
         base = to
         for row in range(rows):

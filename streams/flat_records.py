@@ -107,13 +107,12 @@ class FlatReader:
 
     @staticmethod
     def is_possible(wanted: Sequence[Wanted]) -> bool:
-        """Whether all of it stands at the top of a record, no name is wanted as two things, and none needs escapes."""
+        """Whether all of it stands at the top of a record and no name is wanted as two things."""
         kinds: dict[str, set[int]] = {}
         for each in wanted:
             kinds.setdefault(each.path[0], set()).add(each.kind)
         is_flat = all(len(each.path) == 1 for each in wanted)
-        is_plain = all(name.isprintable() and not {'"', "\\"} & set(name) for name in kinds)
-        return is_flat and is_plain and all(len(kind) == 1 or kind <= {TEXT, CATEGORY} for kind in kinds.values())
+        return is_flat and all(len(kind) == 1 or kind <= {TEXT, CATEGORY} for kind in kinds.values())
 
     def read(self, records: Records) -> Columns:
         """Read the plain ones of some records."""

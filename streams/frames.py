@@ -31,8 +31,9 @@ BEGINNING = np.iinfo(np.int64).min  # a mark nobody has sent yet
 END = np.iinfo(np.int64).max  # the mark of a partition at its end
 
 SCHEMA_HEADER = "millrace-schema"
-_NO_BYTES = np.zeros(1, np.uint8)
-_NO_BITMAP = np.zeros(0, np.uint8)
+_NO_BYTES = np.frombuffer(bytes(1), np.uint8)
+_NO_BITMAP = np.frombuffer(b"", np.uint8)
+_LEAST_ROOM = 1_024  # rows
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -81,6 +82,17 @@ class Rows(NamedTuple):
     partition: int
     batch: pa.RecordBatch
     cause: npt.NDArray[np.int64]
+
+
+class Spread(NamedTuple):
+    """Frame rows for all partitions of a topic: row i, made by input row i, goes to partition `targets[i]`.
+
+    -1 is nowhere. A role writes a topic either so or by `Rows`.
+    """
+
+    topic: str
+    targets: npt.NDArray[np.int64]
+    batch: pa.RecordBatch
 
 
 class Outgoing(NamedTuple):
@@ -149,7 +161,7 @@ def numbers(batch: pa.RecordBatch, name: str) -> npt.NDArray[Any]:
 
 
 def text(batch: pa.RecordBatch, name: str) -> Text:
-    """View a column of text as numpy arrays, without a copy."""
+    """View a column of text as numpy arrays, without a copy, read-only: kernels are compiled for one kind of array."""
     array = batch.column(name)
     valid, offsets, data = array.buffers()
     views = np.frombuffer(offsets, np.int32, len(array) + 1, array.offset * 4)
@@ -159,7 +171,9 @@ def text(batch: pa.RecordBatch, name: str) -> Text:
         bitmap = np.packbits(array.is_valid().to_numpy(zero_copy_only=False), bitorder="little")
     else:
         bitmap = np.frombuffer(valid, np.uint8)
-    return Text(views, np.frombuffer(data, np.uint8) if data is not None and data.size else _NO_BYTES, bitmap)
+    bytes_ = np.frombuffer(data, np.uint8) if data is not None and data.size else _NO_BYTES
+    views.flags.writeable = bytes_.flags.writeable = bitmap.flags.writeable = False
+    return Text(views, bytes_, bitmap)
 
 
 def text_at(batch: pa.RecordBatch, name: str) -> TextAt:
@@ -209,6 +223,42 @@ def _array(values: Any, kind: pa.DataType, rows: int) -> pa.Array:
 def _primitive(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
     values = np.ascontiguousarray(values, kind.to_pandas_dtype())
     return pa.Array.from_buffers(kind, values.size, [None, pa.py_buffer(values)])
+
+
+class Form:
+    """Makes batches of columns without matrix, as `build` does, at a third of its cost for a handful of rows.
+
+    Args:
+        schema: of the batches.
+        constants: columns that hold one number in every row; other absent columns become -1, NaN or null.
+    """
+
+    def __init__(self, schema: FrameSchema, constants: dict[str, int]) -> None:
+        self._schema = schema
+        self._constants = constants
+        self._columns: list[tuple[str, pa.DataType, pa.Array]] = []
+        self._room = 0
+
+    def build(self, columns: dict[str, Any], rows: int) -> pa.RecordBatch:
+        """Make a batch; columns are Arrow arrays, or numpy arrays in one piece that have the column's own type."""
+        if rows > self._room or not self._room:
+            self._grow(max(rows, _LEAST_ROOM))
+        arrays = []
+        for name, kind, held in self._columns:
+            values = columns.get(name)
+            if values is None:
+                arrays.append(held.slice(0, rows))
+            elif isinstance(values, pa.Array):
+                arrays.append(values)
+            else:
+                arrays.append(pa.Array.from_buffers(kind, rows, [None, pa.py_buffer(values)]))
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema.arrow)
+
+    def _grow(self, rows: int) -> None:
+        constants = {name: np.full(rows, value) for name, value in self._constants.items()}
+        batch = build(self._schema, constants, rows)
+        self._columns = [(field.name, field.type, batch.column(field.name)) for field in self._schema.arrow]
+        self._room = rows
 
 
 def encode(batch: pa.RecordBatch) -> Iterator[bytes]:

@@ -24,6 +24,7 @@ P5 = np.uint64(0x27D4EB2F165667C5)
 
 Bytes = npt.NDArray[np.uint8]
 Hashes = npt.NDArray[np.uint64]
+Places = npt.NDArray[np.int64]
 
 
 @njit
@@ -86,6 +87,20 @@ def hash_column(offsets: npt.NDArray[np.int32], data: Bytes, seed: int = PARTITI
     """Hash every text of an Arrow string column given as its offsets [B+1] and bytes; nulls hash as empty text."""
     out = np.empty(offsets.size - 1, np.uint64)
     _hash_column_kernel(offsets, data, np.uint64(seed), out)
+    return out
+
+
+@njit
+def _place_column_kernel(offsets: npt.NDArray[np.int32], data: Bytes, partitions: int, out: Places) -> None:
+    for i in range(out.size):
+        h = hash_text(data, offsets[i], offsets[i + 1], np.uint64(PARTITION_SEED))
+        out[i] = np.int64(h % np.uint64(partitions))
+
+
+def place_column(offsets: npt.NDArray[np.int32], data: Bytes, partitions: int) -> Places:
+    """Give the partition of every key in an Arrow string column."""
+    out = np.empty(offsets.size - 1, np.int64)
+    _place_column_kernel(offsets, data, partitions, out)
     return out
 
 

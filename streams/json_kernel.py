@@ -154,4 +154,5 @@ def number_kernel(at: int, end: int) -> tuple[int, int, int, bool]:
 @inlined
 def scaled_kernel(digits: int, exponent: int) -> float:
     """Give digits * 10 ** exponent, correctly rounded while `digits` is at most MAX_EXACT (Clinger's fast path)."""
-    return digits / POWERS[-exponent] if exponent < 0 else digits * POWERS[exponent]
+    number: float = digits / POWERS[-exponent] if exponent < 0 else digits * POWERS[exponent]
+    return number

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from streams import frames
-from streams.compiled import njit
+from streams.compiled import bare, njit
 from streams.frames import BEGINNING, END, EVENT, LABEL, MISSING, NO_OUTCOME
 
 LIVE_AGE_US = 5_000_000  # a head younger than this is live: nothing waits for it
@@ -118,7 +118,7 @@ class Intake:
         while left:
             first = self._parts[0]
             size = min(left, first.num_rows)
-            batches.append(first.slice(0, size))
+            batches.append(first if size == first.num_rows else first.slice(0, size))
             keys.append(self._keys[0][:size])
             if size == first.num_rows:
                 for parts in (self._parts, self._keys, self._offsets, self._stamps):
@@ -129,7 +129,7 @@ class Intake:
                     arrays[0] = arrays[0][size:]
             left -= size
         self.rows -= count
-        return (batches[0] if len(batches) == 1 else pa.concat_batches(batches)), np.concatenate(keys)
+        return (batches[0], keys[0]) if len(batches) == 1 else (pa.concat_batches(batches), np.concatenate(keys))
 
 
 def merge_keys(rows: pa.RecordBatch, before: int) -> Int64s:
@@ -212,3 +212,57 @@ def merge_order(keys: list[Int64s], intakes: list[Intake]) -> npt.NDArray[np.int
     ranks = np.concatenate([np.full(k.size, i.rank, np.int64) for k, i in zip(keys, intakes, strict=True)])
     partitions = np.concatenate([np.full(k.size, i.partition, np.int64) for k, i in zip(keys, intakes, strict=True)])
     return np.lexsort((partitions, ranks, np.concatenate(keys)))
+
+
+def spread_order(
+    keys: list[Int64s], targets: list[Int64s], intakes: list[Intake], partitions: int
+) -> tuple[Int64s, Int64s]:
+    """Order of the concatenated outputs of several partitions, by target and within each as `merge_order` has it.
+
+    Args:
+        keys: merge keys, ascending within each output.
+        targets: where each row goes; -1 for nowhere.
+        intakes: where each output comes from.
+        partitions: how many targets there are.
+
+    Returns:
+        The order, and for each target where in it its rows end.
+    """
+    ranked = sorted(range(len(keys)), key=lambda i: (intakes[i].rank, intakes[i].partition))
+    ends = np.cumsum([part.size for part in keys])
+    all_keys, all_targets = (keys[0], targets[0]) if len(keys) == 1 else (np.concatenate(keys), np.concatenate(targets))
+    stops = ends[ranked]
+    heads = stops - np.array([keys[i].size for i in ranked])
+    order, filled = np.empty(all_keys.size, np.int64), np.zeros(partitions, np.int64)
+    _spread_kernel(all_keys, all_targets, heads, stops, order, filled)
+    return order, filled
+
+
+@bare
+def _spread_kernel(keys: Int64s, targets: Int64s, heads: Int64s, stops: Int64s, order: Int64s, filled: Int64s) -> None:
+    """Merge runs that begin at `heads`, of equal keys the first run's first, straight into their targets' places."""
+    for target in targets:
+        if target >= 0:
+            filled[target] += 1
+    start = 0
+    for target in range(filled.size):
+        start, filled[target] = start + filled[target], start
+    while True:
+        best, second = -1, -1
+        for run in range(heads.size):
+            if heads[run] < stops[run]:
+                if best < 0 or keys[heads[run]] < keys[heads[best]]:
+                    best, second = run, best
+                elif second < 0 or keys[heads[run]] < keys[heads[second]]:
+                    second = run
+        if best < 0:
+            return
+        limit = keys[heads[second]] - (second < best) if second >= 0 else END
+        at = heads[best]
+        while at < stops[best] and keys[at] <= limit:
+            target = targets[at]
+            if target >= 0:
+                order[filled[target]] = at
+                filled[target] += 1
+            at += 1
+        heads[best] = at

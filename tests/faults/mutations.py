@@ -19,7 +19,7 @@ from serving.predict import ServeTask
 from streams import frames
 from streams.control import Claim
 from streams.frames import MISSING
-from streams.merging import Aligner, Intake
+from streams.merging import Aligner, Int64s, Intake
 from streams.sources import SourceMemory, take
 
 
@@ -167,6 +167,16 @@ def merge_off(patch: pytest.MonkeyPatch) -> None:
     """Partitions are taken as they come."""
     patch.setattr(Aligner, "counts", lambda self, intakes, now_us: [intake.rows for intake in intakes])
     patch.setattr(consumers.outlet, "merge_order", lambda keys, intakes: None)
+    patch.setattr(consumers.outlet, "spread_order", _unmerged)
+
+
+def _unmerged(
+    keys: list[Int64s], targets: list[Int64s], intakes: list[Intake], partitions: int
+) -> tuple[Int64s, Int64s]:
+    """Rows by target, partition after partition."""
+    going = np.concatenate(targets)
+    order = np.argsort(going, kind="stable")[np.count_nonzero(going < 0) :]
+    return order, np.cumsum(np.bincount(going[order], minlength=partitions))
 
 
 def whole_batch_merge(patch: pytest.MonkeyPatch) -> None:

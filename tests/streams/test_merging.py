@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.frames import AMENDED, BEGINNING, END, MISSING, NO_OUTCOME, RETRACTED, SET
-from streams.merging import LIVE_AGE_US, Aligner, Intake, merge_keys, merge_order
+from streams.merging import LIVE_AGE_US, Aligner, Intake, merge_keys, merge_order, spread_order
 from tests.rows import log_rows
 
 WAIT_US = 500_000
@@ -166,6 +166,33 @@ def test_every_partition_gives_all_its_rows_up_to_the_common_horizon() -> None:
 
     assert replay().counts([events, labels], OLD_US) == [3, 3]
     assert (times_of(events, 3), times_of(labels, 3)) == ([1, 2, 7], [3, 6, 8])
+
+
+@given(
+    runs=st.lists(
+        st.tuples(
+            st.integers(0, 1),
+            st.integers(0, 3),
+            st.lists(st.tuples(st.sampled_from([BEGINNING, 0, 1, 2, 3, END]), st.integers(-1, 2)), max_size=8),
+        ),
+        min_size=1,
+        max_size=5,
+        unique_by=lambda run: run[:2],
+    )
+)
+def test_rows_for_many_targets_keep_the_same_order(runs: list[tuple[int, int, list[tuple[int, int]]]]) -> None:
+    """Merging once for all targets gives each what merging its rows alone would have given."""
+    keys = [np.array(sorted(key for key, _ in rows), np.int64) for _, _, rows in runs]
+    targets = [np.array([target for _, target in rows], np.int64) for _, _, rows in runs]
+    intakes = [Intake(rank, partition) for rank, partition, _ in runs]
+
+    order, ends = spread_order(keys, targets, intakes, 3)
+
+    whole = merge_order(keys, intakes)
+    going = np.concatenate(targets)
+    whole = np.arange(going.size) if whole is None else whole
+    expected = [whole[going[whole] == target].tolist() for target in range(3)]
+    assert [part.tolist() for part in np.split(order[: ends[-1]], ends[:-1])] == expected
 
 
 def test_one_output_needs_no_order() -> None:
