@@ -131,7 +131,7 @@ class LearnTask:
             score_B = self.learner.step(X_BF[start:stop], rows.label[start:stop], action_B)
             self._measure_step(self._clock() - began, action_B)
             done.append(self.board.settle(rows, start, stop, score_B, self.scores))
-            self.examples_seen += int((action_B == LEARN).sum())
+            self.examples_seen += int(np.count_nonzero(action_B == LEARN))
             start = stop
         for source in self._ended():
             self.board.drop(source)
@@ -188,7 +188,7 @@ class LearnTask:
         mine.pending(0, self.board.pending())
 
     def _measure_step(self, seconds: float, action_B: Actions) -> None:
-        worked = int((action_B != SKIP).sum())
+        worked = int(np.count_nonzero(action_B != SKIP))
         if worked:
             self._step_us[self._steps % MEASURED_STEPS] = seconds * 1e6 / worked
             self._steps += 1
