@@ -82,15 +82,18 @@ class Outlet:
         return whole if order is None else take(whole, order)
 
     def _gathered(self, topic: str) -> dict[Target, pa.RecordBatch]:
-        """Merge all partitions' rows for a topic and pick those of each target, once."""
+        """Merge all partitions' rows for a topic and cut them by target."""
         spreads, keys, intakes = zip(*self._spreads[topic], strict=True)
         targets = [spread.targets for spread in spreads]
         partitions = 1 + max(int(own.max()) for own in targets)
         order, ends = spread_order(list(keys), targets, list(intakes), partitions)
         whole = spreads[0].batch if len(spreads) == 1 else pa.concat_batches([spread.batch for spread in spreads])
-        starts = [0, *ends.tolist()]
-        cuts = {(topic, place): order[start:end] for place, (start, end) in enumerate(pairwise(starts)) if start < end}
-        return {target: take(whole, index) for target, index in cuts.items()}
+        stops = ends.tolist()
+        merged = take(whole, order[: stops[-1]] if stops else order[:0])
+        cuts = pairwise([0, *stops])
+        return {
+            (topic, place): merged.slice(start, end - start) for place, (start, end) in enumerate(cuts) if start < end
+        }
 
     def _mark_rows(self, target: Target) -> pa.RecordBatch:
         sources, times = zip(*self._marks[target], strict=True)

@@ -98,7 +98,7 @@ def _place_column_kernel(offsets: npt.NDArray[np.int32], data: Bytes, partitions
 
 
 def place_column(offsets: npt.NDArray[np.int32], data: Bytes, partitions: int) -> Places:
-    """Give the partition of every key in an Arrow string column."""
+    """Give the partition of every key in an Arrow string column: its hash modulo their number."""
     out = np.empty(offsets.size - 1, np.int64)
     _place_column_kernel(offsets, data, partitions, out)
     return out
