@@ -134,5 +134,6 @@ class IngestRole:
             reached = {id(i): i.largest_time + max(0, now_us - i.largest_stamp) - idle_us for i in heard}
             least = min(reached.values())
             for partition, inlet in ours:
-                if partition.is_at_end():
-                    inlet.raise_mark(reached.get(id(inlet), least))
+                mark = reached.get(id(inlet), least)
+                if mark > inlet.mark() and partition.is_at_end():  # a busy partition is not asked about
+                    inlet.raise_mark(mark)

@@ -254,8 +254,8 @@ class Worker:
 
     def _measure(self) -> None:
         for station in self.stations:
-            _, high = self._inbox.watermarks(station.topic, station.partition)
-            self._metrics.lag(station.topic, station.partition, max(0, high - station.reached))
+            end = self._inbox.known_end(station.topic, station.partition)
+            self._metrics.lag(station.topic, station.partition, max(0, end - station.reached))
             station.task.measure(self._metrics)
             # Last: a scrape that sees the mark of the end sees the final figures with it.
             self._metrics.mark(station.topic, station.partition, station.inlet.mark())

@@ -73,6 +73,10 @@ class Inbox(Protocol):
         """Ask the broker for the first offset there is and the one the next record will get."""
         ...
 
+    def known_end(self, topic: str, partition: int) -> int:
+        """Give the end of one of our partitions as the last fetch has seen it, without asking; -1 if none has."""
+        ...
+
     def is_void(self, topic: str, partition: int, start: int, end: int) -> bool:
         """Read whether offsets from `start` up to `end` hold no record: ends of transactions take offsets too."""
         ...
@@ -204,6 +208,11 @@ class KafkaInbox:
     def watermarks(self, topic: str, partition: int) -> tuple[int, int]:
         """See `Inbox.watermarks`."""
         return self._client.watermarks(topic, partition)
+
+    def known_end(self, topic: str, partition: int) -> int:
+        """See `Inbox.known_end`."""
+        found = self._client.consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+        return -1 if found is None else max(-1, int(found[1]))
 
     def is_void(self, topic: str, partition: int, start: int, end: int) -> bool:
         """See `Inbox.is_void`."""

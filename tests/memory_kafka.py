@@ -150,6 +150,9 @@ class MemoryInbox:
     def watermarks(self, topic: str, partition: int) -> tuple[int, int]:
         return self.broker.low[topic, partition], len(self.broker.logs[topic, partition])
 
+    def known_end(self, topic: str, partition: int) -> int:
+        return len(self.broker.logs[topic, partition])
+
     def is_void(self, topic: str, partition: int, start: int, end: int) -> bool:
         return start >= end
 
