@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from streams.compiled import bare, inlined
+from streams.compiled import bare, copy_items, inlined
 from streams.frames import EVENT, FrameSchema
 
 
@@ -84,8 +84,7 @@ def emit_text_kernel(
 ) -> None:
     """Write the text of row `at`, the last row so far."""
     end = offsets[at]
-    for byte in range(size):
-        data[end + byte] = source[start + byte]
+    copy_items(data, end, source, start, size)
     offsets[at + 1] = end + size
 
 
@@ -135,8 +134,8 @@ def copy_events_kernel(output: Output, events: Output) -> None:
             events, EVENT, output.outcome[row], output.cause[row], output.time[row], output.produced[row],
             output.number[row], output.label[row],
         )  # fmt: skip
-        for column in range(output.vectors_BF.shape[1]):
-            events.vectors_BF[at, column] = output.vectors_BF[row, column]
+        columns = output.vectors_BF.shape[1]
+        copy_items(events.vectors_BF, at * columns, output.vectors_BF, row * columns, columns)
         start, stop = output.id_offsets[row], output.id_offsets[row + 1]
         emit_text_kernel(events.id_offsets, events.id_data, at, output.id_data, start, stop - start)
         start, stop = output.key_offsets[row], output.key_offsets[row + 1]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import bare, inlined
+from streams.compiled import bare, copy_items, inlined
 from streams.deadlines import SLOTS, WAITING, Deadlines, deadlines_state, empty_deadlines
 
 TIME, NUMBER, PRODUCED, TEXT, ID_SIZE, KEY_SIZE = 0, 1, 2, 3, 4, 5  # words of a row; KEY_SIZE is -1 without a key
@@ -62,8 +62,7 @@ def keep_text_kernel(
 ) -> None:
     """Append an id or key to the arena; `word` is where its size goes."""
     end = pending.arena_sizes[USED]
-    for place in range(size):
-        pending.arena[end + place] = data[start + place]
+    copy_items(pending.arena, end, data, start, size)
     pending.rows[slot, word] = size
     pending.arena_sizes[USED] += size
     pending.arena_sizes[LIVE] += size
@@ -83,8 +82,7 @@ def pack_kernel(pending: Pending, arena: npt.NDArray[np.uint8]) -> None:
         slot = pending.waiting.heap[place, 2]
         start = pending.rows[slot, TEXT]
         size = pending.rows[slot, ID_SIZE] + max(pending.rows[slot, KEY_SIZE], 0)
-        for byte in range(size):
-            arena[end + byte] = pending.arena[start + byte]
+        copy_items(arena, end, pending.arena, start, size)
         pending.rows[slot, TEXT] = end
         end += size
     pending.arena_sizes[USED] = end

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from streams import accounts as count
 from streams import ledger as known
 from streams import pending as kept
-from streams.compiled import bare, inlined
+from streams.compiled import bare, copy_items, inlined
 from streams.deadlines import WAITING, push_kernel, remove_kernel
 from streams.entities import arena_need_kernel, entity_kernel
 from streams.features import Plan, Totals, write_vector_kernel
@@ -86,8 +86,8 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
         if label_us <= time_us + terms.wait_us:
             at = emit_kernel(output, LABEL, SET, row, label_us, rows.produced[row], number, label)
             _emit_names(rows, row, output, at)
-            for column in range(output.vectors_BF.shape[1]):
-                output.vectors_BF[at, column] = output.vectors_BF[event, column]
+            columns = output.vectors_BF.shape[1]
+            copy_items(output.vectors_BF, at * columns, output.vectors_BF, event * columns, columns)
             _count_join(stage, output, label_us - time_us)
             counters[count.SETTLED] += 1
             counters[count.LABEL_ROWS] += 1
@@ -136,8 +136,8 @@ def _keep_row(rows: Input, row: int, stage: Stage, slot: int, number: int, outpu
     if is_there_kernel(rows.key.valid, row):
         start = rows.key.offsets[row]
         kept.keep_text_kernel(pending, slot, rows.key.data, start, rows.key.offsets[row + 1] - start, kept.KEY_SIZE)
-    for column in range(pending.vectors_PF.shape[1]):
-        pending.vectors_PF[slot, column] = output.vectors_BF[event, column]
+    columns = output.vectors_BF.shape[1]
+    copy_items(pending.vectors_PF, slot * columns, output.vectors_BF, event * columns, columns)
 
 
 @inlined
@@ -229,8 +229,8 @@ def _settle(stage: Stage, output: Output, slot: int, cause: int, outcome: int, l
     pending = stage.pending
     number: int = pending.rows[slot, kept.NUMBER]
     at = emit_kernel(output, LABEL, outcome, cause, time_us, pending.rows[slot, kept.PRODUCED], number, label)
-    for column in range(pending.vectors_PF.shape[1]):
-        output.vectors_BF[at, column] = pending.vectors_PF[slot, column]
+    columns = output.vectors_BF.shape[1]
+    copy_items(output.vectors_BF, at * columns, pending.vectors_PF, slot * columns, columns)
     remove_kernel(pending.waiting, slot)
     kept.forget_text_kernel(pending, slot)
     stage.counters[count.SETTLED] += 1

@@ -21,7 +21,14 @@ from streams.deadlines import (
     empty_deadlines,
     is_full_kernel,
 )
-from streams.entities import Entities, arena_need_kernel, empty_entities, empty_windows, enter_all_kernel, packed
+from streams.entities import (
+    Entities,
+    arena_need_kernel,
+    empty_entities,
+    empty_windows,
+    enter_all_kernel,
+    with_longer_arena,
+)
 from streams.errors import SnapshotError
 from streams.features import FeaturePlan, Plan
 from streams.ledger import Ledger, empty_ledger, is_crowded_kernel, rebuilt
@@ -78,7 +85,7 @@ def with_room(stage: Stage, plan: Plan, text_need: int) -> Stage:
         entities = larger
     arena_need = arena_need_kernel(plan)
     if windows.used[ARENA_LIMIT] - windows.used[ARENA_END] < arena_need:
-        windows = packed(windows, plan, arena_need)
+        windows = with_longer_arena(windows, plan, arena_need)
     if is_crowded_kernel(ledger):
         ledger = rebuilt(ledger, int(counters[CLOCK]))
     if is_full_kernel(early):
@@ -116,7 +123,7 @@ def _longer_deadlines(deadlines: Deadlines) -> Deadlines:
 
 def stage_state(stage: Stage, plan: FeaturePlan) -> Arrays:
     """Give copies of everything that the next rows depend on."""
-    entities, arena_words, _ = stage.windows.used.tolist()
+    entities, arena_words, *_ = stage.windows.used.tolist()
     state: Arrays = {
         "plan": signature(plan),
         "entities": stage.entities.table.copy(),
