@@ -86,7 +86,7 @@ def _prefetch(_typing: Any, array: Any, item: Any) -> Any:
     return numba.types.void(array, item), generate
 
 
-def _copy_items(_typing: Any, target: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
+def _copy_items(_typing: Any, target: Any, _at: Any, source: Any, _start: Any, _count: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         views = [context.make_array(signature.args[n])(context, builder, arguments[n]).data for n in (0, 2)]
         to, origin = (builder.gep(view, [arguments[n]]) for view, n in zip(views, (1, 3), strict=True))
@@ -118,6 +118,6 @@ load_64: Callable[[int], int] = _intrinsic(_load(8))
 # prefetch(array, item): inside kernels, ask for the cache line of a contiguous array's item, counted over all axes.
 prefetch: Callable[[npt.NDArray[Any], int], None] = _intrinsic(_prefetch)
 
-# copy_items(target, at, source, start, count): inside kernels, copy items between contiguous arrays of one type, counted
-# over all axes; both have room for them, and they do not overlap.
+# copy_items(target, at, source, start, count): inside kernels, copy items between contiguous arrays of one type,
+# counted over all axes. Both have room for them, and they do not overlap.
 copy_items: Callable[[npt.NDArray[Any], int, npt.NDArray[Any], int, int], None] = _intrinsic(_copy_items)
