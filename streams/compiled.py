@@ -26,6 +26,7 @@ R = TypeVar("R")
 _jit: Any = numba.njit  # its types leave out the options that only some targets know
 _intrinsic: Any = intrinsic  # its types lose the arguments
 _jitable: Any = register_jitable
+_raw_memcpy: Any = cgutils.raw_memcpy  # it has no types
 _COMMON = {"cache": True, "nogil": True, "error_model": "numpy"}
 _PART = {"error_model": "numpy", "_nrt": False, "forceinline": True, "no_cfunc_wrapper": True}
 
@@ -90,7 +91,7 @@ def _copy_items(_typing: Any, target: Any, _at: Any, source: Any, _start: Any, _
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         views = [context.make_array(signature.args[n])(context, builder, arguments[n]).data for n in (0, 2)]
         to, origin = (builder.gep(view, [arguments[n]]) for view, n in zip(views, (1, 3), strict=True))
-        cgutils.raw_memcpy(builder, to, origin, arguments[4], target.dtype.bitwidth // 8)
+        _raw_memcpy(builder, to, origin, arguments[4], target.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return numba.types.void(target, numba.types.intp, source, numba.types.intp, numba.types.intp), generate

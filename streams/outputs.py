@@ -88,6 +88,13 @@ def emit_text_kernel(
     offsets[at + 1] = end + size
 
 
+@inlined
+def copy_row_kernel(target_BF: npt.NDArray[np.float64], at: int, source_BF: npt.NDArray[np.float64], row: int) -> None:
+    """Copy one row of a matrix to a row of another as wide."""
+    columns = target_BF.shape[1]
+    copy_items(target_BF, at * columns, source_BF, row * columns, columns)
+
+
 def to_batch(output: Output, schema: FrameSchema, source: int, sequence: int) -> pa.RecordBatch:
     """Make a batch of the rows so far; `sequence` is the first row's. A column that the schema lacks is left out."""
     rows = int(output.sizes[ROWS])
@@ -134,8 +141,7 @@ def copy_events_kernel(output: Output, events: Output) -> None:
             events, EVENT, output.outcome[row], output.cause[row], output.time[row], output.produced[row],
             output.number[row], output.label[row],
         )  # fmt: skip
-        columns = output.vectors_BF.shape[1]
-        copy_items(events.vectors_BF, at * columns, output.vectors_BF, row * columns, columns)
+        copy_row_kernel(events.vectors_BF, at, output.vectors_BF, row)
         start, stop = output.id_offsets[row], output.id_offsets[row + 1]
         emit_text_kernel(events.id_offsets, events.id_data, at, output.id_data, start, stop - start)
         start, stop = output.key_offsets[row], output.key_offsets[row + 1]
