@@ -20,7 +20,7 @@ from streams.frames import Batch, Rows, examples_schema, features_schema
 from streams.inputs import longest_kernel, make_input
 from streams.metrics import RoleMetrics
 from streams.outputs import DELAYS, ROWS, Output, copy_events_kernel, make_output, to_batch
-from streams.pending import due_kernel
+from streams.pending import count_due_kernel
 from streams.pipeline import Pipeline
 from streams.settling import Terms, take_rows_kernel
 from streams.stage import empty_stage, restored_stage, stage_state, with_room
@@ -78,7 +78,7 @@ class FeatureTask:
     def _take(self, batch: Batch, total: int) -> tuple[Output, tuple[int, int]]:
         """Run the kernel over all rows; gives its rows, and the bytes of ids and keys that came in."""
         rows, plan = make_input(batch, self._plan.fields), self._plan.plan
-        due_rows, due_bytes = due_kernel(self._stage.pending, int(rows.label_clock[-1]))
+        due_rows, due_bytes = count_due_kernel(self._stage.pending, int(rows.label_clock[-1]))
         id_bytes, key_bytes = (int(text.offsets[-1] - text.offsets[0]) for text in (rows.id, rows.key))
         # At most: each row as an event and its label row, and what was due before.
         room = (2 * total + due_rows, len(self.columns), 2 * id_bytes + due_bytes, 2 * key_bytes + due_bytes)

@@ -164,8 +164,8 @@ def run_until(workers: list[Worker], is_over: Callable[[], bool], poll_interval_
     wait_s = POLL_S if len(workers) == 1 else SHARED_POLL_S
     is_busy = True
     while not is_over():
-        began = time.monotonic()
         steps = [worker.step(0.0 if is_busy and len(workers) > 1 else wait_s) for worker in workers]
         is_busy = any(steps)
         if is_busy and not any(worker.has_more for worker in workers):
-            time.sleep(max(0.0, poll_interval_s - (time.monotonic() - began)))
+            began_s = min(worker.began_s for worker in workers)
+            time.sleep(max(0.0, poll_interval_s - (time.monotonic() - began_s)))

@@ -75,6 +75,7 @@ class Worker:
         self._is_live = False
         self._most_rows = FIRST_ROWS
         self.has_more = False
+        self.began_s = 0.0  # when the last step had its records, on the monotonic clock
 
     # Life cycle
 
@@ -89,6 +90,7 @@ class Worker:
         """Do one round; gives whether rows were taken, so that the caller knows if it may wait."""
         wanted = {key: self._room(station) for key, station in self._stations.items() if self._room(station)}
         found = self._inbox.poll(wanted, 0.0 if self.has_more else timeout_s)
+        self.began_s = time.monotonic()
         for records in found:
             self._receive(self._stations[records.topic, records.partition], records)
         has_taken = self._take()

@@ -16,6 +16,7 @@ from streams.features import Plan
 from streams.intrinsics import prefetch
 from streams.memory import zeros
 from streams.windows import (
+    ARENA_DEAD,
     ARENA_END,
     ARENA_LIMIT,
     CHUNK,
@@ -34,7 +35,8 @@ from streams.windows import (
 SMALLEST_TABLE = 1_024  # places; always a power of two
 SMALLEST_HEADS = 256
 SMALLEST_ARENA = 4_096  # words
-ARENA_SLACK = 4  # a packed arena has room for a quarter more
+ARENA_GROWTH = 4  # an arena grows by a quarter at a time
+DEAD_SHARE = 3  # an arena is packed when a third of it is what moved chunks left behind
 AHEAD = 8  # entities whose chunks are asked for before they are moved
 
 
@@ -47,7 +49,7 @@ class Entities(NamedTuple):
 def empty_windows(windows: int, head_words: int) -> Windows:
     """Give the state of no entity."""
     heads, arena = zeros((SMALLEST_HEADS * head_words,), np.int64), zeros((SMALLEST_ARENA,), np.int64)
-    used, late = np.array([0, 0, SMALLEST_ARENA]), np.zeros(windows, np.int64)
+    used, late = np.array([0, 0, SMALLEST_ARENA, 0]), np.zeros(windows, np.int64)
     return Windows(heads, heads.view(np.float64), arena, arena.view(np.float64), used, late)
 
 
@@ -113,13 +115,23 @@ def enter_all_kernel(entities: Entities, fresh: Entities) -> None:
             fresh.table[to, 1] = entities.table[place, 1]
 
 
+def with_longer_arena(windows: Windows, plan: Plan, need: int) -> Windows:
+    """Give the same windows with room for `need` words more and a quarter of all; packed where that frees a third."""
+    end, dead = int(windows.used[ARENA_END]), int(windows.used[ARENA_DEAD])
+    limit = end + end // ARENA_GROWTH + need + SMALLEST_ARENA
+    if dead * DEAD_SHARE >= end or limit > windows.arena.size:
+        return packed(windows, plan, need)
+    windows.used[ARENA_LIMIT] = limit
+    return windows
+
+
 def packed(windows: Windows, plan: Plan, need: int) -> Windows:
     """Give the same windows with their chunks moved together, and room for `need` words more and a quarter of all."""
     # A chunk with room for one bucket more may take twice its words; what the packed ones leave is never touched.
     arena = zeros((3 * int(windows.used[ARENA_END]) + 2 * need + SMALLEST_ARENA,), np.int64)
     pack_chunks_kernel(windows, plan, arena)
     live = int(windows.used[ARENA_END])
-    windows.used[ARENA_LIMIT] = live + live // ARENA_SLACK + need + SMALLEST_ARENA
+    windows.used[ARENA_LIMIT] = live + live // ARENA_GROWTH + need + SMALLEST_ARENA
     return windows._replace(arena=arena, arena_sums=arena.view(np.float64))
 
 
@@ -150,3 +162,4 @@ def pack_chunks_kernel(windows: Windows, plan: Plan, arena: npt.NDArray[np.int64
             windows.heads[word] = end
             end += 1 + room * lanes
     windows.used[ARENA_END] = end
+    windows.used[ARENA_DEAD] = 0

@@ -12,6 +12,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 _intrinsic: Any = intrinsic  # its types lose the arguments
+_raw_memcpy: Any = cgutils.raw_memcpy  # it has no types
 
 
 def _prefetch(_typing: Any, array: Any, item: Any) -> Any:
@@ -122,6 +123,21 @@ round_to_odd: Callable[[int, int, int], int] = _intrinsic(_round_to_odd)
 float_bits: Callable[[float], int] = _intrinsic(_float_bits)
 # trailing_zeros(word): inside kernels, how many zero bits an int64 ends in; 64 of 0.
 trailing_zeros: Callable[[int], int] = _intrinsic(_trailing_zeros)
+
+
+def _copy_items(_typing: Any, target: Any, _at: Any, source: Any, _start: Any, _count: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        views = [context.make_array(signature.args[n])(context, builder, arguments[n]).data for n in (0, 2)]
+        to, origin = (builder.gep(view, [arguments[n]]) for view, n in zip(views, (1, 3), strict=True))
+        _raw_memcpy(builder, to, origin, arguments[4], target.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return numba.types.void(target, numba.types.intp, source, numba.types.intp, numba.types.intp), generate
+
+
+# copy_items(target, at, source, start, count): inside kernels, copy items between contiguous arrays of one type,
+# counted over all axes. Both have room for them, and they do not overlap.
+copy_items: Callable[[npt.NDArray[Any], int, npt.NDArray[Any], int, int], None] = _intrinsic(_copy_items)
 
 # prefetch(array, item): inside kernels, ask for the cache line of a contiguous array's item, counted over all axes.
 prefetch: Callable[[npt.NDArray[Any], int], None] = _intrinsic(_prefetch)

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from streams.compiled import bare, inlined
 from streams.frames import EVENT, FrameSchema
+from streams.intrinsics import copy_items
 
 
 class Output(NamedTuple):
@@ -84,9 +85,15 @@ def emit_text_kernel(
 ) -> None:
     """Write the text of row `at`, the last row so far."""
     end = offsets[at]
-    for byte in range(size):
-        data[end + byte] = source[start + byte]
+    copy_items(data, end, source, start, size)
     offsets[at + 1] = end + size
+
+
+@inlined
+def copy_row_kernel(target_BF: npt.NDArray[np.float64], at: int, source_BF: npt.NDArray[np.float64], row: int) -> None:
+    """Copy one row of a matrix to a row of another as wide."""
+    columns = target_BF.shape[1]
+    copy_items(target_BF, at * columns, source_BF, row * columns, columns)
 
 
 def to_batch(output: Output, schema: FrameSchema, source: int, sequence: int) -> pa.RecordBatch:
@@ -135,8 +142,7 @@ def copy_events_kernel(output: Output, events: Output) -> None:
             events, EVENT, output.outcome[row], output.cause[row], output.time[row], output.produced[row],
             output.number[row], output.label[row],
         )  # fmt: skip
-        for column in range(output.vectors_BF.shape[1]):
-            events.vectors_BF[at, column] = output.vectors_BF[row, column]
+        copy_row_kernel(events.vectors_BF, at, output.vectors_BF, row)
         start, stop = output.id_offsets[row], output.id_offsets[row + 1]
         emit_text_kernel(events.id_offsets, events.id_data, at, output.id_data, start, stop - start)
         start, stop = output.key_offsets[row], output.key_offsets[row + 1]

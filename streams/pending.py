@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import bare, inlined
-from streams.deadlines import SLOTS, WAITING, Deadlines, deadlines_state, empty_deadlines
+from streams.deadlines import ITEMS, SLOTS, Deadlines, deadlines_state, empty_deadlines, is_alive_kernel
+from streams.intrinsics import copy_items
 
 TIME, NUMBER, PRODUCED, TEXT, ID_SIZE, KEY_SIZE = 0, 1, 2, 3, 4, 5  # words of a row; KEY_SIZE is -1 without a key
 WORDS = 6
@@ -33,7 +34,7 @@ class Pending(NamedTuple):
 def empty_pending(features: int) -> Pending:
     """Give a store without rows."""
     waiting = empty_deadlines()
-    slots = waiting.places.size
+    slots = waiting.orders.size
     return Pending(
         waiting,
         np.empty((slots, WORDS), np.int64),
@@ -62,8 +63,7 @@ def keep_text_kernel(
 ) -> None:
     """Append an id or key to the arena; `word` is where its size goes."""
     end = pending.arena_sizes[USED]
-    for place in range(size):
-        pending.arena[end + place] = data[start + place]
+    copy_items(pending.arena, end, data, start, size)
     pending.rows[slot, word] = size
     pending.arena_sizes[USED] += size
     pending.arena_sizes[LIVE] += size
@@ -79,30 +79,32 @@ def forget_text_kernel(pending: Pending, slot: int) -> None:
 def pack_kernel(pending: Pending, arena: npt.NDArray[np.uint8]) -> None:
     """Move the texts of all waiting rows into `arena`, without gaps."""
     end = 0
-    for place in range(pending.waiting.sizes[WAITING]):
+    for place in range(pending.waiting.sizes[ITEMS]):
+        if not is_alive_kernel(pending.waiting, place):
+            continue
         slot = pending.waiting.heap[place, 2]
         start = pending.rows[slot, TEXT]
         size = pending.rows[slot, ID_SIZE] + max(pending.rows[slot, KEY_SIZE], 0)
-        for byte in range(size):
-            arena[end + byte] = pending.arena[start + byte]
+        copy_items(arena, end, pending.arena, start, size)
         pending.rows[slot, TEXT] = end
         end += size
     pending.arena_sizes[USED] = end
 
 
 @bare
-def due_kernel(pending: Pending, clock_us: int) -> tuple[int, int]:
+def count_due_kernel(pending: Pending, clock_us: int) -> tuple[int, int]:
     """Count the rows, and the bytes of their text, that are due when the clock stands at `clock_us`.
 
     Walks the top of the heap only, from parent to child where the parent is due, else to the next sibling.
     """
-    heap, waiting = pending.waiting.heap, pending.waiting.sizes[WAITING]
+    heap, items = pending.waiting.heap, pending.waiting.sizes[ITEMS]
     rows, size, place = 0, 0, 0
     while True:
-        if place < waiting and heap[place, 0] < clock_us:
-            slot = heap[place, 2]
-            rows += 1
-            size += pending.rows[slot, ID_SIZE] + max(pending.rows[slot, KEY_SIZE], 0)
+        if place < items and heap[place, 0] < clock_us:
+            if is_alive_kernel(pending.waiting, place):
+                slot = heap[place, 2]
+                rows += 1
+                size += pending.rows[slot, ID_SIZE] + max(pending.rows[slot, KEY_SIZE], 0)
             place = 2 * place + 1
             continue
         while place > 0 and place % 2 == 0:

@@ -62,7 +62,7 @@ def _prefetch_pending(stage: Stage, name: int) -> None:
     if state & STATE_MASK == PENDING:
         slot, words = state >> STATE_BITS, stage.pending.vectors_PF.shape[1]
         prefetch(stage.pending.rows, slot * WORDS)
-        prefetch(stage.pending.waiting.places, slot)
+        prefetch(stage.pending.waiting.orders, slot)
         for word in range(0, words, LINE_WORDS):
             prefetch(stage.pending.vectors_PF, slot * words + word)
 

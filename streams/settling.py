@@ -15,12 +15,12 @@ from streams import accounts as count
 from streams import ledger as known
 from streams import pending as kept
 from streams.compiled import bare, inlined
-from streams.deadlines import WAITING, push_kernel, remove_kernel
+from streams.deadlines import NO_SLOT, due_kernel, push_kernel, remove_kernel
 from streams.entities import arena_need_kernel, entity_kernel
 from streams.features import Plan, Totals, write_vector_kernel
 from streams.frames import AMENDED, EVENT, LABEL, MISSING, NO_OUTCOME, RETRACTED, SET
 from streams.inputs import NO_ENTITY, Input, is_there_kernel
-from streams.outputs import DELAYS, KEYLESS, Output, emit_kernel, emit_text_kernel
+from streams.outputs import DELAYS, KEYLESS, Output, copy_row_kernel, emit_kernel, emit_text_kernel
 from streams.prefetching import prefetch_kernel
 from streams.stage import Stage, has_room_kernel
 from streams.windows import observe_kernel
@@ -86,8 +86,7 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
         if label_us <= time_us + terms.wait_us:
             at = emit_kernel(output, LABEL, SET, row, label_us, rows.produced[row], number, label)
             _emit_names(rows, row, output, at)
-            for column in range(output.vectors_BF.shape[1]):
-                output.vectors_BF[at, column] = output.vectors_BF[event, column]
+            copy_row_kernel(output.vectors_BF, at, output.vectors_BF, event)
             _count_join(stage, output, label_us - time_us)
             counters[count.SETTLED] += 1
             counters[count.LABEL_ROWS] += 1
@@ -136,8 +135,7 @@ def _keep_row(rows: Input, row: int, stage: Stage, slot: int, number: int, outpu
     if is_there_kernel(rows.key.valid, row):
         start = rows.key.offsets[row]
         kept.keep_text_kernel(pending, slot, rows.key.data, start, rows.key.offsets[row + 1] - start, kept.KEY_SIZE)
-    for column in range(pending.vectors_PF.shape[1]):
-        pending.vectors_PF[slot, column] = output.vectors_BF[event, column]
+    copy_row_kernel(pending.vectors_PF, slot, output.vectors_BF, event)
 
 
 @inlined
@@ -229,8 +227,7 @@ def _settle(stage: Stage, output: Output, slot: int, cause: int, outcome: int, l
     pending = stage.pending
     number: int = pending.rows[slot, kept.NUMBER]
     at = emit_kernel(output, LABEL, outcome, cause, time_us, pending.rows[slot, kept.PRODUCED], number, label)
-    for column in range(pending.vectors_PF.shape[1]):
-        output.vectors_BF[at, column] = pending.vectors_PF[slot, column]
+    copy_row_kernel(output.vectors_BF, at, pending.vectors_PF, slot)
     remove_kernel(pending.waiting, slot)
     kept.forget_text_kernel(pending, slot)
     stage.counters[count.SETTLED] += 1
@@ -267,23 +264,26 @@ def _pass_time(rows: Input, row: int, terms: Terms, stage: Stage, output: Output
     counters, pending, early = stage.counters, stage.pending, stage.early
     counters[count.LABEL_CLOCK] = rows.label_clock[row]
     counters[count.CLOCK] = rows.clock[row]
-    while pending.waiting.sizes[WAITING] > 0 and pending.waiting.heap[0, 0] < rows.label_clock[row]:
-        _settle_missing(terms, stage, output, row)
-    while early.sizes[WAITING] > 0 and early.heap[0, 0] < rows.clock[row]:
-        slot = early.heap[0, 2]
-        name = early.names[slot]
-        remove_kernel(early, slot)
+    due = due_kernel(pending.waiting, rows.label_clock[row])
+    while due != NO_SLOT:
+        _settle_missing(terms, stage, output, row, due)
+        due = due_kernel(pending.waiting, rows.label_clock[row])
+    due = due_kernel(early, rows.clock[row])
+    while due != NO_SLOT:
+        name = early.names[due]
+        remove_kernel(early, due)
         counters[count.WAITING] -= 1
         counters[count.UNKNOWN] += 1
         place = known.find_kernel(stage.ledger, name)
         known.put_kernel(stage.ledger, place, name, known.FORGOTTEN, 0, math.nan, 0)
+        due = due_kernel(early, rows.clock[row])
 
 
 @inlined
-def _settle_missing(terms: Terms, stage: Stage, output: Output, cause: int) -> None:
-    """Settle the pending event whose deadline is the first."""
+def _settle_missing(terms: Terms, stage: Stage, output: Output, cause: int, slot: int) -> None:
+    """Settle the pending event of a slot, whose deadline is the first."""
     pending = stage.pending
-    deadline_us, slot = pending.waiting.heap[0, 0], pending.waiting.heap[0, 2]
+    deadline_us = pending.waiting.heap[0, 0]
     name, words = pending.waiting.names[slot], pending.rows
     at = output.sizes[0]
     number = _settle(stage, output, slot, cause, MISSING, terms.missing, deadline_us)
@@ -295,5 +295,5 @@ def _settle_missing(terms: Terms, stage: Stage, output: Output, cause: int) -> N
     stage.counters[count.PENDING] -= 1
     stage.counters[count.SETTLED_MISSING] += 1
     place = known.find_kernel(stage.ledger, name)
-    kind, forget_us = known.SETTLED_MISSING, deadline_us + terms.keep_us
-    known.put_kernel(stage.ledger, place, name, kind, number, terms.missing, forget_us)
+    forget_us = deadline_us + terms.keep_us
+    known.put_kernel(stage.ledger, place, name, known.SETTLED_MISSING, number, terms.missing, forget_us)

@@ -20,8 +20,16 @@ from streams.deadlines import (
     deadlines_state,
     empty_deadlines,
     is_full_kernel,
+    room_for,
 )
-from streams.entities import Entities, arena_need_kernel, empty_entities, empty_windows, enter_all_kernel, packed
+from streams.entities import (
+    Entities,
+    arena_need_kernel,
+    empty_entities,
+    empty_windows,
+    enter_all_kernel,
+    with_longer_arena,
+)
 from streams.errors import SnapshotError
 from streams.features import FeaturePlan, Plan
 from streams.ledger import Ledger, empty_ledger, is_crowded_kernel, rebuilt
@@ -78,14 +86,14 @@ def with_room(stage: Stage, plan: Plan, text_need: int) -> Stage:
         entities = larger
     arena_need = arena_need_kernel(plan)
     if windows.used[ARENA_LIMIT] - windows.used[ARENA_END] < arena_need:
-        windows = packed(windows, plan, arena_need)
+        windows = with_longer_arena(windows, plan, arena_need)
     if is_crowded_kernel(ledger):
         ledger = rebuilt(ledger, int(counters[CLOCK]))
     if is_full_kernel(early):
         early = _longer_deadlines(early)
     if is_full_kernel(pending.waiting):
         waiting = _longer_deadlines(pending.waiting)
-        rows, vectors = resized(pending.rows, waiting.places.size), resized(pending.vectors_PF, waiting.places.size)
+        rows, vectors = resized(pending.rows, waiting.orders.size), resized(pending.vectors_PF, waiting.orders.size)
         pending = pending._replace(waiting=waiting, rows=rows, vectors_PF=vectors)
     if pending.arena.size - pending.arena_sizes[USED] < text_need:
         pending = _with_packed_texts(pending, text_need)
@@ -105,10 +113,10 @@ def _longer(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _longer_deadlines(deadlines: Deadlines) -> Deadlines:
-    length = int(deadlines.places.size * GROWTH)
+    length = int(deadlines.orders.size * GROWTH)
     return Deadlines(
-        resized(deadlines.heap, length),
-        resized(deadlines.places, length),
+        resized(deadlines.heap, room_for(length)),
+        resized(deadlines.orders, length),
         resized(deadlines.names, length),
         deadlines.sizes,
     )
@@ -116,7 +124,7 @@ def _longer_deadlines(deadlines: Deadlines) -> Deadlines:
 
 def stage_state(stage: Stage, plan: FeaturePlan) -> Arrays:
     """Give copies of everything that the next rows depend on."""
-    entities, arena_words, _ = stage.windows.used.tolist()
+    entities, arena_words, *_ = stage.windows.used.tolist()
     state: Arrays = {
         "plan": signature(plan),
         "entities": stage.entities.table.copy(),
@@ -149,7 +157,7 @@ def restored_stage(state: Mapping[str, npt.NDArray[Any]], plan: FeaturePlan) -> 
     used, late = (state[f"windows.{name}"].copy() for name in ("used", "late"))
     entries = resized(state["ledger.entries"], state["ledger.entries"].shape[0])
     waiting = _restored_deadlines(state, "pending.waiting.", fresh.early)
-    slots = waiting.places.size
+    slots = waiting.orders.size
     return Stage(
         Entities(state["entities"].copy()),
         Windows(heads, heads.view(np.float64), arena, arena.view(np.float64), used, late),
@@ -172,9 +180,9 @@ def _at_least(array: npt.NDArray[Any], smallest: npt.NDArray[Any]) -> npt.NDArra
 
 def _restored_deadlines(state: Mapping[str, npt.NDArray[Any]], prefix: str, fresh: Deadlines) -> Deadlines:
     sizes = state[f"{prefix}sizes"].copy()
-    slots = max(int(sizes[SLOTS]), fresh.places.size)
-    heap, places, names = (resized(state[prefix + name], slots) for name in ("heap", "places", "names"))
-    return Deadlines(heap, places, names, sizes)
+    slots = max(int(sizes[SLOTS]), fresh.orders.size)
+    orders, names = (resized(state[prefix + name], slots) for name in ("orders", "names"))
+    return Deadlines(resized(state[f"{prefix}heap"], room_for(slots)), orders, names, sizes)
 
 
 def signature(plan: FeaturePlan) -> npt.NDArray[np.int64]:

@@ -34,7 +34,7 @@ KEPT_BITS = (1 << KEPT) - 1
 ROOM_BITS = 5  # of a chunk's header: for how many buckets it has room
 ROOM_MASK = (1 << ROOM_BITS) - 1
 NO_CHUNK = -1
-ENTITIES, ARENA_END, ARENA_LIMIT = 0, 1, 2  # places in `used`
+ENTITIES, ARENA_END, ARENA_LIMIT, ARENA_DEAD = 0, 1, 2, 3  # places in `used`
 NEWEST, LIMIT, CHUNK, LANES = 0, 0, 1, WINDOW_WORDS  # words of a head, and of a window within it
 
 
@@ -45,7 +45,7 @@ class Windows(NamedTuple):
     head_sums: npt.NDArray[np.float64]
     arena: npt.NDArray[np.int64]  # chunks
     arena_sums: npt.NDArray[np.float64]
-    used: npt.NDArray[np.int64]  # entities, the arena's end, and where the arena is to be packed (words)
+    used: npt.NDArray[np.int64]  # entities, and of the arena (words): its end, the end's limit, left by moved chunks
     late_W: npt.NDArray[np.int64]  # rows older than the window, since the start
 
 
@@ -243,6 +243,8 @@ def _reserve(windows: Windows, chunk: int, held: int, lanes: int) -> int:
     larger: int = windows.used[ARENA_END]
     room = room_kernel(held + 1)
     windows.used[ARENA_END] += 1 + room * lanes
+    if chunk != NO_CHUNK:
+        windows.used[ARENA_DEAD] += 1 + (header & ROOM_MASK) * lanes
     windows.arena[larger] = (header & ~ROOM_MASK) | room
     for word in range(1, 1 + held * lanes):
         windows.arena[larger + word] = windows.arena[chunk + word]

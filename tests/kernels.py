@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streams.compiled import bare
-from streams.deadlines import Deadlines, push_kernel, remove_kernel
+from streams.deadlines import Deadlines, due_kernel, push_kernel, remove_kernel
 from streams.ledger import Ledger, find_kernel, kind_kernel, put_kernel
 from streams.windows import ones_kernel, room_kernel
 
@@ -30,6 +30,12 @@ def push(deadlines: Deadlines, deadline_us: int, order: int, name: int) -> int:
 def remove(deadlines: Deadlines, slot: int) -> None:
     """Take an item out."""
     remove_kernel(deadlines, slot)
+
+
+@bare
+def due(deadlines: Deadlines, clock_us: int) -> int:
+    """The slot of the first item that is due, or NO_SLOT."""
+    return due_kernel(deadlines, clock_us)
 
 
 @bare

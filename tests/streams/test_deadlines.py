@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.deadlines import SMALLEST, WAITING, empty_deadlines
+from streams.deadlines import ITEMS, NO_SLOT, SMALLEST, WAITING, empty_deadlines
 from tests import kernels
 
 
@@ -22,8 +22,8 @@ def test_what_is_left_falls_due_by_deadline_then_order(deadlines: list[int], tak
             kernels.remove(heap, slots.pop(order))
 
     left = []
-    while heap.sizes[WAITING]:
-        deadline, order, slot = heap.heap[0].tolist()
+    while (slot := kernels.due(heap, 7)) != NO_SLOT:
+        deadline, order, _ = heap.heap[0].tolist()
         left.append((deadline, order, int(heap.names[slot])))
         kernels.remove(heap, slot)
 
@@ -39,3 +39,15 @@ def test_slots_are_used_again() -> None:
         slots.append(kernels.push(heap, order % 13, order, 0))
 
     assert sorted(slots) == list(range(10))
+
+
+def test_what_came_in_time_does_not_pile_up() -> None:
+    """One thing waits for long while others come and go: the heap holds at most about twice of what waits."""
+    heap = empty_deadlines()
+    first = kernels.push(heap, 5, 0, 7)
+    for order in range(1, 10_000):
+        kernels.remove(heap, kernels.push(heap, order % 97 + 6, order, 0))
+        assert heap.sizes[ITEMS] <= 2 * heap.sizes[WAITING] + SMALLEST
+
+    assert kernels.due(heap, 5) == NO_SLOT
+    assert kernels.due(heap, 6) == first
