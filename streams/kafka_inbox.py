@@ -212,7 +212,7 @@ class KafkaInbox:
     def known_end(self, topic: str, partition: int) -> int:
         """See `Inbox.known_end`."""
         found = self._client.consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
-        return -1 if found is None else max(-1, int(found[1]))
+        return max(-1, int(found[1]))
 
     def is_void(self, topic: str, partition: int, start: int, end: int) -> bool:
         """See `Inbox.is_void`."""

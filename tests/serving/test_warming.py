@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from consumers.roles import LearnRole
-from consumers.warming import warm
+from consumers.warming import NoOutbox, warm
 from models import linear, pending
 from serving import answers
 from serving.champion import Champion
@@ -35,7 +35,7 @@ def serve(control: Control) -> ServeRole:
 
 
 def learn(control: Control) -> LearnRole:
-    return LearnRole(PIPELINE, LINEAR, control)
+    return LearnRole(PIPELINE, LINEAR, control, NoOutbox())
 
 
 def compiled() -> dict[str, int]:
