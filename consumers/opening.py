@@ -78,7 +78,8 @@ def decide_start(
         position = now.high if start == "latest" else now.low
         return Start(position, 0, is_from_start=position == 0)
     known = [found.generation, *([witness.generation] if witness else [])]
-    if is_renewable and problem.startswith(CUT):
+    is_renewed = is_renewable and (problem.startswith(CUT) or on_gap == "continue")
+    if is_renewed:
         return Start(now.low, max(known) + 1, is_from_start=now.low == 0, state=found.state, restart=problem)
     if on_gap == "stop":
         advice = 'use `millrace rebuild`, or [run] on_gap = "continue" to go on with a gap'

@@ -17,7 +17,7 @@ from consumers.learn import LearnTask, lineage_of
 from consumers.process import RoleProcess
 from consumers.role import Inlet, OpenPartition, Task
 from models.learner import make_learner
-from models.registry import encode_record, write_version
+from models.registry import decode_record, encode_record, write_version
 from models.sealed import model_key
 from streams import features, frames
 from streams.control import Claim, Control
@@ -95,8 +95,10 @@ class LearnRole:
     is_renewable = True
     answers_to: str | None = None
 
-    def __init__(self, pipeline: Pipeline, model: Model, control: Control, outbox: Outbox) -> None:
-        self._outbox = outbox
+    def __init__(
+        self, pipeline: Pipeline, model: Model, control: Control, outbox: Outbox, metrics: RoleMetrics
+    ) -> None:
+        self._outbox, self._metrics = outbox, metrics
         self._pipeline = pipeline
         self._model = model
         self._control = control
@@ -130,7 +132,9 @@ class LearnRole:
     def renew(self, task: Task, given_up: State, reason: str) -> None:
         """Begin a new lineage, and say so on P.decisions before its first output (PROTOCOL 22)."""
         assert isinstance(task, LearnTask)  # noqa: S101 - made by `task` above
-        task.lineage = lineage_of(given_up) + 1
+        published = self._control.versions.get(self._model.name)  # the state may be gone, what was published is not
+        known = 0 if published is None else decode_record(published).lineage
+        task.lineage = max(lineage_of(given_up), known) + 1
         restarted = Restarted(self._model.name, task.lineage, task.generation, reason, int(time.time() * 1e6))
         self._outbox.produce(f"{self._pipeline.name}.decisions", 0, msgspec.json.encode(restarted))
         self._outbox.flush()
@@ -159,9 +163,11 @@ class LearnRole:
         version = write_version(
             self._pipeline.state, self._model, self._columns, task.learner, task.version, created_us=now_us
         )
-        if version is not None:
-            self._control.publish_version(self._model.name, encode_record(version))
-            fail_point("after_publish")
+        if version is None:
+            self._metrics.incident("version_unsound")
+            return
+        self._control.publish_version(self._model.name, encode_record(version))
+        fail_point("after_publish")
 
 
 def add_workers(process: RoleProcess, role: str, models: list[str] | None) -> None:
@@ -180,4 +186,4 @@ def add_workers(process: RoleProcess, role: str, models: list[str] | None) -> No
 
 
 def _learn(pipeline: Pipeline, model: Model) -> Callable[[Control, Outbox, RoleMetrics], LearnRole]:
-    return lambda control, outbox, _: LearnRole(pipeline, model, control, outbox)
+    return lambda control, outbox, metrics: LearnRole(pipeline, model, control, outbox, metrics)

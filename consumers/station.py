@@ -70,6 +70,7 @@ class Station:
         self._asked = (-1, -1, False)  # what `is_at_end` found last: position, end, whether all between is void
         self.saved_position = -1
         self._open()
+        self._jumps = getattr(getattr(self.inlet, "memory", None), "jumps", 0)
 
     def _open(self) -> None:
         shop, role = self._shop, self._shop.role
@@ -136,6 +137,12 @@ class Station:
         if memory is not None:
             memory.is_from_start = is_from_start
 
+    def new_jumps(self) -> int:
+        """Count the jumps of sources since the last call, in a partition whose reading began in the middle."""
+        jumps = getattr(getattr(self.inlet, "memory", None), "jumps", 0)
+        new, self._jumps = jumps - self._jumps, jumps
+        return int(new)
+
     @property
     def reached(self) -> int:
         """The offset of the first message not wholly taken."""
@@ -152,6 +159,9 @@ class Station:
         if before[:2] == (reached, end):  # nothing has come since: what is left may hold no record
             is_void = before[2] or self._shop.inbox.is_void(self.topic, self.partition, reached, end)
             self._asked = (reached, end, is_void)
+            if is_void:  # so that the commit covers it: retention may leave nothing but the end of a transaction
+                self.intake.pass_to(end)
+                self.has_changed = True
         return self._asked[2]
 
     def save(self) -> tuple[int, str]:

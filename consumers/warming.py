@@ -93,7 +93,8 @@ def _records(schema: FrameSchema | None, source: int, pipeline: Pipeline, topic:
         return [HeldRecords(topic, 0, made)]
     # Of the first moment of 1970, as their content says: no time lies in its record's future.
     declared = [part for part in (pipeline.events, pipeline.labels) if part.topic == topic]
-    return [HeldRecords(topic, 0, [Record(_json(part), at, 0)]) for at, part in enumerate(declared)]
+    payloads = [made for part in declared for made in (_json(part), _careful(_json(part)))]
+    return [HeldRecords(topic, 0, [Record(payload, at, 0)]) for at, payload in enumerate(payloads)]
 
 
 def _rows(schema: FrameSchema, source: int, kind: int) -> Any:

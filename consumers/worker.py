@@ -257,7 +257,11 @@ class Worker:
     def _measure(self) -> None:
         for station in self.stations:
             end = self._inbox.known_end(station.topic, station.partition)
-            self._metrics.lag(station.topic, station.partition, max(0, end - station.reached))
+            if end >= 0:
+                self._metrics.lag(station.topic, station.partition, max(0, end - station.reached))
+            jumps = station.new_jumps()
+            if jumps:
+                self._metrics.incident("jump", jumps)
             station.task.measure(self._metrics)
             # Last: a scrape that sees the mark of the end sees the final figures with it.
             self._metrics.mark(station.topic, station.partition, station.inlet.mark())

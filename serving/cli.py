@@ -6,6 +6,7 @@ Millrace raises on purpose become one line each on standard error and their own 
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from typing import Annotated
 import typer
 
 from serving import cli_topics, cli_up
-from streams.errors import MillraceError
+from streams.errors import MillraceError, PipelineError
 
 EPILOG = "Start here: millrace demo, then millrace check examples/flights.toml"
 INTERRUPTED = 130  # as shells count Ctrl-C
@@ -92,6 +93,21 @@ def run(
         print(error, file=sys.stderr, flush=True)
         # Left without clean-up: nothing is there to save, and the client may spin for ever over a half-done rebalance.
         os._exit(error.exit_code)
+    except Exception as error:
+        logging.getLogger("millrace").debug("the role ended", exc_info=True)
+        print(f"{role} ended: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+@app.command()
+def rebuild(file: Annotated[Path, typer.Argument(help="The pipeline file.")]) -> None:
+    """Compute everything again from the raw topics (not available yet): says what to delete by hand."""
+    from serving.brokers import load_pipeline
+
+    pipeline = load_pipeline(file, None)
+    topics = ", ".join(f"{pipeline.name}.{name}" for name in ("log", "features", "examples", "scores", "control"))
+    line = "not available yet; by hand: stop the pipeline, delete the topics"
+    raise PipelineError([f"millrace rebuild: {line} {topics} and the directory {pipeline.state}, start it again"])
 
 
 app.command()(cli_up.up)

@@ -62,7 +62,7 @@ def compile_kernels(pipeline: Pipeline) -> None:
     warm(lambda _: IngestRole(pipeline, NoOutbox(), metrics, is_replay=True), pipeline)
     warm(lambda control: FeaturesRole(pipeline, control), pipeline)
     for model in pipeline.models:
-        warm(partial(LearnRole, pipeline, model, outbox=NoOutbox()), pipeline)
+        warm(partial(LearnRole, pipeline, model, outbox=NoOutbox(), metrics=metrics), pipeline)
         warm(partial(_serve, pipeline, model, metrics), pipeline)
 
 

@@ -3,6 +3,7 @@
     MillraceError
     ├── PipelineError        the pipeline file is wrong                       exit 2
     ├── UnavailableError     a broker, port, download or program is missing   exit 3
+    │   └── CutError         a running reader's position was deleted          exit 3
     ├── TopicError           a topic is not what the pipeline needs           exit 4
     ├── SnapshotError        state and input do not fit together              exit 5
     ├── HoleError            a row number is missing on an inner topic        exit 6
@@ -46,6 +47,10 @@ class SnapshotError(MillraceError):
     """A snapshot, its witness and the input topic do not fit together."""
 
     exit_code = 5
+
+
+class CutError(UnavailableError):
+    """The position of a running reader was deleted from its topic; a restart finds out whether that can be mended."""
 
 
 class HoleError(MillraceError):

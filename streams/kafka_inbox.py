@@ -14,6 +14,8 @@ from typing import Any, Literal, Protocol
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from streams.errors import UnavailableError
+from streams.kafka_errors import translate
 from streams.kafka_queues import ConsumerEvents, PartitionQueue
 from streams.kafka_reader import CALL_DEADLINE_S, Partition, Subscriber, read_all
 from streams.librdkafka import handle_of
@@ -144,7 +146,7 @@ class KafkaInbox:
         def revoked(callback: OnRevoke) -> Callable[[Consumer, list[TopicPartition]], None]:
             def released(_: Consumer, partitions: list[TopicPartition]) -> None:
                 self._run(lambda: callback(_names(partitions)))
-                self._release(_names(partitions))
+                self._run(lambda: self._release(_names(partitions)))
 
             return released
 
@@ -164,6 +166,8 @@ class KafkaInbox:
         own = self._client.first(0.0)  # callbacks run in here; records are in queues of their own
         if self._failure is not None:
             raise self._failure
+        if own is not None and own.error() is None:  # it would be lost: nothing may be read past a partition's queue
+            raise UnavailableError(f"{own.topic()}[{own.partition()}]: a record came past its partition's queue")
         troubles: list[Any] = [] if own is None else [own]
         found: list[Records] = []
         for where, most in wanted.items():
@@ -235,6 +239,8 @@ class KafkaInbox:
             return
         try:
             callback()
+        except KafkaException as error:
+            self._failure = translate(error, self._client.settings, "take partitions")
         except Exception as error:  # noqa: BLE001 -- raised again by poll
             self._failure = error
 

@@ -144,7 +144,10 @@ class KafkaOutbox:
     def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
         """See `Outbox.produce_many`."""
         if self._batches is None:  # on first use: most roles only write frames
-            self._batches = BatchProducer(self._config, self._on_error)
+            try:
+                self._batches = BatchProducer(self._config, self._on_error)
+            except KafkaException as error:
+                raise config_error(error, self._settings, "the producer") from None
         where, done = -1 if partition is None else partition, 0
         while done < values.size:
             if self._failure is not None:

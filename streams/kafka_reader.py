@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
-from streams.errors import SnapshotError, TopicError, UnavailableError
+from streams.errors import CutError, TopicError, UnavailableError
 from streams.kafka_errors import (
     AT_END,
     CLIENT_SETTINGS,
@@ -262,14 +262,14 @@ class Subscriber:
         else:
             raise translate(error, self.settings, f"read {message.topic() or 'as a member of the group'}")
 
-    def _out_of_range(self, message: Any) -> SnapshotError:
+    def _out_of_range(self, message: Any) -> CutError:
         topic, partition = message.topic(), message.partition()
         low, high = self.watermarks(topic, partition)
         offset = message.offset()
         wanted = f"offset {offset}" if offset is not None and offset >= 0 else "the position to read from"
-        return SnapshotError(
+        return CutError(
             f"{topic}[{partition}]: {wanted} is not in the topic, which holds {low} to {high}: it was cut by "
-            'retention, shortened or made anew; run `millrace rebuild`, or set [run] on_gap = "continue"'
+            "retention, shortened or made anew; a restart goes on where that is possible, or says why it is not"
         )
 
     def _look_for_missing(self) -> None:

@@ -71,6 +71,10 @@ class Intake:
         self._stamps.append(stamps)
         self.rows += rows.num_rows
 
+    def pass_to(self, end: int) -> None:
+        """Go on to an offset; those before it hold no record. Only without rows."""
+        self._end = end
+
     @property
     def head(self) -> Bound:
         """The merge key of the first row; only while there are rows."""

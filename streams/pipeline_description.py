@@ -77,7 +77,12 @@ def _stages(pipeline: Pipeline) -> tuple[Stage, ...]:
             inner("features", "examples"),
             f"joins labels within {wait}, computes the features of {key}",
         ),
-        Stage("learn", inner("examples"), inner("scores", "control"), f"predicts, scores and learns: {candidates}"),
+        Stage(
+            "learn",
+            inner("examples"),
+            inner("scores", "control", "decisions"),
+            f"predicts, scores and learns: {candidates}",
+        ),
         Stage("serve", inner("features", "control"), inner("predictions"), f"answers with {pipeline.serve.champion}"),
     )
 

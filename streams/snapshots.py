@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from streams.errors import SnapshotError
+from streams.errors import SnapshotError, UnavailableError
 
 FORMAT = 2  # of the state's layout; another number is refused, naming `millrace rebuild`
 KEPT = 2
@@ -108,7 +108,17 @@ class SnapshotStore:
         return Found(newest, None, None, generation, digests)
 
     def save(self, manifest: Manifest, state: State) -> Witness:
-        """Write a snapshot; `number`, `part`, `digest` and `arrays` of `manifest` are filled in here."""
+        """Write a snapshot; `number`, `part`, `digest` and `arrays` of `manifest` are filled in here.
+
+        Raises:
+            UnavailableError: the directory cannot be written.
+        """
+        try:
+            return self._save(manifest, state)
+        except OSError as error:
+            raise UnavailableError(f"cannot write a snapshot to {self.directory}: {error.strerror or error}") from None
+
+    def _save(self, manifest: Manifest, state: State) -> Witness:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._number += 1
         stem = f"{self._number:012d}-{uuid.uuid4().hex[:12]}"

@@ -10,6 +10,7 @@ import numpy as np
 from consumers.learn import LearnTask
 from consumers.roles import LearnRole
 from streams.control import Control
+from streams.metrics import RoleMetrics
 from tests.memory_kafka import Broker, MemoryControlLog, MemoryOutbox
 from tests.rows import pipeline
 
@@ -20,7 +21,7 @@ def test_a_candidate_that_begins_anew_is_a_new_lineage_and_a_decision(tmp_path: 
     outbox = MemoryOutbox(broker)
     declared = pipeline(state=tmp_path)
     control = Control(MemoryControlLog(broker, "p.control"))
-    role = LearnRole(declared, declared.models[0], control, outbox)
+    role = LearnRole(declared, declared.models[0], control, outbox, RoleMetrics("learn", "p"))
     inlet = role.inlet("p.examples", 0, [])
     task = role.task(inlet, 0, [], 1)
 

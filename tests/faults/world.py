@@ -183,7 +183,7 @@ class World:
         elif role == "features":
             made = FeaturesRole(self.pipeline, control)
         elif role == "learn":
-            made = LearnRole(self.pipeline, self.pipeline.models[0], control, outbox)
+            made = LearnRole(self.pipeline, self.pipeline.models[0], control, outbox, metrics)
         else:
             champion = Champion(self.pipeline.models[0], columns, self.pipeline.state, control, metrics)
             schema = frames.features_schema(columns)

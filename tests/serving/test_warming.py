@@ -35,7 +35,7 @@ def serve(control: Control) -> ServeRole:
 
 
 def learn(control: Control) -> LearnRole:
-    return LearnRole(PIPELINE, LINEAR, control, NoOutbox())
+    return LearnRole(PIPELINE, LINEAR, control, NoOutbox(), RoleMetrics("learn", "p"))
 
 
 def compiled() -> dict[str, int]:

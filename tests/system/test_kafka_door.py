@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Producer
 
 from streams.embedded import EmbeddedKafka
-from streams.errors import DeliveryError, PipelineError, SnapshotError, TopicError, UnavailableError
+from streams.errors import CutError, DeliveryError, PipelineError, SnapshotError, TopicError, UnavailableError
 from streams.kafka import (
     BEGINNING,
     KafkaInbox,
@@ -172,7 +172,7 @@ def test_a_failing_callback_fails_the_poll(settings: dict[str, str], prefix: str
 
 
 @pytest.mark.parametrize("offset", [3, 50])
-def test_a_position_that_is_not_in_the_topic_is_a_snapshot_error(
+def test_a_position_that_is_not_in_the_topic_is_told(
     settings: dict[str, str], prefix: str, topic: str, topics: Topics, offset: int
 ) -> None:
     publish(settings, topic, range(20), partition=0)
@@ -180,7 +180,7 @@ def test_a_position_that_is_not_in_the_topic_is_a_snapshot_error(
     inbox = KafkaInbox(settings, f"{prefix}.group")
     inbox.subscribe([topic], lambda new: dict.fromkeys(new, 0) | {(topic, 0): offset}, lambda _: None, lambda _: None)
 
-    with pytest.raises(SnapshotError) as caught:
+    with pytest.raises(CutError) as caught:
         poll_on(inbox, (topic, 0), (topic, 1))
 
     assert f"{topic}[0]: offset {offset} is not in the topic, which holds 10 to 20" in str(caught.value)
