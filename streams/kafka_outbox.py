@@ -62,7 +62,8 @@ class KafkaOutbox:
 
     Args:
         settings: the [kafka] table.
-        linger_ms: how long a message may wait for company: 0 costs a request per message.
+        linger_ms: how long a message may wait for company. A role puts out all rows of a step at once, so the time it
+            takes to queue them is enough; 0 costs a request per message.
         compression: `none` or what librdkafka names, as `lz4`.
         batch_bytes: largest batch of one partition.
 
@@ -74,7 +75,7 @@ class KafkaOutbox:
         self,
         settings: Mapping[str, str],
         *,
-        linger_ms: float = 1,
+        linger_ms: float = 0.2,
         compression: str = "none",
         batch_bytes: int = 1_000_000,
     ) -> None:
