@@ -120,20 +120,23 @@ class IngestRole:
         """Raise the marks of idle partitions by the clock, so that labels that never come can be settled.
 
         Live only. The mark is the partition's largest time + (now - that record's Kafka timestamp) - `idle`, so that
-        history published today does not jump to the present; an unheard partition takes the smallest of its topic.
+        history published today does not jump to the present; an unheard partition takes the smallest of its topic,
+        those included that other workers have, as of their last commits.
         """
         if self._is_replay or now_us < self._next_idle_us:
             return
         self._next_idle_us = now_us + IDLE_EVERY_US
         for topic in self.inputs:
             ours = [(p, p.inlet) for p in partitions if p.topic == topic and isinstance(p.inlet, RecordInlet)]
-            heard = [inlet for _, inlet in ours if inlet.largest_time > BEGINNING]
-            if not heard:
-                continue
-            idle_us = int(self._pipeline.run.idle_s * 1e6)
-            reached = {id(i): i.largest_time + max(0, now_us - i.largest_stamp) - idle_us for i in heard}
-            least = min(reached.values())
+            known = [(inlet.largest_time, inlet.largest_stamp) for _, inlet in ours]
+            if any(time == BEGINNING for time, _ in known):
+                known += [(heard.time_us, heard.stamp_us) for heard in ours[0][0].heard()]
+            least = min((self._idle_mark(*pair, now_us) for pair in known if pair[0] > BEGINNING), default=BEGINNING)
             for partition, inlet in ours:
-                mark = reached.get(id(inlet), least)
+                is_heard = inlet.largest_time > BEGINNING
+                mark = self._idle_mark(inlet.largest_time, inlet.largest_stamp, now_us) if is_heard else least
                 if mark > inlet.mark() and partition.is_at_end():  # a busy partition is not asked about
                     inlet.raise_mark(mark)
+
+    def _idle_mark(self, time_us: int, stamp_us: int, now_us: int) -> int:
+        return time_us + max(0, now_us - stamp_us) - int(self._pipeline.run.idle_s * 1e6)

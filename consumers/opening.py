@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from streams.errors import SnapshotError
+from streams.frames import BEGINNING
 from streams.snapshots import Found, Manifest, State, Witness
 
 CUT = "the input was cut by retention"
@@ -40,6 +41,7 @@ class Start(msgspec.Struct, frozen=True):
     manifest: Manifest | None = None
     state: State | None = None
     restart: str = ""  # why a role that may begin anew does so
+    heard: tuple[int, int] = (BEGINNING, 0)  # without state: the largest time heard of before, and its record's stamp
 
 
 def decide_start(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -49,6 +50,24 @@ class Skipping(Protocol):
         """Whether all records found answered have been passed."""
 
 
+class Heard(msgspec.Struct, frozen=True):
+    """What ingest has heard of a raw partition; its commits carry it as metadata, for itself and for its siblings.
+
+    `time_us` is the largest time taken in, BEGINNING if there was none, `stamp_us` that record's Kafka timestamp.
+    """
+
+    topic_id: str
+    time_us: int
+    stamp_us: int
+
+
+class Hearing(Protocol):
+    """An inlet that reads raw records (ingest): how far it has heard of its partition."""
+
+    largest_time: int
+    largest_stamp: int
+
+
 class Decoded(NamedTuple):
     """Messages of one partition as rows, in order; `offsets` and `stamps` (us) are those of each row's message."""
 
@@ -87,6 +106,9 @@ class OpenPartition(Protocol):
 
     def is_at_end(self) -> bool:
         """Ask the broker whether everything there is now was read and taken."""
+
+    def heard(self) -> list[Heard]:
+        """Ask the group what it has heard of the topic's partitions, whichever worker has them."""
 
 
 class Role(Protocol):

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from consumers.opening import Input, Start, decide_start
-from consumers.role import Inlet, Role, Skipping, Task
+from consumers.role import Heard, Hearing, Inlet, Role, Skipping, Task
 from streams.control import Control
 from streams.errors import SnapshotError
 from streams.frames import BEGINNING
@@ -63,7 +63,6 @@ class Station:
         self.partition = partition
         self.intake = Intake(shop.role.inputs.index(topic), partition)
         self.mark_sent = BEGINNING
-        self.polled = 0
         directory = shop.snapshots / shop.role.name / f"{topic.rsplit('.', 1)[-1]}-p{partition}"
         self._store = SnapshotStore(directory)
         self.has_changed = True
@@ -91,7 +90,10 @@ class Station:
             self.inlet.restore(_part(start.state, _INLET))
             self.task.restore(_part(start.state, _TASK))
             self._skip_answered()
-        elif role.has_state:
+        elif not role.has_state:
+            hearing: Hearing = self.inlet  # type: ignore[assignment]  # roles without state read raw records
+            hearing.largest_time, hearing.largest_stamp = start.heard
+        else:
             self._begin_memory(is_from_start=start.is_from_start)
             if start.restart:
                 role.renew(self.task, _part(start.state or {}, _TASK), start.restart)
@@ -164,6 +166,18 @@ class Station:
                 self.has_changed = True
         return self._asked[2]
 
+    def heard(self) -> list[Heard]:
+        """Ask the group what it has heard of the topic's partitions, as of their last commits."""
+        partitions = [(self.topic, partition) for partition in range(self._partitions[self.topic])]
+        commits = self._shop.inbox.committed(partitions).values()
+        return [heard for heard in (_heard(metadata) for _, metadata in commits) if heard.topic_id == self.topic_id]
+
+    def progress(self) -> tuple[int, str]:
+        """Give the offset and metadata to commit for a role without state."""
+        hearing: Hearing = self.inlet  # type: ignore[assignment]  # as in `_open`
+        heard = Heard(self.topic_id, hearing.largest_time, hearing.largest_stamp)
+        return self.intake.position, msgspec.json.encode(heard).decode()
+
     def save(self) -> tuple[int, str]:
         """Write a snapshot (outputs are flushed already); gives the offset and metadata to commit."""
         position = self.reached
@@ -213,12 +227,21 @@ def _part(state: State, prefix: str) -> State:
     return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
 
 
+def _heard(metadata: str) -> Heard:
+    try:
+        return msgspec.json.decode(metadata, type=Heard)
+    except msgspec.MsgspecError:  # not ours: the caller says so, with what stands there in the topic's place
+        return Heard(metadata, BEGINNING, 0)
+
+
 def _start_stateless(now: Input, committed: tuple[int, str] | None, before: set[str], on_gap: str) -> Start:
     """Ingest starts at its committed offset, without one at the earliest (PROTOCOL 4).
 
     Kafka forgets a topic's commits with the topic: that there was another one before only the claims tell.
     """
-    position, topic_id = committed or (now.low, now.topic_id)
+    position, metadata = committed or (now.low, "")
+    heard = _heard(metadata) if committed else Heard(now.topic_id, BEGINNING, 0)
+    topic_id = heard.topic_id
     problem = None
     if committed is None and before:
         problem = f"the topic was recreated: rows of {max(before)} were read before, topic is {now.topic_id}"
@@ -229,7 +252,8 @@ def _start_stateless(now: Input, committed: tuple[int, str] | None, before: set[
     elif position > now.high:
         problem = f"the input ends early: committed offset {position}, the topic ends at {now.high}"
     if problem is None:
-        return Start(position, 0, is_from_start=committed is None and position == 0)
+        known = (heard.time_us, heard.stamp_us)
+        return Start(position, 0, is_from_start=committed is None and position == 0, heard=known)
     if on_gap == "stop":
         raise SnapshotError(f'{now.topic} partition {now.partition}: {problem}; set [run] on_gap = "continue" to go on')
     return Start(now.low, 0, is_from_start=now.low == 0)

@@ -88,7 +88,8 @@ class Worker:
 
     def step(self, timeout_s: float) -> bool:
         """Do one round; gives whether rows were taken, so that the caller knows if it may wait."""
-        wanted = {key: self._room(station) for key, station in self._stations.items() if self._room(station)}
+        rooms = {key: self._room(station) for key, station in self._stations.items()}
+        wanted = {key: room for key, room in rooms.items() if room}
         found = self._inbox.poll(wanted, 0.0 if self.has_more else timeout_s)
         self.began_s = time.monotonic()
         for records in found:
@@ -139,11 +140,10 @@ class Worker:
         return max(0, min(room, POLL_RECORDS)) if self._role.reads is None else POLL_FRAMES * (room > 0)
 
     def _receive(self, station: Station, records: Records) -> None:
-        size, end = records.offsets.size, int(records.offsets[-1]) + 1
+        end = int(records.offsets[-1]) + 1
         decoded = station.inlet.decode(records)
         records.release()
         station.intake.add(decoded.rows, decoded.offsets, decoded.stamps, end)
-        station.polled += size
         station.has_changed = True
 
     def _take(self) -> bool:
@@ -239,7 +239,7 @@ class Worker:
                 self._metrics.snapshot_taken(station.partition, self._clock() - began, station.saved_bytes)
                 fail_point("after_snapshot")
             elif station.intake.position >= 0:
-                offsets[station.topic, station.partition] = (station.intake.position, station.topic_id)
+                offsets[station.topic, station.partition] = station.progress()
                 station.has_changed = station.intake.rows > 0
         if offsets:
             try:

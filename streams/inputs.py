@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from streams.compiled import bare, inlined
 from streams.frames import Batch, Text, numbers, text
@@ -43,11 +42,11 @@ def make_input(batch: Batch, fields: tuple[Field, ...]) -> Input:
     for place, field in enumerate(fields):
         name = f"field.{field.name}"
         if field.kind == "category":
-            encode_categories_kernel(sealed_text(rows, name), values_KB, place)
+            encode_categories_kernel(text(rows, name), values_KB, place)
         else:
             values_KB[place] = numbers(rows, name)
     kind, outcome, time, produced, label = (
-        _sealed(numbers(rows, name)) for name in ("kind", "outcome", "time", "produced", "label")
+        numbers(rows, name) for name in ("kind", "outcome", "time", "produced", "label")
     )
     taken = Input(
         kind,
@@ -55,8 +54,8 @@ def make_input(batch: Batch, fields: tuple[Field, ...]) -> Input:
         time,
         produced,
         label,
-        sealed_text(rows, "id"),
-        sealed_text(rows, "key"),
+        text(rows, "id"),
+        text(rows, "key"),
         _sealed(batch.label_clock),
         _sealed(batch.clock),
         values_KB,
@@ -68,14 +67,8 @@ def make_input(batch: Batch, fields: tuple[Field, ...]) -> Input:
     return taken
 
 
-def sealed_text(batch: pa.RecordBatch, name: str) -> Text:
-    """View a column of text; all views are read-only, so that kernels are compiled once."""
-    return Text(*(_sealed(view) for view in text(batch, name)))
-
-
 def _sealed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if not array.flags.writeable and array.flags.c_contiguous:
-        return array
+    """View an array as all columns of a batch are, read-only: kernels are compiled for one kind of array."""
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
     return view

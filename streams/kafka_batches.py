@@ -15,8 +15,7 @@ import numpy.typing as npt
 from confluent_kafka import KafkaError, KafkaException
 
 from streams.compiled import ADDRESS_OF_WORDS, NOTHING, WORD, callback, njit
-from streams.intrinsics import load_32
-from streams.librdkafka import CMessage, lib
+from streams.librdkafka import CMessage, error_code_kernel, lib
 from streams.records import Packed
 
 Int64s = npt.NDArray[np.int64]
@@ -119,9 +118,9 @@ def _error(code: int, text: bytes | None) -> KafkaError:
 @callback(NOTHING(WORD, WORD, ADDRESS_OF_WORDS))
 def _note_delivery(_producer: int, message: int, failure: Int64s) -> None:
     """See rd_kafka_conf_set_dr_msg_cb: the first refusal stays."""
-    code = load_32(message)
+    code = error_code_kernel(message)
     if code and not failure[0]:
-        failure[0] = code - (1 << 32) if code >= 1 << 31 else code
+        failure[0] = code
 
 
 @njit

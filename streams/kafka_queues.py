@@ -14,8 +14,8 @@ import numpy.typing as npt
 from confluent_kafka import KafkaError
 
 from streams.compiled import njit
-from streams.intrinsics import call_1, call_2, load_32, load_64
-from streams.librdkafka import CMessage, address_of, lib
+from streams.intrinsics import call_1, call_2, load_64
+from streams.librdkafka import CMessage, address_of, error_code_kernel, lib
 
 Int64s = npt.NDArray[np.int64]
 
@@ -97,7 +97,20 @@ class FetchedRecords:
         _destroy_kernel(pointers, _DESTROY)
 
 
-class PartitionQueue:
+class _Queue:
+    """A queue of librdkafka's that writes to a file descriptor, 8 bytes, when something comes into it while empty."""
+
+    def __init__(self, queue: int, wake_up: int) -> None:
+        self._queue = queue
+        lib.rd_kafka_queue_io_event_enable(queue, wake_up, _WAKE_UP, len(_WAKE_UP))
+
+    def close(self) -> None:
+        """Let go of the queue; what lies in it is dropped with the assignment."""
+        lib.rd_kafka_queue_io_event_enable(self._queue, -1, None, 0)
+        lib.rd_kafka_queue_destroy(self._queue)
+
+
+class PartitionQueue(_Queue):
     """What is fetched of one partition of a consumer, apart from all others.
 
     Make it before the partition is assigned, so that nothing of it goes to the consumer's own queue; close it after
@@ -111,9 +124,9 @@ class PartitionQueue:
 
     def __init__(self, consumer: int, topic: str, partition: int, wake_up: int) -> None:
         self._topic, self._partition = topic, partition
-        self._queue = lib.rd_kafka_queue_get_partition(consumer, topic.encode(), partition)
-        lib.rd_kafka_queue_forward(self._queue, None)
-        lib.rd_kafka_queue_io_event_enable(self._queue, wake_up, _WAKE_UP, len(_WAKE_UP))
+        queue = lib.rd_kafka_queue_get_partition(consumer, topic.encode(), partition)
+        lib.rd_kafka_queue_forward(queue, None)
+        super().__init__(queue, wake_up)
 
     def take(self, most: int) -> FetchedRecords | None:
         """Take what is here, at most so many records; None if that is nothing. Never waits."""
@@ -121,23 +134,12 @@ class PartitionQueue:
         found = lib.rd_kafka_consume_batch_queue(self._queue, 0, pointers.ctypes.data, most)
         return FetchedRecords(self._topic, self._partition, pointers[:found].copy()) if found > 0 else None
 
-    def close(self) -> None:
-        """Let go of the queue; what lies in it is dropped with the assignment."""
-        lib.rd_kafka_queue_io_event_enable(self._queue, -1, None, 0)
-        lib.rd_kafka_queue_destroy(self._queue)
 
-
-class ConsumerEvents:
+class ConsumerEvents(_Queue):
     """Writes to `wake_up` also when the consumer has a callback to serve."""
 
     def __init__(self, consumer: int, wake_up: int) -> None:
-        self._queue = lib.rd_kafka_queue_get_consumer(consumer)
-        lib.rd_kafka_queue_io_event_enable(self._queue, wake_up, _WAKE_UP, len(_WAKE_UP))
-
-    def close(self) -> None:
-        """Stop it."""
-        lib.rd_kafka_queue_io_event_enable(self._queue, -1, None, 0)
-        lib.rd_kafka_queue_destroy(self._queue)
+        super().__init__(lib.rd_kafka_queue_get_consumer(consumer), wake_up)
 
 
 @njit
@@ -153,8 +155,7 @@ def _describe_kernel(
 ) -> None:
     for i in range(pointers.size):
         message = pointers[i]
-        code = load_32(message)
-        errors[i] = code - (1 << 32) if code >= 1 << 31 else code
+        errors[i] = error_code_kernel(message)
         addresses[i] = load_64(message + _PAYLOAD)
         sizes[i] = load_64(message + _LEN) if addresses[i] else -1
         offsets[i] = load_64(message + _OFFSET)

@@ -11,6 +11,9 @@ from typing import Any
 
 import confluent_kafka
 
+from streams.compiled import inlined
+from streams.intrinsics import load_32
+
 _HANDLE_AT = 16  # of rd_kafka_t * in the client's object, after Python's own head
 
 
@@ -79,6 +82,13 @@ lib = _load()
 def address_of(name: str) -> int:
     """Give the address of one of the library's functions, for kernels."""
     return int(ctypes.cast(getattr(lib, name), ctypes.c_void_p).value or 0)
+
+
+@inlined
+def error_code_kernel(message: int) -> int:
+    """Give the error code of a rd_kafka_message_t by its address; 0 is none, the client's own are negative."""
+    code = load_32(message)
+    return code - (1 << 32) if code >= 1 << 31 else code
 
 
 def handle_of(client: Any) -> int:

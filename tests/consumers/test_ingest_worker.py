@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 import consumers.worker
+from consumers.role import Heard
 from consumers.worker import Worker
 from streams import frames
 from streams.errors import SnapshotError
@@ -44,6 +45,14 @@ def ids(office: Office) -> list[str]:
     return office.ids("p.log", 0) + office.ids("p.log", 1)
 
 
+def committed(office: Office) -> tuple[int, str]:
+    """The position and the raw topic's UUID in the commit of the first partition of events."""
+    found = office.commit("ingest", "events", 0)
+    assert found is not None
+    position, metadata = found
+    return position, msgspec.json.decode(metadata, type=Heard).topic_id
+
+
 # Offsets
 
 
@@ -72,7 +81,7 @@ def test_ingest_goes_on_at_its_committed_offset(office: Office) -> None:
     successor.stop()
 
     assert ids(office) == ["a", "b"]
-    assert office.commit("ingest", "events", 0) == (2, "uuid-events")
+    assert committed(office) == (2, "uuid-events")
     assert not (office.pipeline.state / "snapshots").exists()
 
 
@@ -95,7 +104,7 @@ def test_ingest_commits_after_flush(office: Office, monkeypatch: pytest.MonkeyPa
 
     assert flushed == [0]
     assert len(office.broker.logs["p.deadletters", 0]) == 1
-    assert office.commit("ingest", "events", 0) == (2, "uuid-events")
+    assert committed(office) == (2, "uuid-events")
 
 
 def test_a_crash_repeats_rows_under_the_same_numbers(office: Office) -> None:
@@ -124,7 +133,7 @@ def test_a_record_waiting_for_others_is_not_committed(office: Office) -> None:
     worker.stop()
 
     assert ids(office) == []
-    assert office.commit("ingest", "events", 0) == (0, "uuid-events")
+    assert committed(office) == (0, "uuid-events")
 
 
 @pytest.mark.parametrize(
@@ -272,7 +281,7 @@ def test_a_publishers_end_is_sent_before_its_record_is_committed(office: Office)
     worker.step(0)
     worker.stop()
 
-    assert office.commit("ingest", "events", 0) == (2, "uuid-events")
+    assert committed(office) == (2, "uuid-events")
     assert office.marks("p.log", 0) == [0.0, END]
 
 
@@ -311,6 +320,47 @@ def test_a_partition_not_heard_of_takes_the_smallest_of_its_topic(office: Office
 
     silent = worker.stations[2].inlet.mark() / 1e6 - START_S
     assert silent == pytest.approx(-7 + 20 - 5, abs=1.0)
+
+
+def test_a_partition_not_heard_of_takes_the_smallest_of_other_workers_too(office: Office) -> None:
+    """One worker has the partitions with records, the other only the silent one, as in a group that was scaled up."""
+    office.counts["events"] = 3
+    office.event("a", 0, at=-1, stamp=0)
+    office.event("b", 1, at=-7, stamp=0)
+    worker = office.worker("ingest", [EVENTS0, EVENTS1])
+    other = office.worker("ingest", [("events", 2)])
+    run_for(office, worker, 2)
+    run_for(office, other, 18)
+
+    silent = other.stations[0].inlet.mark() / 1e6 - START_S
+    assert silent == pytest.approx(-7 + 20 - 5, abs=1.0)
+
+
+def test_the_smallest_counts_though_another_partition_of_ours_was_heard_of(office: Office) -> None:
+    """Ours is ahead of the other worker's."""
+    office.counts["events"] = 3
+    office.event("a", 0, at=-1, stamp=0)
+    office.event("b", 1, at=-7, stamp=0)
+    worker = office.worker("ingest", [EVENTS1])
+    other = office.worker("ingest", [EVENTS0, ("events", 2)])
+    run_for(office, worker, 2)
+    run_for(office, other, 18)
+
+    heard, silent = (station.inlet.mark() / 1e6 - START_S for station in other.stations)
+    assert heard == pytest.approx(-1 + 20 - 5, abs=1.0)
+    assert silent == pytest.approx(-7 + 20 - 5, abs=1.0)
+
+
+def test_a_partition_is_still_heard_of_after_a_restart(office: Office) -> None:
+    """Its commit remembers its largest time, though no record comes any more."""
+    office.event("a", 0, at=-2, stamp=0)
+    worker = office.worker("ingest", [EVENTS0])
+    run_for(office, worker, 2)
+    worker.stop()
+    successor = office.worker("ingest", [EVENTS0])
+    run_for(office, successor, 8)
+
+    assert successor.stations[0].inlet.mark() / 1e6 - START_S == pytest.approx(-2 + 10 - 5, abs=1.0)
 
 
 def test_a_topic_nobody_has_heard_of_has_no_mark(office: Office) -> None:

@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, ge
 
 from streams import metrics
 from streams.errors import UnavailableError
-from streams.metrics import BinnedHistogram, RoleMetrics
+from streams.histograms import BinnedHistogram
+from streams.metrics import RoleMetrics
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 BASE = {"pipeline": "flights", "role": "learn", "candidate": ""}

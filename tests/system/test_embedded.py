@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from streams import embedded
+from streams import embedded, embedded_programs, embedded_server
 from streams.children import Child
 from streams.embedded import EmbeddedKafka, EmbeddedRedis
 from streams.errors import UnavailableError
@@ -158,7 +158,7 @@ def test_too_little_memory_is_said_before_anything_is_started(tmp_path: Path, mo
 
 
 def test_a_failed_download_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "KAFKA_JARS", "org.example.nowhere:nothing:0.0.0")
+    monkeypatch.setattr(embedded_programs, "KAFKA_JARS", "org.example.nowhere:nothing:0.0.0")
 
     with pytest.raises(UnavailableError, match="Kafka's jars could not be downloaded"):
         EmbeddedKafka(tmp_path).start()
@@ -180,7 +180,7 @@ def test_a_jvm_that_dies_is_told_with_its_last_words(tmp_path: Path, monkeypatch
 
 
 def test_a_directory_serves_one_server_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "LOCK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(embedded_server, "LOCK_TIMEOUT_S", 0.1)
     with EmbeddedRedis(tmp_path), pytest.raises(UnavailableError, match="embedded Redis already runs on"):
         EmbeddedRedis(tmp_path).start()
 
