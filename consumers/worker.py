@@ -29,7 +29,7 @@ POLL_FRAMES = 16  # of frames, which may hold 512 KiB each
 MAX_BUFFERED_ROWS = 40_000  # a partition with more rows waiting for the others is not read
 MARKS_EVERY_S = 1.0  # live; while catching up marks go with every batch
 STEP_S = 0.25  # what a step's rows may take: stopping, snapshots and the group wait for it
-FIRST_ROWS, LEAST_ROWS = 10_000, 100  # where the rows of a step start, and what even the slowest role takes
+FIRST_ROWS, LEAST_ROWS = 2_500, 100  # where the rows of a step start, and what even the slowest role takes
 TICK_EVERY_S = 0.05
 MEASURE_EVERY_S = 1.0
 COMMIT_EVERY_S = 1.0  # roles without state only commit, which is cheap
@@ -172,7 +172,7 @@ class Worker:
         """Take so many rows a step that it lasts about STEP_S, however slow the role (River costs 1,000x ours)."""
         if took_s > STEP_S:
             self._most_rows = max(LEAST_ROWS, int(rows * STEP_S / took_s))
-        elif rows >= self._most_rows:
+        elif 2 * rows >= self._most_rows and took_s < STEP_S / 4:
             self._most_rows = min(MAX_BUFFERED_ROWS, self._most_rows * 2)
 
     def _process(self, station: Station, count: int) -> None:

@@ -27,6 +27,7 @@ OUTCOME_NAMES = ("set", "missing", "retracted", "amended")
 
 MAX_FRAME_ROWS = 8_192
 MAX_FRAME_BYTES = 512 * 1024
+GUESSED_SHARE = 0.97  # of a frame's bytes that are rows; the rest is metadata and texts longer than the average
 BEGINNING = np.iinfo(np.int64).min  # a mark nobody has sent yet
 END = np.iinfo(np.int64).max  # the mark of a partition at its end
 
@@ -263,8 +264,10 @@ class Form:
 
 def encode(batch: pa.RecordBatch) -> Iterator[bytes]:
     """Cut a batch into frames of at most 8,192 rows and 512 KiB and give their bytes."""
-    start, rows = 0, batch.num_rows
+    start, rows, size = 0, batch.num_rows, batch.nbytes
     step = min(MAX_FRAME_ROWS, max(1, rows))
+    if size > MAX_FRAME_BYTES:  # a first guess, so that little is serialized in vain
+        step = max(1, min(step, int(rows * GUESSED_SHARE * MAX_FRAME_BYTES / size)))
     while start < rows:
         payload = batch.slice(start, step).serialize()
         if payload.size > MAX_FRAME_BYTES and step > 1:
