@@ -162,6 +162,18 @@ def test_a_slow_role_takes_fewer_rows_a_step(office: Office, monkeypatch: pytest
     assert task.steps == [2, 1, 1, 1]
 
 
+def test_a_fast_role_takes_more_rows_a_step(office: Office) -> None:
+    """Large frames cost less per row; a step may grow as long as it is short."""
+    worker = office.worker(partitions=[LOG0])
+    worker._most_rows = 1
+    while worker.step(0):
+        pass
+    task = worker.stations[0].task
+
+    assert isinstance(task, CopyTask)
+    assert task.steps == [1, 2, 2]
+
+
 def test_the_role_ticks_by_the_clock(office: Office) -> None:
     """About every 50 ms, however often the loop turns."""
     worker = office.worker(partitions=[LOG0])
