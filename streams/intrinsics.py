@@ -139,5 +139,19 @@ def _copy_items(_typing: Any, target: Any, _at: Any, source: Any, _start: Any, _
 # counted over all axes. Both have room for them, and they do not overlap.
 copy_items: Callable[[npt.NDArray[Any], int, npt.NDArray[Any], int, int], None] = _intrinsic(_copy_items)
 
+
+def _copy_bytes(_typing: Any, _to: Any, _origin: Any, _size: Any) -> Any:
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        to, origin = (builder.inttoptr(argument, cgutils.voidptr_t) for argument in arguments[:2])
+        _raw_memcpy(builder, to, origin, arguments[2], 1)
+        return context.get_dummy_value()
+
+    word = numba.types.int64
+    return numba.types.void(word, word, word), generate
+
+
+# copy_bytes(to, origin, size): inside kernels, copy memory by address. The pieces do not overlap.
+copy_bytes: Callable[[int, int, int], None] = _intrinsic(_copy_bytes)
+
 # prefetch(array, item): inside kernels, ask for the cache line of a contiguous array's item, counted over all axes.
 prefetch: Callable[[npt.NDArray[Any], int], None] = _intrinsic(_prefetch)
