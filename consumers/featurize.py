@@ -19,7 +19,7 @@ from streams.features import columns, empty_totals, make_plan
 from streams.frames import Batch, Rows, examples_schema, features_schema
 from streams.inputs import longest_kernel, make_input
 from streams.metrics import RoleMetrics
-from streams.outputs import DELAYS, ROWS, Output, copy_events_kernel, make_output, to_batch
+from streams.outputs import DELAYS, ROWS, Room
 from streams.pending import count_due_kernel
 from streams.pipeline import Pipeline
 from streams.settling import Terms, take_rows_kernel
@@ -60,35 +60,34 @@ class FeatureTask:
             return []
         counters = self._stage.counters
         numbered, sent = int(counters[NUMBERED]), self._sequences.copy()
-        output, text_bytes = self._take(batch, total)
+        room = self._take(batch, total)
+        output = room.output
         self._note_delays(output.delay[: int(output.sizes[DELAYS])])
-        rows, event_rows = int(output.sizes[ROWS]), int(counters[NUMBERED]) - numbered
-        self._sequences += (event_rows, rows)
-        made = []
-        if event_rows:
-            events = make_output(event_rows, len(self.columns), *text_bytes)
-            copy_events_kernel(output, events)
-            features = to_batch(events, self._features_schema, self._source, int(sent[0]))
-            made.append(Rows("features", self._partition, features, events.cause))
-        if rows:
-            examples = to_batch(output, self._examples_schema, self._source, int(sent[1]))
-            made.append(Rows("examples", self._examples_partition, examples, output.cause[:rows]))
+        self._sequences += (int(counters[NUMBERED]) - numbered, int(output.sizes[ROWS]))
+        if not output.sizes[ROWS]:
+            return []
+        examples = room.examples(self._source, int(sent[1]))
+        features, is_event = room.features(self._features_schema.layout, examples, int(sent[0]))
+        cause = output.cause[: examples.num_rows]
+        made = [Rows("examples", self._examples_partition, examples, np.arange(examples.num_rows), cause)]
+        if is_event.size:
+            made.insert(0, Rows("features", self._partition, features, is_event, cause[is_event]))
         return made
 
-    def _take(self, batch: Batch, total: int) -> tuple[Output, tuple[int, int]]:
-        """Run the kernel over all rows; gives its rows, and the bytes of ids and keys that came in."""
+    def _take(self, batch: Batch, total: int) -> Room:
+        """Run the kernel over all rows and give what it put out."""
         rows, plan = make_input(batch, self._plan.fields), self._plan.plan
         due_rows, due_bytes = count_due_kernel(self._stage.pending, int(rows.label_clock[-1]))
         id_bytes, key_bytes = (int(text.offsets[-1] - text.offsets[0]) for text in (rows.id, rows.key))
         # At most: each row as an event and its label row, and what was due before.
-        room = (2 * total + due_rows, len(self.columns), 2 * id_bytes + due_bytes, 2 * key_bytes + due_bytes)
-        output, totals = make_output(*room), empty_totals(plan)
+        need = (2 * total + due_rows, 2 * id_bytes + due_bytes, 2 * key_bytes + due_bytes)
+        room, totals = Room(self._examples_schema.layout, *need), empty_totals(plan)
         text_need, taken = longest_kernel(rows.id.offsets) + longest_kernel(rows.key.offsets), 0
         while taken < total:
-            taken = take_rows_kernel(rows, plan, self._terms, self._stage, output, totals, taken, text_need)
+            taken = take_rows_kernel(rows, plan, self._terms, self._stage, room.output, totals, taken, text_need)
             if taken < total:
                 self._stage = with_room(self._stage, plan, text_need)
-        return output, (id_bytes, key_bytes)
+        return room
 
     def _note_delays(self, delays: npt.NDArray[np.int64]) -> None:
         if delays.size and self._noted_delays < MOST_DELAYS:

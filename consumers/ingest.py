@@ -35,9 +35,9 @@ class IngestTask:
     def process(self, batch: Batch) -> list[Spread]:
         """Send rows by key: XXH64 of its text modulo the log's partitions; publishers' marks end here."""
         rows = batch.rows
-        keys = frames.text(rows, "key")
+        keys = rows.text("key")
         targets = place_column(keys.offsets, keys.data, self._partitions)
-        targets[frames.numbers(rows, "kind") == MARK] = -1
+        targets[rows.numbers("kind") == MARK] = -1
         return [Spread("log", targets, rows)]
 
     def state(self) -> State:

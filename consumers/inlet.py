@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from consumers.role import Decoded
-from streams import frames
 from streams.control import Control
 from streams.errors import FrameError
 from streams.frames import SCHEMA_HEADER, Batch, FrameSchema
-from streams.records import Records, value
+from streams.records import Records
 from streams.snapshots import State
 from streams.sources import SourceMemory
+from streams.tables import Table, read
 
 
 class FrameInlet:
@@ -26,17 +25,13 @@ class FrameInlet:
         self._control = control
 
     def decode(self, records: Records) -> Decoded:
-        """Join the frames of one poll into one batch, so that kernels run once."""
-        batches = [self._decode_one(records, i) for i in range(records.offsets.size)]
-        sizes = [batch.num_rows for batch in batches]
-        rows = batches[0] if len(batches) == 1 else pa.concat_batches(batches)
-        return Decoded(rows, np.repeat(records.offsets, sizes), np.repeat(records.stamps, sizes))
-
-    def _decode_one(self, records: Records, i: int) -> pa.RecordBatch:
-        header = records.header(i, SCHEMA_HEADER) or b""
-        if header != self._fingerprint:
-            self._refuse(records, i, header.decode(errors="replace"))
-        return frames.decode(value(records, i) or b"", self._schema)
+        """Join the frames of one poll into one table, so that kernels run once."""
+        for i in range(records.offsets.size):
+            header = records.header(i, SCHEMA_HEADER) or b""
+            if header != self._fingerprint:
+                self._refuse(records, i, header.decode(errors="replace"))
+        rows, counts = read(self._schema.layout, records)
+        return Decoded(rows, np.repeat(records.offsets, counts), np.repeat(records.stamps, counts))
 
     def _refuse(self, records: Records, i: int, fingerprint: str) -> None:
         where = f"{records.topic} partition {records.partition} offset {records.offsets[i]}"
@@ -47,7 +42,7 @@ class FrameInlet:
         text = f"missing {sorted(ours - theirs)}, unexpected {sorted(theirs - ours)}"
         raise FrameError(f"{where}: written with another feature list ({text}); changing the list is not available yet")
 
-    def admit(self, rows: pa.RecordBatch) -> tuple[Batch, npt.NDArray[np.int64] | None]:
+    def admit(self, rows: Table) -> tuple[Batch, npt.NDArray[np.int64] | None]:
         """Drop what was seen; see SourceMemory."""
         return self.memory.admit(rows)
 

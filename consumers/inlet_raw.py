@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from consumers.role import Decoded
 from streams import decoding, frames
 from streams.decoding import Bad, WhereTest
 from streams.flat_records import flat_reader
-from streams.frames import BEGINNING, END, EVENT, LABEL, MARK, RETRACTED, SET, Batch, Form, FrameSchema
+from streams.frames import BEGINNING, END, EVENT, LABEL, MARK, RETRACTED, SET, Batch, FrameSchema
 from streams.pipeline import Pipeline
 from streams.records import Records, value
 from streams.snapshots import State
-from streams.sources import take
+from streams.tables import Builder, Table, Text, empty, join
 from streams.timestamps import INVALID
 
 MARK_HEADER = "millrace-mark"
@@ -61,7 +60,9 @@ class RecordInlet:
         self._reader = flat_reader(pipeline, self._kind) if is_plain else None
         self._skew_us = int(pipeline.run.max_skew_s * 1e6)
         numbers = {"events": EVENT, "labels": LABEL}
-        self._forms = {kind: Form(schema, {"kind": numbers[kind], "source": sources[kind]}) for kind in sources}
+        self._builders = {
+            kind: Builder(schema.layout, {"kind": numbers[kind], "source": sources[kind]}) for kind in sources
+        }
         self._largest = BEGINNING
         self.largest_time, self.largest_stamp = BEGINNING, 0
         self.records = self.ignored = self.dead = self.taken = 0
@@ -159,18 +160,18 @@ class RecordInlet:
         self._check(columns, stamps, index, bad)
         return Decoded(self._build(kind, columns, offsets, stamps), offsets, stamps)
 
-    def _build(self, kind: str, columns: dict[str, Any], offsets: Int64s, stamps: Int64s) -> pa.RecordBatch:
+    def _build(self, kind: str, columns: dict[str, Any], offsets: Int64s, stamps: Int64s) -> Table:
         columns["sequence"] = offsets
         if kind == "events":
             columns["produced"] = stamps
         else:
             columns["outcome"] = np.where(np.isnan(columns["label"]), RETRACTED, SET).astype(np.int8)
-        return self._forms[kind].build(columns, offsets.size)
+        return self._builders[kind].build(columns, offsets.size)
 
-    def _ids(self, offsets: Int64s) -> pa.StringArray:
+    def _ids(self, offsets: Int64s) -> Text:
         """Give the ids of events that have none of their own."""
         prefix = f"{self.topic}-{self.partition}-"
-        return pa.array([prefix + str(offset) for offset in offsets.tolist()], pa.string())
+        return decoding.texts([prefix + str(offset) for offset in offsets.tolist()])
 
     def _check(
         self,
@@ -190,7 +191,7 @@ class RecordInlet:
         refuse(time == INVALID, "bad_time", "the time is not an RFC 3339 date-time or not in years 1 to 9999")
         refuse(time > stamps + self._skew_us, "future", "the time lies in the future of the record's timestamp")
         for name, column in columns.items():
-            if not isinstance(column, pa.Array):
+            if not isinstance(column, Text):
                 continue
             sizes = decoding.lengths(column)
             refuse(sizes > limit, "text_too_long", f"{name.removeprefix('field.')} has over {limit} bytes")
@@ -219,31 +220,31 @@ class RecordInlet:
     def _join(self, parts: list[Decoded], dead: Int64s) -> Decoded:
         """Put events, labels and marks in offset order (of one record the event first), without the dead ones."""
         if not parts:
-            return Decoded(frames.build(self._schema, {}, 0), np.empty(0, np.int64), np.empty(0, np.int64))
+            return Decoded(empty(self._schema.layout), np.empty(0, np.int64), np.empty(0, np.int64))
         if len(parts) == 1 and not dead.size:
             self.taken += parts[0].offsets.size
             return parts[0]
         offsets = np.concatenate([part.offsets for part in parts])
-        rows = pa.concat_batches([part.rows for part in parts])
+        rows = join([part.rows for part in parts])
         stamps = np.concatenate([part.stamps for part in parts])
         order = np.argsort(offsets, kind="stable")
         order = order[~np.isin(offsets[order], dead)]
         self.taken += np.unique(offsets[order]).size
-        return Decoded(take(rows, order), offsets[order], stamps[order])
+        return Decoded(rows.take(order), offsets[order], stamps[order])
 
     def _note_largest(self, decoded: Decoded, *, has_marks: bool) -> None:
-        time = frames.numbers(decoded.rows, "time")
+        time = decoded.rows.numbers("time")
         if has_marks:
-            time = np.where(frames.numbers(decoded.rows, "kind") == MARK, BEGINNING, time)
+            time = np.where(decoded.rows.numbers("kind") == MARK, BEGINNING, time)
         at = int(time.argmax()) if time.size else 0
         if time.size and time[at] > self.largest_time:
             self.largest_time, self.largest_stamp = int(time[at]), int(decoded.stamps[at])
 
     # Taking
 
-    def admit(self, rows: pa.RecordBatch) -> tuple[Batch, Int64s | None]:
+    def admit(self, rows: Table) -> tuple[Batch, Int64s | None]:
         """Note how far the partition was taken; nothing is dropped here, readers do that."""
-        time = frames.numbers(rows, "time")
+        time = rows.numbers("time")
         self._largest = max(self._largest, int(time.max()))
         return Batch(rows, time, time), None
 

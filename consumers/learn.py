@@ -23,7 +23,6 @@ from models.blocks import Blocks, Scoreboard
 from models.learner import LEARN, SKIP, Actions, Learner, State
 from models.pending import COUNTERS, Rows
 from models.scoring import Quality, Scores
-from streams import frames
 from streams.errors import FrameError, ModelError
 from streams.frames import Batch, Column, Outgoing
 from streams.metrics import RoleMetrics
@@ -122,7 +121,7 @@ class LearnTask:
 
     def process(self, batch: Batch) -> list[Outgoing]:
         """Predict, score and learn the rows in order; gives the blocks that became complete."""
-        rows, X_BF = _columns_of(batch), frames.matrix(batch.rows)
+        rows, X_BF = _columns_of(batch), batch.rows.matrix()
         done: list[Blocks] = []
         start = 0
         while start < rows.kind.size:
@@ -218,7 +217,7 @@ def lineage_of(state: State) -> int:
 
 
 def _columns_of(batch: Batch) -> Rows:
-    return Rows(*(frames.numbers(batch.rows, name) for name in Rows._fields))
+    return Rows(*(batch.rows.numbers(name) for name in Rows._fields))
 
 
 def _encode_blocks(blocks: Blocks) -> list[Block]:

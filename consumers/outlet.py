@@ -10,16 +10,17 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from streams import frames
 from streams.frames import MARK, SCHEMA_HEADER, FrameSchema, Outgoing, Rows, Spread
 from streams.kafka import Outbox
 from streams.merging import Intake, merge_order, spread_order
 from streams.metrics import RoleMetrics
-from streams.sources import take
+from streams.tables import Table
 
 Target = tuple[str, int]
+Picked = tuple[list[Table], npt.NDArray[np.int64]]  # rows by their index, counted through all tables, in order
+_NO_ROWS = np.empty(0, np.int64)
 
 
 class Outlet:
@@ -37,14 +38,14 @@ class Outlet:
         self._prefix = prefix
         self._schemas = schemas
         self._metrics = metrics
-        self._rows: dict[Target, list[tuple[pa.RecordBatch, npt.NDArray[np.int64], Intake]]] = {}
+        self._rows: dict[Target, list[tuple[Rows, npt.NDArray[np.int64], Intake]]] = {}
         self._spreads: dict[str, list[tuple[Spread, npt.NDArray[np.int64], Intake]]] = {}
         self._marks: dict[Target, list[tuple[int, int]]] = {}
 
     def put(self, output: Rows | Spread | Outgoing, keys: npt.NDArray[np.int64], intake: Intake) -> None:
         """Collect an output of one partition; JSON records are produced at once, rows when `send` is called."""
         if isinstance(output, Rows):
-            part = (output.batch, keys[output.cause], intake)
+            part = (output, keys[output.cause], intake)
             self._rows.setdefault((output.topic, output.partition), []).append(part)
         elif isinstance(output, Spread):
             self._spreads.setdefault(output.topic, []).append((output, keys, intake))
@@ -58,44 +59,40 @@ class Outlet:
 
     def send(self) -> None:
         """Merge, frame and produce everything collected since the last call."""
-        merged = {target: self._merged(target) for target in self._rows}
+        found = {target: self._merged(target) for target in self._rows}
         for topic in self._spreads:
-            merged |= self._gathered(topic)
-        for target in sorted(merged.keys() | self._marks.keys()):
-            batches = []
-            if target in merged:
-                batches.append(merged[target])
+            found |= self._spread(topic)
+        for target in sorted(found.keys() | self._marks.keys()):
+            tables, index = found.get(target, ([], _NO_ROWS))
             if target in self._marks:
-                batches.append(self._mark_rows(target))
-            schema = self._schemas[target[0]]
-            self._produce(target, schema, batches[0] if len(batches) == 1 else pa.concat_batches(batches))
+                marks, before = self._mark_rows(target), sum(table.num_rows for table in tables)
+                index = np.concatenate([index, np.arange(before, before + marks.num_rows)])
+                tables = [*tables, marks]
+            self._produce(target, self._schemas[target[0]], tables, index)
         self._rows.clear()
         self._spreads.clear()
         self._marks.clear()
 
-    def _merged(self, target: Target) -> pa.RecordBatch:
-        parts = self._rows[target]
-        if len(parts) == 1:
-            return parts[0][0]
-        order = merge_order([keys for _, keys, _ in parts], [intake for _, _, intake in parts])
-        whole = pa.concat_batches([batch for batch, _, _ in parts])
-        return whole if order is None else take(whole, order)
+    def _merged(self, target: Target) -> Picked:
+        """Say in which order the rows of all partitions go to a target."""
+        rows, keys, intakes = zip(*self._rows[target], strict=True)
+        index, before = [], 0
+        for own in rows:
+            index.append(own.picked + before if before else own.picked)
+            before += own.table.num_rows
+        order = merge_order(list(keys), list(intakes))
+        return [own.table for own in rows], index[0] if order is None else np.concatenate(index)[order]
 
-    def _gathered(self, topic: str) -> dict[Target, pa.RecordBatch]:
-        """Merge all partitions' rows for a topic and cut them by target."""
+    def _spread(self, topic: str) -> dict[Target, Picked]:
+        """Say in which order the rows of all partitions go to each partition of a topic."""
         spreads, keys, intakes = zip(*self._spreads[topic], strict=True)
         targets = [spread.targets for spread in spreads]
         partitions = 1 + max(int(own.max()) for own in targets)
         order, ends = spread_order(list(keys), targets, list(intakes), partitions)
-        whole = spreads[0].batch if len(spreads) == 1 else pa.concat_batches([spread.batch for spread in spreads])
-        stops = ends.tolist()
-        merged = take(whole, order[: stops[-1]] if stops else order[:0])
-        cuts = pairwise([0, *stops])
-        return {
-            (topic, place): merged.slice(start, end - start) for place, (start, end) in enumerate(cuts) if start < end
-        }
+        tables, cuts = [spread.table for spread in spreads], pairwise([0, *ends.tolist()])
+        return {(topic, place): (tables, order[start:end]) for place, (start, end) in enumerate(cuts) if start < end}
 
-    def _mark_rows(self, target: Target) -> pa.RecordBatch:
+    def _mark_rows(self, target: Target) -> Table:
         sources, times = zip(*self._marks[target], strict=True)
         columns = {
             "kind": np.full(len(sources), MARK, np.int8),
@@ -104,13 +101,13 @@ class Outlet:
         }
         return frames.build(self._schemas[target[0]], columns, len(sources))
 
-    def _produce(self, target: Target, schema: FrameSchema, batch: pa.RecordBatch) -> None:
+    def _produce(self, target: Target, schema: FrameSchema, tables: list[Table], index: npt.NDArray[np.int64]) -> None:
         name = self.full_name(target[0])
         header = [(SCHEMA_HEADER, schema.fingerprint.encode())]
-        for payload in frames.encode(batch):
-            self._outbox.produce(name, target[1], payload, None, header)
-        self._metrics.count_out(frames.numbers(batch, "kind"))
-        self._metrics.frame(batch.num_rows)
+        for frame in frames.encode(tables, index):
+            self._outbox.produce(name, target[1], frame.message(), None, header)
+            self._metrics.count_out(frame.numbers("kind"))
+            self._metrics.frame(frame.num_rows)
 
     def full_name(self, topic: str) -> str:
         """Give the Kafka topic of one of the pipeline's own topics."""

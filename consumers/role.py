@@ -12,13 +12,13 @@ from typing import NamedTuple, Protocol
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from streams.control import Claim
 from streams.frames import Batch, FrameSchema, Outgoing, Rows, Spread
 from streams.metrics import RoleMetrics
 from streams.records import Records
 from streams.snapshots import State
+from streams.tables import Table
 
 
 class Task(Protocol):
@@ -71,7 +71,7 @@ class Hearing(Protocol):
 class Decoded(NamedTuple):
     """Messages of one partition as rows, in order; `offsets` and `stamps` (us) are those of each row's message."""
 
-    rows: pa.RecordBatch
+    rows: Table
     offsets: npt.NDArray[np.int64]
     stamps: npt.NDArray[np.int64]
 
@@ -82,7 +82,7 @@ class Inlet(Protocol):
     def decode(self, records: Records) -> Decoded:
         """Turn records into rows; nothing of `records` may be used afterwards."""
 
-    def admit(self, rows: pa.RecordBatch) -> tuple[Batch, npt.NDArray[np.int64] | None]:
+    def admit(self, rows: Table) -> tuple[Batch, npt.NDArray[np.int64] | None]:
         """Drop repeats and run the clocks; gives the indexes kept, None for all."""
 
     def mark(self) -> int:

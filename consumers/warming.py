@@ -19,6 +19,7 @@ from streams.frames import EVENT, LABEL, MARK, SCHEMA_HEADER, FrameSchema, Rows,
 from streams.merging import Intake, spread_order
 from streams.pipeline import Events, Labels, Pipeline
 from streams.records import HeldRecords, Packed, Record, Records
+from streams.tables import Table, Text
 
 ROWS = 4
 
@@ -80,15 +81,16 @@ def warm(make: Callable[[Control], Role], pipeline: Pipeline) -> None:
             for output in task.process(inlet.admit(rows)[0]):
                 if isinstance(output, Spread):
                     spread_order([keys], [output.targets], [intake], pipeline.partitions)
-                if isinstance(output, Rows | Spread):
-                    list(frames.encode(output.batch))
+                    list(frames.encode([output.table], np.arange(output.table.num_rows)))
+                elif isinstance(output, Rows):
+                    list(frames.encode([output.table], output.picked))
         task.restore(task.state())
 
 
 def _records(schema: FrameSchema | None, source: int, pipeline: Pipeline, topic: str) -> list[Records]:
     if schema is not None:
         headers = ((SCHEMA_HEADER, schema.fingerprint.encode()),)
-        payloads = [next(frames.encode(_rows(schema, source, kind))) for kind in (EVENT, LABEL, MARK)]
+        payloads = [_rows(schema, source, kind).message() for kind in (EVENT, LABEL, MARK)]
         made = [Record(payload, at, 0, None, headers) for at, payload in enumerate(payloads)]
         return [HeldRecords(topic, 0, made)]
     # Of the first moment of 1970, as their content says: no time lies in its record's future.
@@ -97,10 +99,10 @@ def _records(schema: FrameSchema | None, source: int, pipeline: Pipeline, topic:
     return [HeldRecords(topic, 0, [Record(payload, at, 0)]) for at, payload in enumerate(payloads)]
 
 
-def _rows(schema: FrameSchema, source: int, kind: int) -> Any:
+def _rows(schema: FrameSchema, source: int, kind: int) -> Table:
     """Made-up rows: the events' ids are the labels', so that labels find them."""
     number = np.arange(ROWS, dtype=np.int64)
-    names = frames.text_array(np.arange(ROWS + 1, dtype=np.int32), np.frombuffer(b"abcd", np.uint8))
+    names = Text(np.arange(ROWS + 1, dtype=np.int32), np.frombuffer(b"abcd", np.uint8), np.empty(0, np.uint8))
     columns: dict[str, Any] = {
         "kind": np.full(ROWS, kind, np.int8),
         "source": np.full(ROWS, source, np.int32),

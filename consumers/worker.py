@@ -183,7 +183,7 @@ class Worker:
             self._metrics.repeats(rows.num_rows - kept.size)
             keys = keys[kept]
         if batch.rows.num_rows:
-            self._metrics.count_in(batch.rows.column("kind").to_numpy())
+            self._metrics.count_in(batch.rows.numbers("kind"))
             for output in station.task.process(batch):
                 self._outlet.put(output, keys, station.intake)
 

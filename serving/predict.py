@@ -16,7 +16,6 @@ from consumers.inlet import FrameInlet
 from consumers.role import Inlet, OpenPartition, Task
 from serving.answers import COUNT, MANY, NEWEST, Asked, Frame, Picked, frame_of, pick_kernel, render
 from serving.champion import Champion
-from streams import frames
 from streams.control import Claim, Control
 from streams.frames import Batch, FrameSchema, Outgoing
 from streams.metrics import RoleMetrics
@@ -71,10 +70,10 @@ class ServeTask:
         """Answer the events of a batch with one call of the model."""
         rows = batch.rows
         asked = Asked(
-            frames.numbers(rows, "time"),
-            frames.numbers(rows, "produced"),
-            frames.text_at(rows, "id"),
-            frames.text_at(rows, "key"),
+            rows.numbers("time"),
+            rows.numbers("produced"),
+            rows.text_at("id"),
+            rows.text_at("key"),
         )
         picked = self._pick(batch, asked)
         if picked.row.size and self._skip.size:
@@ -86,7 +85,7 @@ class ServeTask:
     def _pick(self, batch: Batch, asked: Asked) -> Picked:
         """Find the events and pass them; a poll may hold the last rows of one generation and the first of the next."""
         rows = batch.rows
-        kind, source, number = (frames.numbers(rows, name) for name in ("kind", "source", "number"))
+        kind, source, number = (rows.numbers(name) for name in ("kind", "source", "number"))
         picked = Picked.room(rows.num_rows)
         while (
             stop := pick_kernel(kind, source, number, self._sources, self._generations, asked.id, asked.key, picked)
@@ -98,7 +97,7 @@ class ServeTask:
         return picked._replace(row=picked.row[:count], name=picked.name[:count])
 
     def _answer(self, batch: Batch, asked: Asked, picked: Picked) -> Outgoing:
-        row, x_BF = picked.row, frames.matrix(batch.rows)
+        row, x_BF = picked.row, batch.rows.matrix()
         first, last = int(row[0]), int(row[-1])
         if last - first + 1 == row.size:
             x_BF = x_BF[first : last + 1]

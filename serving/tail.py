@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-import pyarrow as pa
 
 from consumers.process import KafkaControlLog
 from streams.control import Control
@@ -88,9 +87,9 @@ def frame_rows(message: Message, control: Control) -> Iterator[dict[str, Any]]:
     """Decode one frame into its rows; what does not concern a row is left out."""
     fingerprint = dict(message.headers() or []).get(SCHEMA_HEADER, b"").decode()
     schema = control.schema(fingerprint)
-    batch: pa.RecordBatch = decode(message.value() or b"", schema)
+    table = decode(message.value() or b"", schema)
     place = {"partition": message.partition(), "offset": message.offset()}
-    for row in batch.to_pylist():
+    for row in table.to_arrow().to_pylist():
         yield place | _readable(row, schema)
 
 

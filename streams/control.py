@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from streams.errors import FrameError
 from streams.frames import Column, FrameSchema
+from streams.tables import Layout
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -135,4 +136,4 @@ def _read_schema(fingerprint: str, value: bytes) -> FrameSchema:
     record: dict[str, Any] = msgspec.json.decode(value)
     arrow = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(record["arrow"])))
     columns = tuple(Column(name, kind == "category") for name, kind in record["columns"])
-    return FrameSchema(record["topic"], arrow, columns, fingerprint)
+    return FrameSchema(record["topic"], arrow, columns, fingerprint, Layout(arrow))

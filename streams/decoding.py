@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from streams import frames, timestamps
+from streams import timestamps
 from streams.pipeline import Condition, Events, Field, FieldPath, Labels, Pipeline
+from streams.tables import Text, text_of
 
 Values = list[Any]
 
@@ -145,12 +146,12 @@ def _equal(found: Any, wanted: Any) -> bool:
     return bool(found == wanted) and isinstance(found, bool) == isinstance(wanted, bool)
 
 
-def texts(values: Values) -> pa.StringArray:
-    """Make an Arrow column of texts and nulls; whole numbers and booleans become their text."""
+def texts(values: Values) -> Text:
+    """Make a column of texts and nulls; whole numbers and booleans become their text."""
     try:
-        return pa.array(values, pa.string())
+        return text_of(pa.array(values, pa.string()))
     except (pa.ArrowTypeError, pa.ArrowInvalid):
-        return pa.array([_as_text(value) for value in values], pa.string())
+        return text_of(pa.array([_as_text(value) for value in values], pa.string()))
 
 
 def _as_text(value: Any) -> str | None:
@@ -173,18 +174,10 @@ def times(values: Values | None, unit: str, stamps_us: npt.NDArray[np.int64]) ->
     if values is None:
         return stamps_us
     if unit == "rfc3339":
-        return timestamps.parse_times(frames.Text(*_views(pa.array(values, pa.string()))))
+        return timestamps.parse_times(text_of(pa.array(values, pa.string())))
     return timestamps.epoch_times(values, unit)
 
 
-def _views(array: pa.StringArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    _, offsets, data = array.buffers()
-    views = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
-    return np.frombuffer(offsets, np.int32, len(array) + 1), views, np.zeros(0, np.uint8)
-
-
-def lengths(array: pa.StringArray) -> npt.NDArray[np.int32]:
+def lengths(column: Text) -> npt.NDArray[np.int32]:
     """Length of each text in bytes; 0 for null."""
-    _, offsets, _ = array.buffers()
-    ends = np.frombuffer(offsets, np.int32, len(array) + 1, array.offset * 4)
-    return ends[1:] - ends[:-1]
+    return column.offsets[1:] - column.offsets[:-1]

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from streams.flat_kernel import (
     BOOLEAN,
@@ -35,6 +34,7 @@ from streams.flat_kernel import (
 )
 from streams.pipeline import FieldPath, Pipeline, TimeUnit
 from streams.records import Records
+from streams.tables import Text
 from streams.timestamps import UNIT_US
 
 _OF_TEXTS, _OF_NUMBERS = (TEXT, CATEGORY), (NUMBER, BOOLEAN, LABEL)
@@ -75,7 +75,7 @@ class Columns(NamedTuple):
     offsets: Int64s
     stamps: Int64s
     time: Int64s
-    texts: dict[str, pa.StringArray]
+    texts: dict[str, Text]
     numbers: dict[str, Floats]
     rest: Int64s
 
@@ -145,23 +145,19 @@ class FlatReader:
         sequence, stamps, time = common
         return Columns(rows, sequence[:rows], stamps[:rows], time[:rows], texts, numbers, rest[: count - rows])
 
-    def _copy_texts(self, rows: int, totals: Int64s) -> dict[str, pa.StringArray]:
-        """Copy texts out of the records into Arrow columns, which share one buffer."""
-        width = (rows + 1) * 4
+    def _copy_texts(self, rows: int, totals: Int64s) -> dict[str, Text]:
+        """Copy texts out of the records into columns, which share one buffer."""
         sizes, nulls = totals.tolist()
         offsets = np.empty((len(sizes), rows + 1), np.int32)
-        data = np.empty(sum(sizes), np.uint8)
+        data = np.empty(sum(sizes) + 1, np.uint8)
         valid = np.zeros((len(sizes), (rows + 7) // 8), np.uint8)
         copy_kernel(rows, self._spans, totals, offsets, data, valid)
-        all_offsets, all_data, at = pa.py_buffer(offsets), pa.py_buffer(data), 0
-        texts = {}
+        texts, at = {}, 0
         for place, names in enumerate(self._texts):
-            bitmap = pa.py_buffer(valid[place]) if nulls[place] else None
-            own = all_offsets.slice(place * width, width), all_data.slice(at, sizes[place])
-            array = pa.StringArray.from_buffers(rows, *own, bitmap, nulls[place])
+            text = Text(offsets[place], data[at:], valid[place] if nulls[place] else valid[place, :0])
             at += sizes[place]
             for name in names:
-                texts[name] = array
+                texts[name] = text
         return texts
 
 

@@ -8,7 +8,7 @@ Order and numbers of rows never depend on how they were cut into frames.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from streams.errors import FrameError
 from streams.pipeline import Pipeline
-from streams.records import Packed
+from streams.records import HeldRecords, Packed, Record
+from streams.tables import Builder, Layout, Table, cut, read
 
 EVENT, LABEL, MARK, VERSION, COMMAND = 0, 1, 2, 3, 4
 SET, MISSING, RETRACTED, AMENDED, NO_OUTCOME = 0, 1, 2, 3, -1
@@ -27,14 +27,11 @@ OUTCOME_NAMES = ("set", "missing", "retracted", "amended")
 
 MAX_FRAME_ROWS = 8_192
 MAX_FRAME_BYTES = 512 * 1024
-GUESSED_SHARE = 0.97  # of a frame's bytes that are rows; the rest is metadata and texts longer than the average
+ROOM_FOR_METADATA = 8_192
 BEGINNING = np.iinfo(np.int64).min  # a mark nobody has sent yet
 END = np.iinfo(np.int64).max  # the mark of a partition at its end
 
 SCHEMA_HEADER = "millrace-schema"
-_NO_BYTES = np.frombuffer(bytes(1), np.uint8)
-_NO_BITMAP = np.frombuffer(b"", np.uint8)
-_LEAST_ROOM = 1_024  # rows
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -51,6 +48,7 @@ class FrameSchema(msgspec.Struct, frozen=True):
     arrow: Any
     columns: tuple[Column, ...]
     fingerprint: str
+    layout: Layout
 
     def describe(self) -> dict[str, Any]:
         """Give the JSON form that P.control carries under `schema/<fingerprint>`."""
@@ -59,29 +57,16 @@ class FrameSchema(msgspec.Struct, frozen=True):
         return {"topic": self.topic, "fields": fields, "columns": columns}
 
 
-class Text(NamedTuple):
-    """An Arrow string column as views: `data[offsets[i]:offsets[i+1]]`; `valid` is a bitmap, empty without nulls."""
-
-    offsets: npt.NDArray[np.int32]
-    data: npt.NDArray[np.uint8]
-    valid: npt.NDArray[np.uint8]
-
-
-class TextAt(NamedTuple):
-    """An Arrow string column as addresses, for kernels that copy text; valid as long as its batch lives."""
-
-    offsets: int
-    data: int
-    valid: int  # of the bitmap, 0 without nulls
-    start: int  # row i is bit `start + i` of the bitmap
-
-
 class Rows(NamedTuple):
-    """Frame rows that a role puts out; `cause[i]` is the input row that made row i, for merging partitions by time."""
+    """Frame rows that a role puts out: those rows of `table` that `picked` names, of all its columns.
+
+    `cause[i]` is the input row that made row i, for merging partitions by time.
+    """
 
     topic: str
     partition: int
-    batch: pa.RecordBatch
+    table: Table
+    picked: npt.NDArray[np.int64]
     cause: npt.NDArray[np.int64]
 
 
@@ -93,7 +78,7 @@ class Spread(NamedTuple):
 
     topic: str
     targets: npt.NDArray[np.int64]
-    batch: pa.RecordBatch
+    table: Table
 
 
 class Outgoing(NamedTuple):
@@ -112,7 +97,7 @@ class Batch(NamedTuple):
     `label_clock` is the smallest mark over the labels' partitions, `clock` over events' and labels' (PROTOCOL 12).
     """
 
-    rows: pa.RecordBatch
+    rows: Table
     label_clock: npt.NDArray[np.int64]
     clock: npt.NDArray[np.int64]
 
@@ -133,7 +118,8 @@ def _schema(topic: str, fields: list[tuple[str, pa.DataType]], columns: tuple[Co
     arrow = pa.schema(fields)
     text = topic + ";" + ",".join(f"{name}:{kind}" for name, kind in fields)
     text += ";" + ",".join(f"{c.name}:{'c' if c.is_category else 'n'}" for c in columns)
-    return FrameSchema(topic, arrow, columns, hashlib.blake2b(text.encode(), digest_size=8).hexdigest())
+    digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return FrameSchema(topic, arrow, columns, digest, Layout(arrow))
 
 
 def log_schema(pipeline: Pipeline) -> FrameSchema:
@@ -155,136 +141,20 @@ def examples_schema(columns: tuple[Column, ...]) -> FrameSchema:
     return _schema("examples", [*_COMMON, ("number", pa.int64()), *_LABEL, ("vector", vector)], columns)
 
 
-def numbers(batch: pa.RecordBatch, name: str) -> npt.NDArray[Any]:
-    """View a column of numbers as numpy, without a copy."""
-    array: npt.NDArray[Any] = batch.column(name).to_numpy(zero_copy_only=True)
-    return array
+def build(schema: FrameSchema, columns: dict[str, Any], rows: int) -> Table:
+    """Make a table of `rows` rows from arrays of numbers, a matrix or `Text`; absent columns become -1, NaN or null."""
+    return Builder(schema.layout, {}).build(columns, rows)
 
 
-def text(batch: pa.RecordBatch, name: str) -> Text:
-    """View a column of text as numpy arrays, without a copy, read-only: kernels are compiled for one kind of array."""
-    array = batch.column(name)
-    valid, offsets, data = array.buffers()
-    views = np.frombuffer(offsets, np.int32, len(array) + 1, array.offset * 4)
-    if array.null_count == 0:
-        bitmap = _NO_BITMAP
-    elif array.offset:
-        bitmap = np.packbits(array.is_valid().to_numpy(zero_copy_only=False), bitorder="little")
-    else:
-        bitmap = np.frombuffer(valid, np.uint8)
-    bytes_ = np.frombuffer(data, np.uint8) if data is not None and data.size else _NO_BYTES
-    views.flags.writeable = bytes_.flags.writeable = bitmap.flags.writeable = False
-    return Text(views, bytes_, bitmap)
+def encode(tables: Sequence[Table], index: npt.NDArray[np.int64]) -> Iterator[Table]:
+    """Cut rows of some tables into frames of at most 8,192 rows and 512 KiB; `index` counts through all tables."""
+    return cut(tables, index, (MAX_FRAME_ROWS, MAX_FRAME_BYTES - ROOM_FOR_METADATA))
 
 
-def text_at(batch: pa.RecordBatch, name: str) -> TextAt:
-    """Give the addresses of a column of text."""
-    array = batch.column(name)
-    valid, offsets, data = array.buffers()
-    start = array.offset
-    bitmap = valid.address if valid is not None and array.null_count else 0
-    return TextAt(offsets.address + 4 * start, data.address if data is not None else 0, bitmap, start)
-
-
-def text_array(offsets: npt.NDArray[np.int32], data: npt.NDArray[np.uint8]) -> pa.StringArray:
-    """Make an Arrow text column of B texts from offsets [B+1] and bytes, without a copy."""
-    return pa.StringArray.from_buffers(offsets.size - 1, pa.py_buffer(offsets), pa.py_buffer(data))
-
-
-def matrix(batch: pa.RecordBatch) -> npt.NDArray[np.float64]:
-    """View the feature matrix as [B, F], without a copy."""
-    column = batch.column("vector")
-    start, rows, width = column.offset, len(column), column.type.list_size
-    flat: npt.NDArray[np.float64] = column.values.to_numpy(
-        zero_copy_only=True
-    )  # of all rows that the batch was cut from
-    return flat[start * width : (start + rows) * width].reshape(rows, width)
-
-
-def build(schema: FrameSchema, columns: dict[str, Any], rows: int) -> pa.RecordBatch:
-    """Make a batch of `rows` rows; a matrix is given as [B, F], absent columns become -1, NaN or null."""
-    arrays = [_array(columns.get(field.name), field.type, rows) for field in schema.arrow]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow)
-
-
-def _array(values: Any, kind: pa.DataType, rows: int) -> pa.Array:
-    if isinstance(values, pa.Array):
-        return values
-    if values is None and kind == pa.string():
-        return pa.nulls(rows, kind)
-    if pa.types.is_fixed_size_list(kind):
-        size = kind.list_size
-        flat = np.full(rows * size, np.nan) if values is None else np.ascontiguousarray(values).reshape(-1)
-        return pa.FixedSizeListArray.from_buffers(kind, rows, [None], children=[_primitive(flat, pa.float64())])
-    if values is None:
-        values = np.full(rows, np.nan if kind == pa.float64() else -1, kind.to_pandas_dtype())
-    return _primitive(values, kind)
-
-
-def _primitive(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
-    values = np.ascontiguousarray(values, kind.to_pandas_dtype())
-    return pa.Array.from_buffers(kind, values.size, [None, pa.py_buffer(values)])
-
-
-class Form:
-    """Makes batches of columns without matrix, as `build` does, at a third of its cost for a handful of rows.
-
-    Args:
-        schema: of the batches.
-        constants: columns that hold one number in every row; other absent columns become -1, NaN or null.
-    """
-
-    def __init__(self, schema: FrameSchema, constants: dict[str, int]) -> None:
-        self._schema = schema
-        self._constants = constants
-        self._columns: list[tuple[str, pa.DataType, pa.Array]] = []
-        self._room = 0
-
-    def build(self, columns: dict[str, Any], rows: int) -> pa.RecordBatch:
-        """Make a batch; columns are Arrow arrays, or numpy arrays in one piece that have the column's own type."""
-        if rows > self._room or not self._room:
-            self._grow(max(rows, _LEAST_ROOM))
-        arrays = []
-        for name, kind, held in self._columns:
-            values = columns.get(name)
-            if values is None:
-                arrays.append(held.slice(0, rows))
-            elif isinstance(values, pa.Array):
-                arrays.append(values)
-            else:
-                arrays.append(pa.Array.from_buffers(kind, rows, [None, pa.py_buffer(values)]))
-        return pa.RecordBatch.from_arrays(arrays, schema=self._schema.arrow)
-
-    def _grow(self, rows: int) -> None:
-        constants = {name: np.full(rows, value) for name, value in self._constants.items()}
-        batch = build(self._schema, constants, rows)
-        self._columns = [(field.name, field.type, batch.column(field.name)) for field in self._schema.arrow]
-        self._room = rows
-
-
-def encode(batch: pa.RecordBatch) -> Iterator[bytes]:
-    """Cut a batch into frames of at most 8,192 rows and 512 KiB and give their bytes."""
-    start, rows, size = 0, batch.num_rows, batch.nbytes
-    step = min(MAX_FRAME_ROWS, max(1, rows))
-    if size > MAX_FRAME_BYTES:  # a first guess, so that little is serialized in vain
-        step = max(1, min(step, int(rows * GUESSED_SHARE * MAX_FRAME_BYTES / size)))
-    while start < rows:
-        payload = batch.slice(start, step).serialize()
-        if payload.size > MAX_FRAME_BYTES and step > 1:
-            step = max(1, min(step // 2, int(step * MAX_FRAME_BYTES / payload.size)))
-            continue
-        yield payload.to_pybytes()
-        start += step
-
-
-def decode(payload: bytes, schema: FrameSchema) -> pa.RecordBatch:
+def decode(payload: bytes, schema: FrameSchema) -> Table:
     """Read one frame.
 
     Raises:
         FrameError: when the bytes are not a record batch of this schema.
     """
-    try:
-        return pa.ipc.read_record_batch(pa.py_buffer(payload), schema.arrow)
-    except (pa.ArrowInvalid, OSError, EOFError) as error:
-        message = f"a frame of {schema.topic} cannot be read: {error}; {len(payload)} bytes found"
-        raise FrameError(message) from error
+    return read(schema.layout, HeldRecords(schema.topic, 0, [Record(payload, 0, 0)]))[0]

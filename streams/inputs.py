@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import bare, inlined
-from streams.frames import Batch, Text, numbers, text
+from streams.frames import Batch
 from streams.hashing import CATEGORY_SEED, ENTITY_SEED, category_code, hash_text
 from streams.pipeline import Field
+from streams.tables import Text
 
 NO_KEY = 0  # stands for the key's hash where there is no key
 NO_ENTITY = -1
@@ -42,11 +43,11 @@ def make_input(batch: Batch, fields: tuple[Field, ...]) -> Input:
     for place, field in enumerate(fields):
         name = f"field.{field.name}"
         if field.kind == "category":
-            encode_categories_kernel(text(rows, name), values_KB, place)
+            encode_categories_kernel(rows.text(name), values_KB, place)
         else:
-            values_KB[place] = numbers(rows, name)
+            values_KB[place] = rows.numbers(name)
     kind, outcome, time, produced, label = (
-        numbers(rows, name) for name in ("kind", "outcome", "time", "produced", "label")
+        rows.numbers(name) for name in ("kind", "outcome", "time", "produced", "label")
     )
     taken = Input(
         kind,
@@ -54,8 +55,8 @@ def make_input(batch: Batch, fields: tuple[Field, ...]) -> Input:
         time,
         produced,
         label,
-        text(rows, "id"),
-        text(rows, "key"),
+        rows.text("id"),
+        rows.text("key"),
         _sealed(batch.label_clock),
         _sealed(batch.clock),
         values_KB,

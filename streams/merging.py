@@ -1,7 +1,7 @@
 """Merging partitions by time: which rows of each partition may be taken now (PROTOCOL 10).
 
 A worker that reads several partitions takes row by row the one with the smallest (running maximum of time within the
-partition; events' topic before labels'; partition). It costs no small batches: every partition gives all its rows up
+partition; events' topic before labels'; partition). It costs no small tables: every partition gives all its rows up
 to the common horizon at once, and the outputs are merged by the same key afterwards.
 """
 
@@ -12,11 +12,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from streams import frames
 from streams.compiled import bare, njit
 from streams.frames import BEGINNING, END, EVENT, LABEL, MISSING, NO_OUTCOME
+from streams.tables import Table, join
 
 LIVE_AGE_US = 5_000_000  # a head younger than this is live: nothing waits for it
 
@@ -43,7 +42,7 @@ class Intake:
         self.rank = rank
         self.partition = partition
         self.mark = BEGINNING
-        self._parts: list[pa.RecordBatch] = []
+        self._parts: list[Table] = []
         self._keys: list[Int64s] = []
         self._offsets: list[Int64s] = []
         self._stamps: list[Int64s] = []
@@ -51,7 +50,7 @@ class Intake:
         self._end = -1
         self.rows = 0
 
-    def add(self, rows: pa.RecordBatch, offsets: Int64s, stamps: Int64s, end: int) -> None:
+    def add(self, rows: Table, offsets: Int64s, stamps: Int64s, end: int) -> None:
         """Append rows in order.
 
         Args:
@@ -114,15 +113,15 @@ class Intake:
                 break
         return total
 
-    def take(self, count: int) -> tuple[pa.RecordBatch, Int64s]:
+    def take(self, count: int) -> tuple[Table, Int64s]:
         """Take the first `count` > 0 rows as one batch, with their merge keys."""
-        batches: list[pa.RecordBatch] = []
+        tables: list[Table] = []
         keys: list[Int64s] = []
         left = count
         while left:
             first = self._parts[0]
             size = min(left, first.num_rows)
-            batches.append(first if size == first.num_rows else first.slice(0, size))
+            tables.append(first if size == first.num_rows else first.slice(0, size))
             keys.append(self._keys[0][:size])
             if size == first.num_rows:
                 for parts in (self._parts, self._keys, self._offsets, self._stamps):
@@ -133,15 +132,15 @@ class Intake:
                     arrays[0] = arrays[0][size:]
             left -= size
         self.rows -= count
-        return (batches[0], keys[0]) if len(batches) == 1 else (pa.concat_batches(batches), np.concatenate(keys))
+        return (tables[0], keys[0]) if len(tables) == 1 else (join(tables), np.concatenate(keys))
 
 
-def merge_keys(rows: pa.RecordBatch, before: int) -> Int64s:
+def merge_keys(rows: Table, before: int) -> Int64s:
     """Running maximum of time over events and settled labels; other rows are taken at once with what came before."""
-    has_outcome = "outcome" in rows.schema.names
-    outcome = frames.numbers(rows, "outcome") if has_outcome else np.full(rows.num_rows, NO_OUTCOME, np.int8)
+    has_outcome = "outcome" in rows.layout.places
+    outcome = rows.numbers("outcome") if has_outcome else np.full(rows.num_rows, NO_OUTCOME, np.int8)
     keys = np.empty(rows.num_rows, np.int64)
-    _merge_keys_kernel(frames.numbers(rows, "kind"), outcome, frames.numbers(rows, "time"), before, keys)
+    _merge_keys_kernel(rows.numbers("kind"), outcome, rows.numbers("time"), before, keys)
     return keys
 
 

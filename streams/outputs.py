@@ -1,4 +1,4 @@
-"""Rows on their way out: the columns of P.examples, filled by kernels, and the batches made of them."""
+"""Rows on their way out: the columns of P.examples, filled by kernels in one block, and the tables made of it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from streams.compiled import bare, inlined
-from streams.frames import EVENT, FrameSchema
+from streams.compiled import inlined
+from streams.frames import EVENT
 from streams.intrinsics import copy_items
+from streams.table_kernels import DATA, ITEMS, VALID
+from streams.tables import Layout, Table
 
 
 class Output(NamedTuple):
@@ -36,25 +37,73 @@ class Output(NamedTuple):
 ROWS, KEYLESS, DELAYS = 0, 1, 2
 
 
-def make_output(rows: int, features: int, id_bytes: int, key_bytes: int) -> Output:
-    """Make room; memory that is not used is never touched."""
-    return Output(
-        np.empty(rows, np.int8),
-        np.empty(rows, np.int8),
-        np.empty(rows, np.int64),
-        np.empty(rows, np.int64),
-        np.empty(rows, np.int64),
-        np.empty(rows, np.int64),
-        np.empty(rows, np.int64),
-        np.empty(rows),
-        np.empty((rows, features)),
-        np.zeros(rows + 1, np.int32),
-        np.empty(id_bytes + 1, np.uint8),
-        np.zeros(rows + 1, np.int32),
-        np.empty(key_bytes + 1, np.uint8),
-        np.empty(rows, np.uint8),
-        np.zeros(3, np.int64),
-    )
+class Room:
+    """Memory for rows of P.examples, laid out as in a table; what is not used of it is never touched.
+
+    Args:
+        layout: of P.examples.
+        rows: at most so many.
+        id_bytes, key_bytes: of all ids and of all keys, at most.
+
+    Attributes:
+        output: the columns, for kernels to fill.
+    """
+
+    def __init__(self, layout: Layout, rows: int, id_bytes: int, key_bytes: int) -> None:
+        sizes, nulls = layout.zeros(), layout.zeros()
+        sizes[layout.places["id"]], sizes[layout.places["key"]] = id_bytes, key_bytes
+        nulls[layout.places["key"]] = 1
+        self._layout, self._rows = layout, rows
+        # Behind the columns lies another of sequences: the event rows have their own in P.features.
+        self._block, self._places, self._second = layout.blank(rows, sizes, nulls, spare=8 * rows)
+        id_at, key_at = (self._places[layout.places[name], DATA] for name in ("id", "key"))
+        self.output = Output(
+            self._column("kind"),
+            self._column("outcome"),
+            self._column("time"),
+            self._column("produced"),
+            self._column("number"),
+            np.empty(rows, np.int64),
+            np.empty(rows, np.int64),
+            self._column("label"),
+            self._column("vector").reshape(rows, -1),
+            self._column("id"),
+            self._block[id_at : id_at + id_bytes],
+            self._column("key"),
+            self._block[key_at : key_at + key_bytes],
+            np.empty(rows, np.uint8),
+            np.zeros(3, np.int64),
+        )
+        self.output.id_offsets[0] = self.output.key_offsets[0] = 0
+
+    def _column(self, name: str) -> npt.NDArray[Any]:
+        column = self._layout.places[name]
+        at, width = int(self._places[column, ITEMS]), int(self._layout.widths[column])
+        size = self._rows * width if width else 4 * (self._rows + 1)
+        return self._block[at : at + size].view(self._layout.dtypes[column] or np.int32)
+
+    def examples(self, source: int, sequence: int) -> Table:
+        """Give the rows so far; `sequence` is the first row's."""
+        rows = int(self.output.sizes[ROWS])
+        self._column("source")[:rows] = source
+        self._column("sequence")[:rows] = np.arange(sequence, sequence + rows)
+        key = self._layout.places["key"]
+        if self.output.sizes[KEYLESS]:
+            bitmap = np.packbits(self.output.key_valid[:rows], bitorder="little")
+            at = int(self._places[key, VALID])
+            self._block[at : at + bitmap.size] = bitmap
+        else:
+            self._places[key, VALID] = -1
+        return Table(self._layout, self._block, self._places, 0, rows)
+
+    def features(self, layout: Layout, examples: Table, sequence: int) -> tuple[Table, npt.NDArray[np.int64]]:
+        """Give the same rows as P.features has them, and which of them are events; `sequence` is the first event's."""
+        rows = np.flatnonzero(self.output.kind[: examples.num_rows] == EVENT)
+        sequences = self._block[self._second : self._second + 8 * self._rows].view(np.int64)
+        sequences[rows] = np.arange(sequence, sequence + rows.size)
+        places = self._places[[self._layout.places[name] for name in layout.names]]
+        places[layout.places["sequence"], ITEMS] = self._second
+        return Table(layout, self._block, places, 0, examples.num_rows), rows
 
 
 @inlined
@@ -94,58 +143,3 @@ def copy_row_kernel(target_BF: npt.NDArray[np.float64], at: int, source_BF: npt.
     """Copy one row of a matrix to a row of another as wide."""
     columns = target_BF.shape[1]
     copy_items(target_BF, at * columns, source_BF, row * columns, columns)
-
-
-def to_batch(output: Output, schema: FrameSchema, source: int, sequence: int) -> pa.RecordBatch:
-    """Make a batch of the rows so far; `sequence` is the first row's. A column that the schema lacks is left out."""
-    rows = int(output.sizes[ROWS])
-    valid = np.packbits(output.key_valid[:rows], bitorder="little") if output.sizes[KEYLESS] else None
-    texts = {
-        "id": (None, output.id_offsets, output.id_data),
-        "key": (valid, output.key_offsets, output.key_data),
-    }
-    values: dict[str, npt.NDArray[Any]] = {
-        "kind": output.kind,
-        "source": np.full(rows, source, np.int32),
-        "sequence": np.arange(sequence, sequence + rows),
-        "time": output.time,
-        "produced": output.produced,
-        "number": output.number,
-        "label": output.label,
-        "outcome": output.outcome,
-    }
-    columns: list[pa.Array] = []
-    for field in schema.arrow:
-        if field.name in values:
-            columns.append(_column(field.type, rows, None, values[field.name]))
-        elif field.name in texts:
-            columns.append(_column(field.type, rows, *texts[field.name]))
-        else:
-            size = field.type.list_size
-            flat = _column(pa.float64(), rows * size, None, output.vectors_BF)
-            columns.append(pa.FixedSizeListArray.from_buffers(field.type, rows, [None], children=[flat]))
-    return pa.RecordBatch.from_arrays(columns, schema=schema.arrow)
-
-
-def _column(kind: pa.DataType, rows: int, *arrays: npt.NDArray[Any] | None) -> pa.Array:
-    buffers = [None if array is None else pa.py_buffer(array) for array in arrays]
-    return pa.Array.from_buffers(kind, rows, buffers)
-
-
-@bare
-def copy_events_kernel(output: Output, events: Output) -> None:
-    """Copy the event rows, which P.features gets too."""
-    for row in range(output.sizes[ROWS]):
-        if output.kind[row] != EVENT:
-            continue
-        at = emit_kernel(
-            events, EVENT, output.outcome[row], output.cause[row], output.time[row], output.produced[row],
-            output.number[row], output.label[row],
-        )  # fmt: skip
-        copy_row_kernel(events.vectors_BF, at, output.vectors_BF, row)
-        start, stop = output.id_offsets[row], output.id_offsets[row + 1]
-        emit_text_kernel(events.id_offsets, events.id_data, at, output.id_data, start, stop - start)
-        start, stop = output.key_offsets[row], output.key_offsets[row + 1]
-        emit_text_kernel(events.key_offsets, events.key_data, at, output.key_data, start, stop - start)
-        events.key_valid[at] = output.key_valid[row]
-        events.sizes[KEYLESS] += output.key_valid[row] == 0

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from streams import frames
 from streams.compiled import njit
 from streams.control import Claim, Control
 from streams.errors import HoleError
 from streams.frames import BEGINNING, MARK, Batch
+from streams.tables import Table
 
 EVENTS, LABELS = 0, 1
 _GROUPS = {"events": EVENTS, "labels": LABELS, "rows": LABELS}
@@ -53,14 +53,14 @@ class SourceMemory:
         self.label_clock = BEGINNING
         self.clock = BEGINNING
 
-    def admit(self, rows: pa.RecordBatch) -> tuple[Batch, Int64s | None]:
+    def admit(self, rows: Table) -> tuple[Batch, Int64s | None]:
         """Take rows in order; gives the batch without repeats and the indexes kept (None for all).
 
         Raises:
             HoleError: when a gapless source jumps; nothing of `rows` may be used then.
         """
-        kind, source = frames.numbers(rows, "kind"), frames.numbers(rows, "source")
-        sequence, time = frames.numbers(rows, "sequence"), frames.numbers(rows, "time")
+        kind, source = rows.numbers("kind"), rows.numbers("source")
+        sequence, time = rows.numbers("sequence"), rows.numbers("time")
         size = rows.num_rows
         keep = np.zeros(size, np.bool_)
         label_clock, clock = np.empty(size, np.int64), np.empty(size, np.int64)
@@ -82,7 +82,7 @@ class SourceMemory:
         if keep.all():
             return Batch(rows, label_clock, clock), None
         kept = np.flatnonzero(keep)
-        return Batch(take(rows, kept), label_clock[kept], clock[kept]), kept
+        return Batch(rows.take(kept), label_clock[kept], clock[kept]), kept
 
     def _register(self, number: int) -> None:
         self._add(number, self._control.source(number), -1, BEGINNING)
@@ -143,12 +143,6 @@ class SourceMemory:
             self._add(int(number), self._control.source(int(number)), int(last), int(mark))
         self.is_from_start = bool(state["flags"][0])
         self.jumps, self.repeats = int(state["flags"][1]), int(state["flags"][2])
-
-
-def take(rows: pa.RecordBatch, index: npt.NDArray[np.int64]) -> pa.RecordBatch:
-    """Pick rows by index, without pyarrow's detour over pandas."""
-    index = np.ascontiguousarray(index, np.int64)
-    return rows.take(pa.Array.from_buffers(pa.int64(), index.size, [None, pa.py_buffer(index)]))
 
 
 @njit

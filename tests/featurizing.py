@@ -70,7 +70,8 @@ def plain(outputs: list[Rows], topic: str = "examples", first: int = 0) -> list[
     rows = []
     for output in outputs:
         if output.topic == topic:
-            rows += [(first + int(c), r) for c, r in zip(output.cause, output.batch.to_pylist(), strict=True)]
+            found = output.table.take(output.picked).to_arrow().to_pylist()
+            rows += [(first + int(c), r) for c, r in zip(output.cause, found, strict=True)]
     return rows
 
 

@@ -48,7 +48,7 @@ class Desk:
         assert inlet.dead == len(self.dead)
         assert decoded.offsets.tolist() == sorted(decoded.offsets.tolist())
         assert decoded.rows.num_rows == decoded.offsets.size == decoded.stamps.size
-        rows: list[dict[str, Any]] = decoded.rows.to_pylist()
+        rows: list[dict[str, Any]] = decoded.rows.to_arrow().to_pylist()
         return rows
 
     def message(self, record: Any, stamp_ms: int = NOW_MS, headers: Any = None) -> Record:

@@ -11,8 +11,10 @@ import pyarrow as pa
 
 from streams import frames
 from streams.control import Claim, Control
+from streams.decoding import texts
 from streams.frames import EVENT, LABEL, MARK, RETRACTED, SET, Column, FrameSchema
 from streams.pipeline import Events, Field, Labels, Model, Pipeline, Run, Serve
+from streams.tables import Table
 
 COLUMNS = (Column("amount", is_category=False), Column("shop", is_category=True))
 KINDS = {"event": EVENT, "label": LABEL, "mark": MARK}
@@ -74,7 +76,7 @@ def labels(**changes: Any) -> Labels:
     return Labels(**{**parts, **changes})
 
 
-def log_rows(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+def log_rows(rows: list[dict[str, Any]]) -> Table:
     """Log rows from dicts: `kind` by name, any other column by its own; what is left out gets its default."""
     return batch_of(_log_schema(), rows)
 
@@ -84,7 +86,7 @@ def _log_schema() -> FrameSchema:
     return frames.log_schema(pipeline())
 
 
-def batch_of(schema: FrameSchema, rows: list[dict[str, Any]]) -> pa.RecordBatch:
+def batch_of(schema: FrameSchema, rows: list[dict[str, Any]]) -> Table:
     """Rows of a schema from dicts."""
     columns: dict[str, Any] = {}
     for field in schema.arrow:
@@ -94,7 +96,7 @@ def batch_of(schema: FrameSchema, rows: list[dict[str, Any]]) -> pa.RecordBatch:
         if field.name == "kind":
             values = [KINDS[value] if isinstance(value, str) else value for value in values]
         if field.type == pa.string():
-            columns[field.name] = pa.array(values, pa.string())
+            columns[field.name] = texts(values)
         elif field.name == "vector":
             columns[field.name] = np.array([[np.nan] * field.type.list_size if v is None else v for v in values])
         else:

@@ -39,18 +39,20 @@ class CopyTask:
 
     def process(self, batch: Batch) -> list[Rows]:
         self.steps.append(batch.rows.num_rows)
-        index = np.flatnonzero(frames.numbers(batch.rows, "kind") == EVENT)
+        index = np.flatnonzero(batch.rows.numbers("kind") == EVENT)
         if not index.size:
             return []
         columns = {
             "kind": np.full(index.size, EVENT, np.int8),
             "source": np.full(index.size, self.source, np.int32),
             "sequence": np.arange(self.sequence, self.sequence + index.size),
-            "time": frames.numbers(batch.rows, "time")[index],
-            "id": batch.rows.column("id").take(index),
+            "time": batch.rows.numbers("time")[index],
+            "id": batch.rows.take(index).text("id"),
         }
         self.sequence += index.size
-        return [Rows("features", self.partition, frames.build(SCHEMA, columns, index.size), index)]
+        return [
+            Rows("features", self.partition, frames.build(SCHEMA, columns, index.size), np.arange(index.size), index)
+        ]
 
     def state(self) -> State:
         return {"sequence": np.array(self.sequence)}
@@ -147,7 +149,7 @@ class Office:
         schema = {"p.log": frames.log_schema(self.pipeline), "p.features": SCHEMA}[topic]
         found: list[dict[str, Any]] = []
         for record in self.broker.logs[topic, partition]:
-            found += frames.decode(record.value_ or b"", schema).to_pylist()
+            found += frames.decode(record.value_ or b"", schema).to_arrow().to_pylist()
         return found
 
     def ids(self, topic: str, partition: int) -> list[str]:
@@ -161,7 +163,7 @@ class Office:
     def log(self, partition: int, rows: list[dict[str, Any]]) -> None:
         """Write a frame of log rows as ingest would, under a source claimed for it."""
         schema = frames.log_schema(self.pipeline)
-        (payload,) = frames.encode(log_rows(rows))
+        payload = log_rows(rows).message()
         self.broker.append("p.log", partition, payload, None, [(frames.SCHEMA_HEADER, schema.fingerprint.encode())])
 
     def source(self, kind: str = "events", partition: int = 0, siblings: int = 1) -> int:

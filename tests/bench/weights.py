@@ -44,7 +44,7 @@ def _event_rows(schema: FrameSchema) -> Weight:
         value = message.value()
         if value is None:
             return 0.0
-        return float(np.count_nonzero(frames.numbers(frames.decode(value, schema), "kind") == EVENT))
+        return float(np.count_nonzero(frames.decode(value, schema).numbers("kind") == EVENT))
 
     return weigh
 

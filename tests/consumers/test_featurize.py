@@ -114,8 +114,8 @@ def test_outputs_have_the_declared_schemas() -> None:
 
     features, examples = task.process(batch(of, rows, mark_clocks(rows)))
 
-    assert features.batch.schema == frames.features_schema(task.columns).arrow
-    assert examples.batch.schema == frames.examples_schema(task.columns).arrow
+    assert features.table.to_arrow().schema == frames.features_schema(task.columns).arrow
+    assert examples.table.to_arrow().schema == frames.examples_schema(task.columns).arrow
 
 
 def test_marks_alone_give_no_rows() -> None:

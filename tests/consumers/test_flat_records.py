@@ -16,6 +16,7 @@ from streams import frames
 from streams.decoding import Bad
 from streams.pipeline import Events, Field, Pipeline
 from streams.records import HeldRecords, Record
+from streams.tables import Table
 from tests.records import NOW_US
 from tests.rows import events, labels, pipeline
 
@@ -61,8 +62,9 @@ def desk(declared: Pipeline, kind: str) -> tuple[RecordInlet, list[tuple[int, Ba
     return inlet, dead
 
 
-def columns(batch: pa.RecordBatch) -> dict[str, Any]:
+def columns(table: Table) -> dict[str, Any]:
     """Every column bit for bit."""
+    batch = table.to_arrow()
     found: dict[str, Any] = {}
     for field in batch.schema:
         column = batch.column(field.name)

@@ -228,7 +228,7 @@ def test_rows_go_to_the_partition_of_their_key() -> None:
 
     (output,) = IngestTask(4, desk.inlet).process(batch)
 
-    names = output.batch.column("key").to_pylist()
+    names = output.table.to_arrow().column("key").to_pylist()
     places = [-1 if key is None else hash_bytes(key.encode()) % 4 for key in names]
     assert [key for key in names if key] == keys
     assert output.targets.tolist() == places

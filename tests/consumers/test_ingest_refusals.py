@@ -172,7 +172,7 @@ def test_a_publishers_mark_raises_the_mark_when_taken() -> None:
         desk.inlet.admit(decoded.rows.slice(place, 1))
         marks.append(desk.inlet.mark())
 
-    assert decoded.rows.column("kind").to_pylist() == [EVENT, MARK, MARK]
+    assert decoded.rows.numbers("kind").tolist() == [EVENT, MARK, MARK]
     assert marks == [5, 9, frames.END]
     assert desk.inlet.taken == 3
 

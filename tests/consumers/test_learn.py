@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pytest
 
 from consumers.learn import MAX_BLOCKS_PER_RECORD, Block, LearnTask, ScoresRecord
@@ -32,6 +31,7 @@ from streams.frames import (
 )
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model
+from streams.tables import Table
 
 KEY = b"k" * 32
 COLUMNS = (Column("a", False), Column("b", False), Column("c", True))
@@ -49,7 +49,7 @@ def task(model: str = "linear", **options: Any) -> LearnTask:
     return LearnTask("m", learner, COLUMNS, clock=lambda: float(next(ticks)), **options)
 
 
-def examples(events: int, seed: int = 0, sources: int = 3) -> pa.RecordBatch:
+def examples(events: int, seed: int = 0, sources: int = 3) -> Table:
     """Give events of several sources, each with a label up to 400 rows later: set, missing or missing with a value."""
     rng, chance = np.random.default_rng(seed), random.Random(seed)
     X = rng.normal(size=(events, 3))
@@ -70,13 +70,13 @@ def examples(events: int, seed: int = 0, sources: int = 3) -> pa.RecordBatch:
     return batch_of(rows, X)
 
 
-def batch_of(rows: list[tuple[float, ...]], X: npt.NDArray[np.float64]) -> pa.RecordBatch:
+def batch_of(rows: list[tuple[float, ...]], X: npt.NDArray[np.float64]) -> Table:
     kind, source, number, time, label, outcome, at = (np.array(column) for column in zip(*rows, strict=True))
     columns = {"kind": kind, "source": source, "number": number, "time": time, "label": label, "outcome": outcome}
     return build(SCHEMA, {**columns, "vector": X[at.astype(int)]}, len(rows))
 
 
-def process(learn: LearnTask, rows: pa.RecordBatch) -> list[Outgoing]:
+def process(learn: LearnTask, rows: Table) -> list[Outgoing]:
     clock = np.zeros(rows.num_rows, np.int64)
     return learn.process(Batch(rows, clock, clock))
 
@@ -86,12 +86,14 @@ def blocks_of(outgoing: list[Outgoing]) -> list[tuple[Any, ...]]:
     return [(b.source, b.block, b.n, b.first_time_us, b.last_time_us, b.losses) for r in records for b in r.blocks]
 
 
-def reference(rows: pa.RecordBatch, model: str) -> tuple[dict[tuple[int, int], float], int]:
+def reference(rows: Table, model: str) -> tuple[dict[tuple[int, int], float], int]:
     """Give every event's loss and the number of examples learned, one row at a time with dictionaries."""
     learner = make_learner(MODELS[model], COLUMNS, KEY)
     prediction, loss, learned = {}, {}, 0
     names = ("kind", "source", "number", "label", "vector")
-    for kind, source, number, label, vector in zip(*(rows.column(n).to_pylist() for n in names), strict=True):
+    for kind, source, number, label, vector in zip(
+        *(rows.to_arrow().column(n).to_pylist() for n in names), strict=True
+    ):
         x = np.array([vector], np.float64)
         if kind == EVENT:
             prediction[source, number] = float(learner.predict(x)[0])
@@ -111,7 +113,7 @@ def test_events_are_predicted_when_they_pass_and_labels_scored_and_learned_when_
     found = blocks_of(process(learn, rows))
     loss, learned = reference(rows, model)
 
-    assert len(found) == sum(((rows.column("source").to_numpy() == s).sum() // 2) // 100 for s in (10, 11, 12))
+    assert len(found) == sum(((rows.numbers("source") == s).sum() // 2) // 100 for s in (10, 11, 12))
     for source, block, n, _, _, losses in found:
         expected = np.array([loss[source, block * 100 + k] for k in range(100)], np.float32)
         decoded = Block(source, block, n, 0, 0, losses).values()

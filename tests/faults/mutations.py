@@ -20,7 +20,8 @@ from streams import frames
 from streams.control import Claim
 from streams.frames import MISSING
 from streams.merging import Aligner, Int64s, Intake
-from streams.sources import SourceMemory, take
+from streams.sources import SourceMemory
+from streams.tables import Builder
 
 
 def no_dedupe(patch: pytest.MonkeyPatch) -> None:
@@ -98,7 +99,7 @@ def wall_clock_in_a_stage(patch: pytest.MonkeyPatch) -> None:
     process = FeatureTask.process
 
     def hasty(self: FeatureTask, batch: frames.Batch) -> Any:
-        now = np.full_like(batch.label_clock, frames.numbers(batch.rows, "produced").max() + random.randrange(10**8))
+        now = np.full_like(batch.label_clock, batch.rows.numbers("produced").max() + random.randrange(10**8))
         return process(self, batch._replace(label_clock=np.maximum(batch.label_clock, now)))
 
     patch.setattr(FeatureTask, "process", hasty)
@@ -109,22 +110,25 @@ def settling_in_hash_order(patch: pytest.MonkeyPatch) -> None:
     process = FeatureTask.process
 
     def shuffled(self: FeatureTask, batch: frames.Batch) -> Any:
-        return [output._replace(batch=_shuffle_missing(output.batch)) for output in process(self, batch)]
+        return [_shuffle_missing(output) for output in process(self, batch)]
 
     patch.setattr(FeatureTask, "process", shuffled)
 
 
-def _shuffle_missing(batch: Any) -> Any:
-    if "outcome" not in batch.schema.names:
-        return batch
-    index = np.arange(batch.num_rows)
-    is_missing = frames.numbers(batch, "outcome") == MISSING
-    ids = batch.column("id").to_pylist()
-    places = np.flatnonzero(is_missing)
+def _shuffle_missing(output: frames.Rows) -> frames.Rows:
+    if output.topic != "examples":
+        return output
+    table = output.table
+    index = np.arange(table.num_rows)
+    ids = table.to_arrow().column("id").to_pylist()
+    places = np.flatnonzero(table.numbers("outcome") == MISSING)
     index[places] = sorted(places.tolist(), key=lambda i: (hash_of(ids[i]), i))
-    moved = take(batch, index)
-    columns = [moved.column(n) if n != "sequence" else batch.column(n) for n in batch.schema.names]
-    return type(batch).from_arrays(columns, schema=batch.schema)
+    moved = table.take(index)
+    columns = {
+        name: moved.text(name) if name in ("id", "key") else moved.numbers(name) for name in moved.layout.names[:-1]
+    }
+    columns |= {"vector": moved.matrix(), "sequence": table.numbers("sequence")}
+    return output._replace(table=Builder(table.layout, {}).build(columns, table.num_rows))
 
 
 def hash_of(text: str) -> int:
@@ -151,9 +155,9 @@ def one_row_lost(patch: pytest.MonkeyPatch) -> None:
     """One row of one frame is dropped."""
     encode, rng = frames.encode, random.Random(5)
 
-    def lossy(batch: Any) -> Any:
-        lost = rng.randrange(40) == 0 and batch.num_rows > 1
-        return encode(batch.slice(0, batch.num_rows - 1) if lost else batch)
+    def lossy(tables: Any, index: Any) -> Any:
+        lost = rng.randrange(40) == 0 and index.size > 1
+        return encode(tables, index[:-1] if lost else index)
 
     patch.setattr(frames, "encode", lossy)
 

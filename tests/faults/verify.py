@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from consumers.featurize import FeatureTask
 from consumers.learn import LearnTask
@@ -27,6 +26,7 @@ from streams.kafka import Message
 from streams.pipeline import Model, Pipeline
 from streams.snapshots import State
 from streams.sources import SourceMemory
+from streams.tables import Table, empty, join
 
 Numbered = dict[tuple[int, int], str]
 
@@ -98,17 +98,17 @@ def of(written: Written, topic: str, partition: int) -> Sequence[Message]:
     return written.records(f"{written.pipeline.name}.{topic}", partition)
 
 
-def table(written: Written, topic: str, partition: int, schema: FrameSchema) -> pa.RecordBatch:
+def table(written: Written, topic: str, partition: int, schema: FrameSchema) -> Table:
     """All rows of a partition as written."""
-    batches = [frames.decode(r.value() or b"", schema) for r in of(written, topic, partition)]
-    return pa.concat_batches(batches) if batches else frames.build(schema, {}, 0)
+    tables = [frames.decode(r.value() or b"", schema) for r in of(written, topic, partition)]
+    return join(tables) if tables else empty(schema.layout)
 
 
-def numbered(batch: pa.RecordBatch, *, is_gapless: bool) -> Numbered:
+def numbered(batch: Table, *, is_gapless: bool) -> Numbered:
     """Rows by (source, sequence), with what they say; repeats must say the same."""
     found: Numbered = {}
     last: dict[int, int] = {}
-    for row in batch.to_pylist():
+    for row in batch.to_arrow().to_pylist():
         if row["kind"] > LABEL:
             continue
         name = (row["source"], row["sequence"])
@@ -123,7 +123,7 @@ def numbered(batch: pa.RecordBatch, *, is_gapless: bool) -> Numbered:
 # Ingest
 
 
-def check_log(written: Written, control: Control, logs: list[pa.RecordBatch]) -> None:
+def check_log(written: Written, control: Control, logs: list[Table]) -> None:
     """Every good raw record is in the log exactly once, under its own number; every bad one is a dead letter."""
     names = [name for log in logs for name in numbered(log, is_gapless=False)]
     assert len(names) == len(set(names)), "a record went to two partitions of the log"
@@ -160,25 +160,26 @@ def claims_of(control: Control) -> dict[int, Claim]:
 # Features
 
 
-def recompute_features(
-    pipeline: Pipeline, control: Control, partition: int, log: pa.RecordBatch
-) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+def recompute_features(pipeline: Pipeline, control: Control, partition: int, log: Table) -> tuple[Table, Table]:
     """One task over the whole log at once."""
     batch, _ = SourceMemory(control, is_log=True).admit(log)
     claims = claims_of(control).items()
     source = next(n for n, claim in claims if (claim.stream, claim.partition) == ("features", partition))
-    made = {output.topic: output.batch for output in FeatureTask(pipeline, partition, source).process(batch)}
+    made = {
+        output.topic: output.table.take(output.picked)
+        for output in FeatureTask(pipeline, partition, source).process(batch)
+    }
     _, features_schema, examples_schema = schemas_of(pipeline)
     feature_rows = made.get("features", frames.build(features_schema, {}, 0))
     return feature_rows, made.get("examples", frames.build(examples_schema, {}, 0))
 
 
-def check_outcomes(written: Written, examples: pa.RecordBatch) -> None:
+def check_outcomes(written: Written, examples: Table) -> None:
     """Every event has one event row and one settled outcome."""
     events: dict[str, int] = {}
     settled: dict[str, int] = {}
     seen = set()
-    for row in examples.to_pylist():
+    for row in examples.to_arrow().to_pylist():
         name = (row["source"], row["sequence"])
         if row["kind"] > LABEL or name in seen:
             continue
@@ -198,7 +199,7 @@ def check_outcomes(written: Written, examples: pa.RecordBatch) -> None:
 
 
 def check_learning(
-    written: Written, control: Control, examples: pa.RecordBatch, model: Model, wanted: set[int]
+    written: Written, control: Control, examples: Table, model: Model, wanted: set[int]
 ) -> dict[int, State]:
     """Scores, pending predictions and weights equal one task over all examples; gives the learner at `wanted`."""
     task, values, states = replay(written.pipeline, control, examples, model, wanted)
@@ -222,7 +223,7 @@ def blocks(records: Iterable[Any]) -> Numbered:
 
 
 def replay(
-    pipeline: Pipeline, control: Control, examples: pa.RecordBatch, model: Model, wanted: set[int]
+    pipeline: Pipeline, control: Control, examples: Table, model: Model, wanted: set[int]
 ) -> tuple[LearnTask, list[bytes], dict[int, State]]:
     """Learn everything at once; gives the task, what it put out, and the learner's state at the wanted versions."""
     columns = features.columns(pipeline)
@@ -275,8 +276,8 @@ def check_answers(
     for partition in range(written.pipeline.partitions):
         rows = table(written, "features", partition, schemas_of(written.pipeline).features)
         batch, _ = SourceMemory(control, heard_needed=1).admit(rows)
-        is_event = frames.numbers(batch.rows, "kind") == EVENT
-        events, x_BF = batch.rows.filter(pa.array(is_event.tolist())), frames.matrix(batch.rows)[is_event]
+        is_event = batch.rows.numbers("kind") == EVENT
+        events, x_BF = batch.rows.take(np.flatnonzero(is_event)).to_arrow(), batch.rows.matrix()[is_event]
         mine = [answer for answer in answers if answer["partition"] == partition]
         numbers = [answer["number"] for answer in mine]
         assert set(numbers) == set(range(events.num_rows)), "events without an answer"
@@ -309,7 +310,7 @@ def check_order(written: Written) -> None:
         ("examples", 0, schemas.examples),
         *(("log", p, schemas.log) for p in range(written.pipeline.partitions)),
     ):
-        rows = table(written, topic, partition, schema).to_pylist()
+        rows = table(written, topic, partition, schema).to_arrow().to_pylist()
         latest = 0
         for row in reversed([r for r in rows if r["kind"] == EVENT or (r["kind"] == LABEL and r["outcome"] == SET)]):
             if row["kind"] == EVENT:

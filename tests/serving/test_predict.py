@@ -289,7 +289,7 @@ class Desk:
     def ask(self, *numbers: int) -> None:
         """Write events to P.features, as one frame."""
         rows = batch_of(SCHEMA, [event(number, self.source) for number in numbers])
-        (payload,) = frames.encode(rows)
+        payload = rows.message()
         self.broker.append(*FEATURES, payload, None, [(frames.SCHEMA_HEADER, SCHEMA.fingerprint.encode())])
 
     def start(self, begin: str = "earliest") -> None:

@@ -46,7 +46,7 @@ def compiled() -> dict[str, int]:
 
 def received(schema: FrameSchema, rows: list[dict[str, Any]]) -> Batch:
     """Rows as they come out of Kafka."""
-    (payload,) = frames.encode(batch_of(schema, rows))
+    payload = batch_of(schema, rows).message()
     clock = np.zeros(len(rows), np.int64)
     return Batch(frames.decode(payload, schema), clock, clock)
 

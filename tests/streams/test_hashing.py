@@ -9,8 +9,8 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import frames
 from streams.hashing import CATEGORY_SEED, ENTITY_SEED, PARTITION_SEED, category_code, hash_bytes, hash_column
+from streams.tables import text_of
 
 GOLDEN = {  # of the reference implementation, xxhsum -H64
     (b"", 0): 0xEF46DB3751D8E999,
@@ -41,12 +41,12 @@ def test_equals_xxh64(value: bytes, seed: int) -> None:
 @given(values=st.lists(st.none() | st.text(max_size=50), min_size=1, max_size=20), start=st.integers(0, 5))
 def test_a_column_hashes_as_its_texts_do(values: list[str | None], start: int) -> None:
     """A column, also a slice of one, hashes like each text by itself; null like the empty text."""
-    batch = pa.record_batch({"key": pa.array(values, pa.string())}).slice(min(start, len(values) - 1))
-    column = frames.text(batch, "key")
+    array = pa.array(values, pa.string()).slice(min(start, len(values) - 1))
+    column = text_of(array)
 
     found = hash_column(column.offsets, column.data, CATEGORY_SEED).tolist()
 
-    expected = [xxhash.xxh64_intdigest((v or "").encode(), CATEGORY_SEED) for v in batch.column("key").to_pylist()]
+    expected = [xxhash.xxh64_intdigest((v or "").encode(), CATEGORY_SEED) for v in array.to_pylist()]
     assert found == expected
 
 

@@ -42,7 +42,7 @@ def add(intake: Intake, rows: list[Row], offset: int, stamp_us: int = 0) -> None
 
 def times_of(intake: Intake, count: int) -> list[int]:
     """Take rows and give their times."""
-    times: list[int] = intake.take(count)[0].column("time").to_pylist()
+    times: list[int] = intake.take(count)[0].numbers("time").tolist()
     return times
 
 
@@ -310,6 +310,6 @@ def test_taking_joins_what_came_in_several_polls() -> None:
 
     rows, keys = intake.take(3)
 
-    assert rows.column("time").to_pylist() == [3, 1, 2]
+    assert rows.numbers("time").tolist() == [3, 1, 2]
     assert keys.tolist() == [3, 3, 3]
     assert (intake.rows, intake.head.time, intake.bound.time) == (1, 8, 8)

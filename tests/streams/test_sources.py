@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ from streams.control import Claim, Control
 from streams.errors import FrameError, HoleError
 from streams.frames import BEGINNING, COMMAND, END, MARK, VERSION
 from streams.sources import SourceMemory
+from streams.tables import Table
 from tests.rows import claim_of, control, log_rows
 
 _GROUP = {"events": "events", "labels": "labels", "rows": "labels"}
@@ -26,7 +26,7 @@ class Row(NamedTuple):
     mark: int | None = None
 
 
-def batch_of(rows: list[Row]) -> pa.RecordBatch:
+def batch_of(rows: list[Row]) -> Table:
     """Log rows of events and marks."""
     return log_rows(
         [
@@ -39,7 +39,7 @@ def batch_of(rows: list[Row]) -> pa.RecordBatch:
 
 def sequences(memory: SourceMemory, *rows: Row) -> list[int]:
     """Admit rows and give the sequences that were kept."""
-    kept: list[int] = memory.admit(batch_of(list(rows)))[0].rows.column("sequence").to_pylist()
+    kept: list[int] = memory.admit(batch_of(list(rows)))[0].rows.numbers("sequence").tolist()
     return kept
 
 
@@ -358,5 +358,5 @@ def test_marks_are_kept_even_of_rows_that_are_all_repeats() -> None:
 
     batch, _ = memory.admit(batch_of([Row(source, 0), Row(source, mark=4)]))
 
-    assert batch.rows.column("kind").to_pylist() == [MARK]
+    assert batch.rows.numbers("kind").tolist() == [MARK]
     assert batch.clock.tolist() == [4]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import frames
+from streams.tables import text_of
 from streams.timestamps import EARLIEST_US, INVALID, LATEST_US, epoch_times, parse_times
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -18,7 +18,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 def parsed(*values: str) -> list[int]:
     """Parse a column of texts."""
-    times: list[int] = parse_times(frames.text(pa.record_batch({"at": pa.array(values, pa.string())}), "at")).tolist()
+    times: list[int] = parse_times(text_of(pa.array(values, pa.string()))).tolist()
     return times
 
 

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from serving.brokers import raw_partitions
 from serving.flights import read_flights
@@ -30,6 +29,7 @@ from streams import features, frames
 from streams.frames import MARK, FrameSchema
 from streams.kafka import KafkaOutbox, read_all
 from streams.pipeline import Pipeline
+from streams.tables import Table, join
 
 FLIGHTS = 52_000
 END_WAIT_S = 450.0  # 30 s with warm kernels, minutes on a busy machine that compiles them first
@@ -58,9 +58,9 @@ class Run(NamedTuple):
     pipeline: Pipeline
     input: Input
     claims: dict[int, dict[str, Any]]  # source number -> claim
-    log: list[pa.RecordBatch]
-    features: list[pa.RecordBatch]
-    examples: pa.RecordBatch
+    log: list[Table]
+    features: list[Table]
+    examples: Table
     scores: list[dict[str, Any]]
     predictions: list[list[dict[str, Any]]]
     letters: list[dict[str, Any]]
@@ -211,18 +211,18 @@ def _json(pipeline: Pipeline, topic: str, partition: int) -> list[dict[str, Any]
     return [json.loads(m.value() or b"") for m in read_all(pipeline.kafka, f"{pipeline.name}.{topic}", partition)]
 
 
-def _table(pipeline: Pipeline, topic: str, partition: int, schema: FrameSchema) -> pa.RecordBatch:
-    batches = []
+def _table(pipeline: Pipeline, topic: str, partition: int, schema: FrameSchema) -> Table:
+    tables = []
     for message in read_all(pipeline.kafka, f"{pipeline.name}.{topic}", partition):
         header = dict(message.headers() or [])[frames.SCHEMA_HEADER]
         assert header.decode() == schema.fingerprint
-        batches.append(frames.decode(message.value() or b"", schema))
-    return pa.concat_batches(batches)
+        tables.append(frames.decode(message.value() or b"", schema))
+    return join(tables)
 
 
-def numbered(table: pa.RecordBatch) -> npt.NDArray[np.int64]:
+def numbered(table: Table) -> npt.NDArray[np.int64]:
     """Give the rows (not marks) that a reader takes: of each source only those above all before them."""
-    kind, source, sequence = (frames.numbers(table, name) for name in ("kind", "source", "sequence"))
+    kind, source, sequence = (table.numbers(name) for name in ("kind", "source", "sequence"))
     is_taken = np.zeros(table.num_rows, bool)
     for one in np.unique(source[kind != MARK]):
         rows = np.flatnonzero((source == one) & (kind != MARK))

@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 import xxhash
 
 from streams.pipeline import Feature, Pipeline
+from streams.tables import Table
 
 CATEGORY_SEED = 2
 COVERED, KEPT = 11, 22  # buckets before an event's own, and behind the entity's newest event
@@ -21,9 +21,9 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-def vectors(pipeline: Pipeline, log: pa.RecordBatch, at_B: Ints) -> pd.DataFrame:
+def vectors(pipeline: Pipeline, log: Table, at_B: Ints) -> pd.DataFrame:
     """Give the named columns of the events in these rows of one log partition, in their order."""
-    table = log.to_pandas().iloc[at_B].reset_index(drop=True)
+    table = log.to_arrow().to_pandas().iloc[at_B].reset_index(drop=True)
     out: dict[str, Floats] = {}
     for field in pipeline.events.fields:
         values = table[f"field.{field.name}"]
@@ -41,9 +41,9 @@ def vectors(pipeline: Pipeline, log: pa.RecordBatch, at_B: Ints) -> pd.DataFrame
     return pd.DataFrame(out)
 
 
-def late_events(pipeline: Pipeline, log: pa.RecordBatch, at_B: Ints) -> tuple[int, int]:
+def late_events(pipeline: Pipeline, log: Table, at_B: Ints) -> tuple[int, int]:
     """Count the events that are out of order, and those older than the shortest window of their entity's newest."""
-    table = log.to_pandas().iloc[at_B].reset_index(drop=True)
+    table = log.to_arrow().to_pandas().iloc[at_B].reset_index(drop=True)
     newest = table.groupby("key").time.transform(lambda times: times.cummax().shift())
     shortest_us = min(feature.window_us for feature in pipeline.features if feature.window_us)
     return int((table.time < newest).sum()), int((table.time < newest - shortest_us).sum())

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from river import compose, linear_model, optim, preprocessing, tree
 
-from streams import frames
 from streams.frames import EVENT, LABEL, MISSING, SET
 from streams.pipeline import Pipeline
+from streams.tables import Table
 from tests.system.flights_run import numbered
 
 Floats = npt.NDArray[np.float64]
@@ -61,7 +60,7 @@ def without_categories(rows_x: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in x.items() if not isinstance(value, str)} for x in rows_x]
 
 
-def drive(model: Any, examples: pa.RecordBatch, rows_x: list[dict[str, Any]], *, first_answer: float | None) -> Learned:
+def drive(model: Any, examples: Table, rows_x: list[dict[str, Any]], *, first_answer: float | None) -> Learned:
     """Run a model over the rows as written.
 
     Args:
@@ -71,7 +70,7 @@ def drive(model: Any, examples: pa.RecordBatch, rows_x: list[dict[str, Any]], *,
         first_answer: the answer before the first label, where the model is not asked.
     """
     columns = ("kind", "source", "number", "label", "outcome")
-    kinds, sources, names, labels, outcomes = (frames.numbers(examples, name).tolist() for name in columns)
+    kinds, sources, names, labels, outcomes = (examples.numbers(name).tolist() for name in columns)
     is_taken = np.isin(np.arange(examples.num_rows), numbered(examples)).tolist()
     pending: dict[tuple[int, int], float] = {}
     settled: dict[tuple[int, int], float] = {}

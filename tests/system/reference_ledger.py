@@ -10,10 +10,9 @@ import math
 from collections import Counter
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-
 from streams.frames import AMENDED, EVENT, LABEL, MARK, MISSING, NO_OUTCOME, RETRACTED, SET
 from streams.pipeline import Labels
+from streams.tables import Table
 from tests.system.flights_run import numbered
 
 NEVER = -math.inf
@@ -154,12 +153,13 @@ class Ledger:
             self.counts["label amended"] += 1
 
 
-def follow(log: pa.RecordBatch, claims: dict[int, dict[str, Any]], labels: Labels) -> Ledger:
+def follow(log: Table, claims: dict[int, dict[str, Any]], labels: Labels) -> Ledger:
     """Give the finished ledger of one log partition."""
     ledger, clocks = Ledger(labels), Clocks(claims)
     taken = set(numbered(log).tolist())
     names = ("kind", "source", "time", "id", "key", "label", "outcome")
-    columns = (log.column(name).to_pylist() for name in names)
+    rows = log.to_arrow()
+    columns = (rows.column(name).to_pylist() for name in names)
     for at, (kind, source, time_us, id_, key, label, outcome) in enumerate(zip(*columns, strict=True)):
         if kind == MARK:
             clocks.hear(source, time_us)

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 import pytest
 
 from consumers.learn import Block
 from models.learner import LEARN, PREDICT, SKIP, Learner, make_learner
 from models.sealed import model_key
-from streams import features, frames
+from streams import features
 from streams.frames import AMENDED, EVENT, LABEL, MISSING, RETRACTED, SET
 from streams.snapshots import SnapshotStore, State
+from streams.tables import Table
 from tests.system.flights_run import FLIGHTS, Run, numbered, run_system
 from tests.system.reference_features import late_events, vectors
 from tests.system.reference_learning import (
@@ -55,7 +55,7 @@ def ledgers(run: Run) -> list[Ledger]:
 def rows_x(run: Run) -> list[dict[str, Any]]:
     """The rows of P.examples as River wants them."""
     names = [column.name for column in features.columns(run.pipeline)]
-    return dicts(run.pipeline, frames.matrix(run.examples), names)
+    return dicts(run.pipeline, run.examples.matrix(), names)
 
 
 @pytest.fixture(scope="module")
@@ -88,16 +88,16 @@ def test_every_event_row_has_the_features_of_the_definition(run: Run, ledgers: l
         assert _column(written, "sequence", rows) == list(range(len(events)))
         assert _names(written, rows) == [row.name for row in events]
         assert _column(written, "time", rows) == [row.time for row in events]
-        produced = frames.numbers(log, "produced")[[row.at for row in events]].tolist()
+        produced = log.numbers("produced")[[row.at for row in events]].tolist()
         assert _column(written, "produced", rows) == produced
-        _assert_close(frames.matrix(written)[rows], expected.to_numpy(), names)
+        _assert_close(written.matrix()[rows], expected.to_numpy(), names)
 
 
 def test_the_run_holds_what_windows_can_go_wrong_on(run: Run, ledgers: list[Ledger]) -> None:
     """Else the test above would prove little."""
     events = [np.array([row.at for row in ledger.rows if row.kind == EVENT]) for ledger in ledgers]
     found = np.array([late_events(run.pipeline, log, at_B) for log, at_B in zip(run.log, events, strict=True)])
-    written = frames.matrix(run.examples)
+    written = run.examples.matrix()
 
     assert (found.sum(axis=0) > (300, 200)).all(), f"out of order and older than a window: {found.sum(axis=0)}"
     assert np.isnan(written).any(axis=0).sum() >= 6
@@ -108,7 +108,7 @@ def test_examples_hold_every_row_of_the_ledger_in_its_order_with_the_vector_of_i
     run: Run, ledgers: list[Ledger]
 ) -> None:
     examples = run.examples
-    source = frames.numbers(examples, "source")
+    source = examples.numbers("source")
     taken = numbered(examples)
     by_source = _sources_by_partition(run)
     assert set(source[taken].tolist()) == set(by_source.values())
@@ -120,17 +120,17 @@ def test_examples_hold_every_row_of_the_ledger_in_its_order_with_the_vector_of_i
             assert _column(examples, name, rows) == [getattr(row, name) for row in ledger.rows], name
         assert _names(examples, rows) == [row.name for row in ledger.rows]
         np.testing.assert_array_equal(_column(examples, "label", rows), [row.label for row in ledger.rows])
-        vector_of = frames.matrix(run.features[partition])[numbered(run.features[partition])]
+        vector_of = run.features[partition].matrix()[numbered(run.features[partition])]
         expected = vector_of[[row.number for row in ledger.rows]]
         expected[[row.at < 0 for row in ledger.rows]] = np.nan
-        np.testing.assert_array_equal(frames.matrix(examples)[rows], expected)
+        np.testing.assert_array_equal(examples.matrix()[rows], expected)
 
 
 # Completeness
 
 
 def test_every_valid_flight_has_one_event_row_one_settled_outcome_and_one_prediction(run: Run) -> None:
-    examples = run.examples.select(["kind", "id", "outcome"]).to_pandas().iloc[numbered(run.examples)]
+    examples = run.examples.to_arrow().select(["kind", "id", "outcome"]).to_pandas().iloc[numbered(run.examples)]
     settled = examples[(examples.kind == LABEL) & examples.outcome.isin([SET, MISSING])]
     once = Counter(run.input.flights)
 
@@ -219,24 +219,24 @@ def test_the_final_river_candidate_is_rivers(run: Run, learned_tree: Learned, ro
     learner.restore(_final_state(run, "tree"))
     expected = [learned_tree.model.predict_proba_one(x).get(True, 0.0) for x in without_categories(rows_x[-2_000:])]
 
-    _assert_close(learner.predict(frames.matrix(run.examples)[-2_000:]), np.array(expected), ["probability"])
+    _assert_close(learner.predict(run.examples.matrix()[-2_000:]), np.array(expected), ["probability"])
 
 
 # Serving
 
 
 def test_every_answer_is_what_the_version_it_names_gives_on_that_row(run: Run) -> None:
-    vector_of = [frames.matrix(table)[numbered(table)] for table in run.features]
+    vector_of = [table.matrix()[numbered(table)] for table in run.features]
     answers = pd.DataFrame([answer for answers in run.predictions for answer in answers])
     examples = answers.version.str.removeprefix("0.").astype(int)
-    row_B = frames.numbers(run.examples, "kind") == LABEL
-    learned_B = np.flatnonzero(row_B & np.isfinite(frames.numbers(run.examples, "label")) & (_outcome(run) <= MISSING))
+    row_B = run.examples.numbers("kind") == LABEL
+    learned_B = np.flatnonzero(row_B & np.isfinite(run.examples.numbers("label")) & (_outcome(run) <= MISSING))
     learner, seen = _new_learner(run, "logistic"), 0
 
     assert set(answers.model) == {"logistic"}
     for version in sorted(examples.unique()):
         rows = learned_B[seen:version]
-        learner.learn(frames.matrix(run.examples)[rows], frames.numbers(run.examples, "label")[rows])
+        learner.learn(run.examples.matrix()[rows], run.examples.numbers("label")[rows])
         seen = version
         asked = answers[examples == version]
         vectors_BF = np.array([vector_of[p][n] for p, n in zip(asked.partition, asked.number, strict=True)])
@@ -270,10 +270,10 @@ def test_no_label_comes_before_an_event_that_precedes_it_in_a_partition_of_the_l
 # Parts
 
 
-def _learned_too_early(table: pa.RecordBatch, stragglers: set[str]) -> int:
+def _learned_too_early(table: Table, stragglers: set[str]) -> int:
     """Count labels before an event of an earlier time; events published late or for the second time do not count."""
-    kind, time_us, outcome = (frames.numbers(table, name) for name in ("kind", "time", "outcome"))
-    rows = table.select(["kind", "id"]).to_pandas()
+    kind, time_us, outcome = (table.numbers(name) for name in ("kind", "time", "outcome"))
+    rows = table.to_arrow().select(["kind", "id"]).to_pandas()
     is_in_time = ~(rows.id.isin(stragglers) | rows.duplicated()).to_numpy()
     event_us = np.where((kind == EVENT) & is_in_time, time_us, np.iinfo(np.int64).max)
     earliest_to_come = np.minimum.accumulate(event_us[::-1])[::-1]
@@ -282,17 +282,17 @@ def _learned_too_early(table: pa.RecordBatch, stragglers: set[str]) -> int:
     return int((is_label & (earliest_to_come < time_us)).sum())
 
 
-def _column(table: pa.RecordBatch, name: str, rows: npt.NDArray[np.int64]) -> list[Any]:
-    found: list[Any] = table.column(name).take(pa.array(rows)).to_pylist()
+def _column(table: Table, name: str, rows: npt.NDArray[np.int64]) -> list[Any]:
+    found: list[Any] = table.take(rows).to_arrow().column(name).to_pylist()
     return found
 
 
-def _names(table: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> list[tuple[str, str]]:
+def _names(table: Table, rows: npt.NDArray[np.int64]) -> list[tuple[str, str]]:
     return list(zip(_column(table, "id", rows), _column(table, "key", rows), strict=True))
 
 
 def _outcome(run: Run) -> npt.NDArray[np.int8]:
-    found: npt.NDArray[np.int8] = frames.numbers(run.examples, "outcome")
+    found: npt.NDArray[np.int8] = run.examples.numbers("outcome")
     return found
 
 
@@ -342,11 +342,11 @@ def _new_learner(run: Run, candidate: str) -> Learner:
 
 def _replayed(run: Run, candidate: str) -> tuple[Learner, Floats]:
     """Drive the product's learner over P.examples in one call."""
-    kind, label = frames.numbers(run.examples, "kind"), frames.numbers(run.examples, "label")
+    kind, label = run.examples.numbers("kind"), run.examples.numbers("label")
     is_learned = (kind == LABEL) & ~np.isin(_outcome(run), [AMENDED, RETRACTED])
     action = np.where(kind == EVENT, PREDICT, np.where(is_learned, LEARN, SKIP)).astype(np.int8)
     learner = _new_learner(run, candidate)
-    return learner, learner.step(frames.matrix(run.examples), label, action)[kind == EVENT]
+    return learner, learner.step(run.examples.matrix(), label, action)[kind == EVENT]
 
 
 def _final_state(run: Run, candidate: str) -> State:

@@ -1,0 +1,157 @@
+"""Rows in one block against pyarrow, which reads and writes the same bytes in its own way."""
+
+import struct
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.errors import FrameError
+from streams.records import HeldRecords, Record
+from streams.tables import Builder, Layout, Table, cut, empty, gather, join, read, text_of
+
+LAYOUT = Layout(
+    pa.schema(
+        [
+            ("small", pa.int8()),
+            ("middle", pa.int32()),
+            ("name", pa.string()),
+            ("large", pa.int64()),
+            ("vector", pa.list_(pa.float64(), 3)),
+            ("place", pa.string()),
+        ]
+    )
+)
+
+Texts = st.none() | st.text(max_size=12)
+Rows = st.lists(st.tuples(st.integers(-128, 127), Texts, st.integers(-(2**63), 2**63 - 1), Texts), max_size=40)
+
+
+def arrow(rows: list[Any]) -> pa.RecordBatch:
+    """Rows as pyarrow has them."""
+    small, name, large, place = zip(*rows, strict=True) if rows else ((), (), (), ())
+    values = pa.array([float(i) for i in range(3 * len(rows))], pa.float64())
+    columns = [
+        pa.array(small, pa.int8()),
+        pa.array([7 * one for one in small], pa.int32()),
+        pa.array(name, pa.string()),
+        pa.array(large, pa.int64()),
+        pa.FixedSizeListArray.from_arrays(values, 3),
+        pa.array(place, pa.string()),
+    ]
+    return pa.RecordBatch.from_arrays(
+        [column.cast(field.type) for column, field in zip(columns, LAYOUT.arrow, strict=True)], schema=LAYOUT.arrow
+    )
+
+
+def records(*payloads: bytes) -> HeldRecords:
+    """Frames as they come out of Kafka."""
+    return HeldRecords("p.log", 2, [Record(payload, 5 + i, 0) for i, payload in enumerate(payloads)])
+
+
+def table(rows: list[Any]) -> Table:
+    """Rows as Millrace has them."""
+    batch = arrow(rows)
+    return read(LAYOUT, records(batch.serialize().to_pybytes()))[0] if rows else empty(LAYOUT)
+
+
+@given(rows=Rows.filter(len))
+def test_a_message_has_the_bytes_that_pyarrow_writes(rows: list[Any]) -> None:
+    """Whoever reads P.features with Arrow sees nothing of ours."""
+    batch = arrow(rows)
+
+    found = table(rows)
+
+    assert found.message() == batch.serialize().to_pybytes()
+    assert found.to_arrow() == batch
+
+
+@given(parts=st.lists(Rows, min_size=1, max_size=4), data=st.data())
+def test_gathering_equals_pyarrows_take(parts: list[list[Any]], data: st.DataObject) -> None:
+    """Any rows of any tables, cut out of others, in any order and as often as one likes."""
+    starts = [data.draw(st.integers(0, len(part))) for part in parts]
+    tables = [table(part).slice(start) for part, start in zip(parts, starts, strict=True)]
+    whole = pa.concat_batches([arrow(part).slice(start) for part, start in zip(parts, starts, strict=True)])
+    index = data.draw(st.lists(st.integers(0, whole.num_rows - 1), max_size=50)) if whole.num_rows else []
+
+    found = gather(tables, np.array(index, np.int64))
+
+    assert found.to_arrow() == whole.take(pa.array(index, pa.int64()))
+    assert join(tables).to_arrow() == whole
+
+
+@given(rows=Rows.filter(len), most_rows=st.integers(1, 10), most_bytes=st.integers(1, 400))
+def test_cutting_keeps_order_and_limits(rows: list[Any], most_rows: int, most_bytes: int) -> None:
+    """However small the parts must be, together they are the whole."""
+    parts = list(cut([table(rows)], np.arange(len(rows)), (most_rows, most_bytes)))
+
+    assert pa.concat_batches([part.to_arrow() for part in parts]) == arrow(rows)
+    assert all(part.num_rows <= most_rows for part in parts)
+    fixed = 1 + 4 + 8 + 24 + 8
+    sizes = [fixed * p.num_rows + sum(int(np.diff(p.text(n).offsets).sum()) for n in ("name", "place")) for p in parts]
+    assert all(size <= most_bytes or part.num_rows == 1 for size, part in zip(sizes, parts, strict=True))
+
+
+@given(parts=st.lists(Rows.filter(len), min_size=1, max_size=4))
+def test_frames_of_a_poll_become_one_table(parts: list[list[Any]]) -> None:
+    """One pass over all of them; the rows of each are told."""
+    found, counts = read(LAYOUT, records(*(arrow(part).serialize().to_pybytes() for part in parts)))
+
+    assert counts.tolist() == [len(part) for part in parts]
+    assert found.to_arrow() == pa.concat_batches([arrow(part) for part in parts])
+
+
+def test_metadata_laid_out_otherwise_are_read_all_the_same() -> None:
+    """Another version of Arrow may align bodies by 64 bytes, or give bitmaps of columns without nulls."""
+    rows = [(1, "a", 2, None), (3, "bc", 4, "d")]
+    options = pa.ipc.IpcWriteOptions(metadata_version=pa.ipc.MetadataVersion.V4)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, LAYOUT.arrow, options=options) as writer:
+        writer.write_batch(arrow(rows))
+    stream = sink.getvalue().to_pybytes()
+    start = 8 + struct.unpack_from("<i", stream, 4)[0]
+    other = stream[start:-8]
+    assert other != arrow(rows).serialize().to_pybytes()
+
+    found, _ = read(LAYOUT, records(other, arrow(rows).serialize().to_pybytes()))
+
+    assert found.to_arrow() == pa.concat_batches([arrow(rows)] * 2)
+
+
+@given(rows=Rows.filter(len), data=st.data())
+def test_a_damaged_frame_never_shows_memory_that_is_not_its_own(rows: list[Any], data: st.DataObject) -> None:
+    """Whatever bytes come, either they are refused or every text lies inside the table."""
+    payload = bytearray(arrow(rows).serialize().to_pybytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        found, _ = read(LAYOUT, records(bytes(payload)))
+    except FrameError:
+        return
+    for name in ("name", "place"):
+        text = found.text(name)
+        assert (np.diff(text.offsets) >= 0).all()
+        assert text.offsets[-1] <= text.data.size
+
+
+def test_a_frame_that_is_none_is_refused_by_its_place() -> None:
+    """The line says where to look."""
+    with pytest.raises(FrameError, match=r"a frame of p.log cannot be read: .*\(partition 2, offset 6: 4 bytes\)"):
+        read(LAYOUT, records(arrow([(1, "a", 2, None)]).serialize().to_pybytes(), b"oops"))
+
+
+def test_a_builder_fills_in_what_is_absent() -> None:
+    """Constants, or -1, NaN and null; again with more rows than before."""
+    builder = Builder(LAYOUT, {"middle": 9})
+    for rows in (2, 5_000, 3):
+        names = text_of(pa.array(["x"] * rows, pa.string()))
+        found = builder.build({"large": np.arange(rows), "name": names}, rows)
+        assert found.numbers("middle").tolist() == [9] * rows
+        assert found.numbers("small").tolist() == [-1] * rows
+        assert found.numbers("large").tolist() == list(range(rows))
+        assert np.isnan(found.matrix()).all()
+        assert found.to_arrow().column("place").null_count == rows
+        assert found.to_arrow().column("name").to_pylist() == ["x"] * rows
