@@ -66,7 +66,7 @@ class Room:
             np.empty(rows, np.int64),
             np.empty(rows, np.int64),
             self._column("label"),
-            self._column("vector").reshape(rows, -1),
+            self._column("vector").reshape(rows, layout.features),
             self._column("id"),
             self._block[id_at : id_at + id_bytes],
             self._column("key"),
@@ -79,8 +79,10 @@ class Room:
     def _column(self, name: str) -> npt.NDArray[Any]:
         column = self._layout.places[name]
         at, width = int(self._places[column, ITEMS]), int(self._layout.widths[column])
-        size = self._rows * width if width else 4 * (self._rows + 1)
-        return self._block[at : at + size].view(self._layout.dtypes[column] or np.int32)
+        dtype = self._layout.dtypes[column]
+        if dtype is None:
+            return self._block[at : at + 4 * (self._rows + 1)].view(np.int32)
+        return self._block[at : at + self._rows * width].view(dtype)
 
     def examples(self, source: int, sequence: int) -> Table:
         """Give the rows so far; `sequence` is the first row's."""

@@ -1,7 +1,7 @@
 """Copying rows between blocks: where columns lie, how much they need, and the copying itself (see tables.py).
 
 A *source* is a table as kernels take it: for each column the addresses of its bitmap, items and text (0 where there is
-none), then its first row. A column's width is the bytes of an item, 0 for text. A matrix is one item a row.
+none), then its first row. A column's width is the bytes of an item, -1 for text. A matrix is one item a row.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def place_kernel(widths: Int64s, rows: int, sizes: Int64s, nulls: Int64s, head: 
             places[column, VALID] = at
             at += _padded((rows + 7) // 8)
         places[column, ITEMS] = at
-        at += _padded(rows * widths[column] if widths[column] else (rows + 1) * 4)
-        if not widths[column]:
+        at += _padded(rows * widths[column] if widths[column] >= 0 else (rows + 1) * 4)
+        if widths[column] < 0:
             places[column, DATA] = at
             at += _padded(sizes[column])
     return at
@@ -98,12 +98,12 @@ def head_kernel(
             store_64(buffer, end)
             store_64(buffer + 8, 0)
             buffer += 16
-        size = rows * width if width else (rows + 1) * 4
+        size = rows * width if width >= 0 else (rows + 1) * 4
         store_64(buffer, end)
         store_64(buffer + 8, size)
         end = _closed(body, end + size)
         buffer += 16
-        if not width:
+        if width < 0:
             size = load_32(address + places[column, ITEMS] + 4 * rows)
             store_64(buffer, end)
             store_64(buffer + 8, size)
@@ -145,7 +145,7 @@ def locate_kernel(
             sources[record, column * PARTS + VALID] = sources[record, column * PARTS + DATA] = 0
             if nulls:
                 at, room = load_64(buffer), load_64(buffer + 8)
-                is_right &= width == 0 and at >= 0 and room >= (rows + 7) // 8 and at <= length - room
+                is_right &= width < 0 and at >= 0 and room >= (rows + 7) // 8 and at <= length - room
                 sources[record, column * PARTS + VALID] = body + at
             buffer += 16
             if column == matrix:
@@ -153,13 +153,13 @@ def locate_kernel(
                 node += 16
                 buffer += 16
             at, room = load_64(buffer), load_64(buffer + 8)
-            wanted = rows * width if width else (rows + 1) * 4
+            wanted = rows * width if width >= 0 else (rows + 1) * 4
             is_right &= at >= 0 and room >= wanted and room <= length and at <= length - room
             sources[record, column * PARTS + ITEMS] = body + at
             buffer += 16
             if not is_right:
                 return record
-            if not width:
+            if width < 0:
                 items, at, room = body + at, load_64(buffer), load_64(buffer + 8)
                 if at < 0 or room < 0 or room > length or at > length - room or room > 0x7FFFFFFF:
                     return record
@@ -204,15 +204,15 @@ def measure_kernel(
         row += sources[source, widths.size * PARTS] - (ends[source - 1] if source else 0)
         own = 0
         for column in range(widths.size):
-            own += widths[column]
-            if not widths[column]:
+            own += max(0, widths[column])
+            if widths[column] < 0:
                 items = sources[source, column * PARTS + ITEMS]
                 own += 4 + load_32(items + 4 * row + 4) - load_32(items + 4 * row)
         if total + own > most_bytes and at > start:
             return at
         total += own
         for column in range(widths.size):
-            if not widths[column]:
+            if widths[column] < 0:
                 items = sources[source, column * PARTS + ITEMS]
                 sizes[column] += load_32(items + 4 * row + 4) - load_32(items + 4 * row)
                 nulls[column] += _is_null(sources[source, column * PARTS + VALID], row)
@@ -234,7 +234,7 @@ def fill_kernel(
         elif width == 1:
             for at in range(rows):
                 store_8(to + at, load_8(sources[origins[0, at], part] + origins[1, at]))
-        elif width:
+        elif width >= 0:
             for at in range(rows):
                 copy_bytes(to + width * at, sources[origins[0, at], part] + width * origins[1, at], width)
         else:
@@ -265,7 +265,7 @@ def measure_joined_kernel(widths: Int64s, sources: Int64s, counts: Int64s, sizes
         rows, first = counts[source], sources[source, widths.size * PARTS]
         total += rows
         for column in range(widths.size):
-            if not widths[column] and rows:
+            if widths[column] < 0 and rows:
                 items = sources[source, column * PARTS + ITEMS]
                 sizes[column] += load_32(items + 4 * (first + rows)) - load_32(items + 4 * first)
                 bitmap = sources[source, column * PARTS + VALID]
@@ -282,7 +282,7 @@ def join_kernel(widths: Int64s, sources: Int64s, counts: Int64s, nulls: Int64s, 
         width, to = widths[column], address + places[column, ITEMS]
         data, end, done = address + places[column, DATA], 0, 0
         bitmap = address + places[column, VALID]
-        if not width:
+        if width < 0:
             store_32(to, 0)
         if nulls[column]:
             rows = 0
@@ -293,7 +293,7 @@ def join_kernel(widths: Int64s, sources: Int64s, counts: Int64s, nulls: Int64s, 
         for source in range(counts.size):
             rows, first = counts[source], sources[source, widths.size * PARTS]
             items = sources[source, column * PARTS + ITEMS]
-            if width:
+            if width >= 0:
                 copy_bytes(to + width * done, items + width * first, width * rows)
             elif rows:
                 begin, size = load_32(items + 4 * first), load_32(items + 4 * (first + rows))

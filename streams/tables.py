@@ -32,7 +32,7 @@ from streams.table_kernels import (
     place_kernel,
 )
 
-TEXT = 0
+TEXT = -1
 """The width of a column of text."""
 SLACK = 8  # bytes
 NO_LIMITS = (1 << 40, 1 << 60)
@@ -69,6 +69,8 @@ class Layout:
         widths: [C] bytes of a row in each column, TEXT for text.
         dtypes: [C] of the numbers in each column, None for text.
         matrix: the number of the feature matrix, -1 where there is none.
+        features: the width F of the matrix.
+        columns: the number C of columns.
         form: what the metadata of all messages have in common.
     """
 
@@ -82,6 +84,15 @@ class Layout:
         self.matrix = is_matrix.index(True) if any(is_matrix) else -1
         self.form: MessageForm = message_form(arrow)
         self.columns = self.widths.size
+        self.features = int(self.widths[self.matrix]) // 8 if self.matrix >= 0 else 0
+
+    def __eq__(self, other: object) -> bool:
+        """Equal schemas lie in the same way."""
+        return isinstance(other, Layout) and bool(self.arrow.equals(other.arrow))
+
+    def __hash__(self) -> int:
+        """As their names."""
+        return hash(self.names)
 
     def zeros(self) -> Int64s:
         """Room for a number per column."""
@@ -140,7 +151,7 @@ class Table:
         width = int(self.layout.widths[column])
         at = int(self.places[column, ITEMS]) + self.start * width
         flat = self.block[at : at + self.num_rows * width].view(np.float64)
-        return flat.reshape(self.num_rows, width // 8)
+        return flat.reshape(self.num_rows, self.layout.features)
 
     def text(self, name: str) -> Text:
         """View a column of text."""
@@ -162,9 +173,10 @@ class Table:
         return TextAt(self._address + items + 4 * self.start, self._address + data, bitmap, self.start)
 
     def slice(self, start: int, rows: int | None = None) -> Table:
-        """Give `rows` rows from `start` on, without a copy; None is all there are."""
+        """Give at most `rows` rows from `start` on, without a copy; None is all there are."""
         rest = self.num_rows - start
-        return Table(self.layout, self.block, self.places, self.start + start, rest if rows is None else rows)
+        rows = rest if rows is None else min(rows, rest)
+        return Table(self.layout, self.block, self.places, self.start + start, rows)
 
     def take(self, index: Int64s) -> Table:
         """Copy rows by index."""
