@@ -43,8 +43,21 @@ def _compile(function: Callable[P, R], **options: Any) -> Callable[P, R]:
     compiled: Any = _jit(**_COMMON, **options)(function)
     index = compiled._cache._cache_file  # noqa: SLF001  # numba has no public way to say what makes a cache stale
     index._source_stamp = (index._source_stamp, _SOURCES)  # noqa: SLF001  # see above
+    index._load_index = _unless_foreign(index._load_index)  # noqa: SLF001
     kernel: Callable[P, R] = compiled
     return kernel
+
+
+def _unless_foreign(load: Callable[[], dict[Any, Any]]) -> Callable[[], dict[Any, Any]]:
+    """Let a cache that names types which this release no longer has be as good as none."""
+
+    def guarded() -> dict[Any, Any]:
+        try:
+            return load()
+        except (AttributeError, ImportError):
+            return {}
+
+    return guarded
 
 
 def njit(function: Callable[P, R]) -> Callable[P, R]:
