@@ -9,17 +9,20 @@ share an order.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import inlined
+from streams.memory import resized
 
 # Sizes: things that wait, slots ever used, first free slot (NO_SLOT = none), items in the heap.
 WAITING, SLOTS, FREE, ITEMS = 0, 1, 2, 3
 NO_SLOT = -1
 SMALLEST = 64
+GROWTH = 1.5
 
 
 class Deadlines(NamedTuple):
@@ -55,6 +58,27 @@ def deadlines_state(deadlines: Deadlines) -> dict[str, npt.NDArray[np.int64]]:
         "names": deadlines.names[:slots].copy(),
         "sizes": deadlines.sizes.copy(),
     }
+
+
+def restored_deadlines(state: Mapping[str, npt.NDArray[Any]], prefix: str) -> Deadlines:
+    """Give the heap that `deadlines_state` described under names with this prefix."""
+    sizes = state[f"{prefix}sizes"].copy()
+    heap, orders, names = (state[prefix + name] for name in ("heap", "orders", "names"))
+    return _with_slots(Deadlines(heap, orders, names, sizes), max(int(sizes[SLOTS]), SMALLEST))
+
+
+def longer_deadlines(deadlines: Deadlines) -> Deadlines:
+    """Give the same heap with more slots."""
+    return _with_slots(deadlines, int(deadlines.orders.size * GROWTH))
+
+
+def _with_slots(deadlines: Deadlines, slots: int) -> Deadlines:
+    return Deadlines(
+        resized(deadlines.heap, room_for(slots)),
+        resized(deadlines.orders, slots),
+        resized(deadlines.names, slots),
+        deadlines.sizes,
+    )
 
 
 @inlined

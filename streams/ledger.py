@@ -1,10 +1,12 @@
-"""The ledger's table: what is known of each event, by the 64-bit hash of its id and key.
+"""The ledger: what is known of each event, by the 64-bit hash of its id and key.
 
-Open addressing with linear probing in one array of 32-byte entries, in the order of their hashes. Nothing is ever
-deleted in place: an entry that is forgotten counts as absent, and a table three quarters full is rebuilt with the
-entries still known. So what a look-up finds depends on the log alone, never on when the table was rebuilt.
+An *index* of 8-byte words, found by the upper half of the hash, says where more is known: at a slot of the pending
+rows (pending.py), at a slot of the early labels (early.py), or in a *record* of what was settled. Records lie in a
+ring in the order of settling, so they are written side by side, and forgotten side by side at the ring's other end.
 
-A settled event is remembered until `clock` passes its settle time + keep.
+A settled event is remembered until `clock` passes its settle time + keep. What is forgotten counts as absent from
+then on, whenever its record leaves; so what a look-up finds depends on the log alone. The word of a record that has
+left stays behind until the index is renewed; it matches nothing.
 """
 
 from __future__ import annotations
@@ -14,99 +16,184 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import bare, inlined
+from streams.compiled import inlined
 from streams.memory import zeros
 
-HASH, STATE, VALUE, TIME = 0, 1, 2, 3  # words of an entry
-# STATE is kind + (slot of a pending event or early label, or number of a settled event) << STATE_BITS.
-# VALUE is the label; TIME the early label's time, or when the settled event is forgotten.
-EMPTY, PENDING, EARLY, SETTLED_SET, SETTLED_MISSING, SETTLED_RETRACTED, FORGOTTEN = 0, 1, 2, 3, 4, 5, 6
-STATE_BITS = 3
-STATE_MASK = (1 << STATE_BITS) - 1
-SMALLEST = 1_024  # entries
-HASH_BITS = 32  # of the hash that give an entry its place
-ENTRY_WORDS = 4
+# What is known. The first three are kinds of an index word too, in its two lowest bits; there, 3 is any settled event.
+# The 30 bits above them are a slot, or the serial number of a record; the upper half is that of the hash.
+EMPTY, PENDING, EARLY, SETTLED_SET, SETTLED_MISSING, SETTLED_RETRACTED = 0, 1, 2, 3, 4, 5
+SETTLED = 3
+KIND_BITS, HALF_BITS = 2, 32
+KIND_MASK, SERIAL_MASK, HALF_MASK = (1 << 2) - 1, (1 << 30) - 1, (1 << 32) - 1
+MOST_RECORDS = 1 << 28  # more, and a word that stayed behind could match a record that was added long after
+NO_RECORD = -1
+
+HOW, VALUE, UNTIL = 0, 1, 2  # words of a record: number and kind, label, the last time at which it is known
+RECORD_WORDS = 3
+# Sizes: index words that are not empty, serial numbers of the first record and of the next, the place of the first,
+# places of the ring, and what the next serial number was when the index was renewed.
+USED, FIRST, NEXT, START, PLACES, RENEWED = 0, 1, 2, 3, 4, 5
+SMALLEST = 1_024  # words of the index, and places of the ring
+SPARE = 4  # times as many places may be used before the records have to move
 
 
 class Ledger(NamedTuple):
-    """The table. Integers and floats are two views of the same words."""
+    """The index and the ring. Integers and floats are two views of the same words."""
 
-    entries: npt.NDArray[np.int64]  # [capacity, ENTRY_WORDS]
+    words: npt.NDArray[np.int64]  # the index
+    records: npt.NDArray[np.int64]  # [at least PLACES, RECORD_WORDS]
     values: npt.NDArray[np.float64]
-    used: npt.NDArray[np.int64]  # [1] entries that are not empty
+    halves: npt.NDArray[np.uint32]  # the lower half of each record's hash
+    sizes: npt.NDArray[np.int64]
 
 
-def empty_ledger(capacity: int = SMALLEST) -> Ledger:
-    """Give a table without entries."""
-    entries = zeros((capacity, ENTRY_WORDS), np.int64)
-    return Ledger(entries, entries.view(np.float64), np.zeros(1, np.int64))
+def empty_ledger(words: int = SMALLEST, places: int = SMALLEST) -> Ledger:
+    """Give a ledger that knows nothing; its arrays go on beyond the places, which costs nothing until they are used."""
+    records = zeros((SPARE * places, RECORD_WORDS), np.int64)
+    sizes = np.array([0, 0, 0, 0, places, 0], np.int64)
+    return Ledger(
+        zeros((words,), np.int64), records, records.view(np.float64), zeros((SPARE * places,), np.uint32), sizes
+    )
 
 
-def rebuilt(ledger: Ledger, clock_us: int) -> Ledger:
-    """Give a table of the entries that are still known, at most two fifths full."""
-    fresh = empty_ledger(max(SMALLEST, known_kernel(ledger, clock_us) * 5 // 2))
-    copy_kernel(ledger, fresh, clock_us)
-    return fresh
+@inlined
+def lacks_room_kernel(ledger: Ledger, waiting: int) -> bool:
+    """Whether it wants room before the next row, after which all `waiting` events may be settled at once."""
+    return is_crowded_kernel(ledger) or is_short_kernel(ledger, waiting)
 
 
 @inlined
 def is_crowded_kernel(ledger: Ledger) -> bool:
-    """Whether the table wants to be rebuilt before the next entry."""
-    return bool(ledger.used[0] * 4 >= ledger.entries.shape[0] * 3)
+    """Whether the index wants to be renewed before the next word."""
+    sizes = ledger.sizes
+    return bool(sizes[USED] * 4 >= ledger.words.size * 3 or sizes[NEXT] - sizes[RENEWED] >= MOST_RECORDS)
+
+
+@inlined
+def is_short_kernel(ledger: Ledger, waiting: int) -> bool:
+    """Whether the ring lacks room for a record of every waiting event and one more."""
+    sizes = ledger.sizes
+    return bool(sizes[NEXT] - sizes[FIRST] + waiting >= sizes[PLACES])
 
 
 @inlined
 def home_kernel(ledger: Ledger, name: int) -> int:
-    """Give the first place where a hash may stand: its upper bits as a fraction of the table."""
-    place: int = (((name >> HASH_BITS) & ((1 << HASH_BITS) - 1)) * ledger.entries.shape[0]) >> HASH_BITS
+    """Give the first place where a hash may stand: its upper half as a fraction of the index."""
+    place: int = (((name >> HALF_BITS) & HALF_MASK) * ledger.words.size) >> HALF_BITS
     return place
 
 
 @inlined
-def find_kernel(ledger: Ledger, name: int) -> int:
-    """Give the place of an entry, or of the empty place where it belongs."""
+def find_kernel(
+    ledger: Ledger, pending_names: npt.NDArray[np.int64], early_names: npt.NDArray[np.int64], name: int
+) -> int:
+    """Give the place of a hash's word, or of the empty word where it belongs."""
     place = home_kernel(ledger, name)
-    while ledger.entries[place, STATE] != EMPTY and ledger.entries[place, HASH] != name:
+    while ledger.words[place] != 0:
+        word = ledger.words[place]
+        if (word ^ name) >> HALF_BITS == 0:
+            kind, slot = word & KIND_MASK, slot_kernel(word)
+            if kind == SETTLED:
+                record = record_kernel(ledger, word)
+                if record != NO_RECORD and ledger.halves[record] == name & HALF_MASK:
+                    return place
+            elif (pending_names[slot] if kind == PENDING else early_names[slot]) == name:
+                return place
         place += 1
-        if place == ledger.entries.shape[0]:
+        if place == ledger.words.size:
             place = 0
     return place
 
 
 @inlined
-def kind_kernel(ledger: Ledger, place: int, clock_us: int) -> int:
-    """What is known at a place: PENDING, EARLY, SETTLED_… or EMPTY; what was forgotten is not known."""
-    kind: int = ledger.entries[place, STATE] & STATE_MASK
-    if kind == FORGOTTEN or (kind >= SETTLED_SET and clock_us > ledger.entries[place, TIME]):
+def guess_kernel(ledger: Ledger, name: int) -> int:
+    """Give the first word with a hash's upper half, or an empty one."""
+    place = home_kernel(ledger, name)
+    while ledger.words[place] != 0 and (ledger.words[place] ^ name) >> HALF_BITS != 0:
+        place += 1
+        if place == ledger.words.size:
+            place = 0
+    word: int = ledger.words[place]
+    return word
+
+
+@inlined
+def slot_kernel(word: int) -> int:
+    """Give the slot of a word that is PENDING or EARLY."""
+    slot: int = (word >> KIND_BITS) & SERIAL_MASK
+    return slot
+
+
+@inlined
+def record_kernel(ledger: Ledger, word: int) -> int:
+    """Give the ring's place of a settled word's record, NO_RECORD if it has left."""
+    sizes = ledger.sizes
+    behind = ((word >> KIND_BITS) - sizes[FIRST]) & SERIAL_MASK
+    if behind >= sizes[NEXT] - sizes[FIRST]:
+        return NO_RECORD
+    place: int = sizes[START] + behind
+    return place if place < sizes[PLACES] else place - sizes[PLACES]
+
+
+@inlined
+def kind_kernel(ledger: Ledger, word: int, clock_us: int) -> int:
+    """What a word says: PENDING, EARLY, SETTLED_… or EMPTY; what was forgotten is not known."""
+    kind: int = word & KIND_MASK
+    if kind != SETTLED:
+        return kind
+    record = record_kernel(ledger, word)
+    if record == NO_RECORD or clock_us > ledger.records[record, UNTIL]:
         return EMPTY
+    kind += ledger.records[record, HOW] & KIND_MASK
     return kind
 
 
 @inlined
-def put_kernel(ledger: Ledger, place: int, name: int, kind: int, at: int, value: float, time_us: int) -> None:
-    """Write an entry at the place that `find_kernel` gave for it."""
-    ledger.used[0] += ledger.entries[place, STATE] == EMPTY
-    ledger.entries[place, HASH] = name
-    ledger.entries[place, STATE] = (at << STATE_BITS) | kind
-    ledger.values[place, VALUE] = value
-    ledger.entries[place, TIME] = time_us
+def number_kernel(ledger: Ledger, record: int) -> int:
+    """Give the number of a settled event."""
+    number: int = ledger.records[record, HOW] >> KIND_BITS
+    return number
 
 
-@bare
-def known_kernel(ledger: Ledger, clock_us: int) -> int:
-    """Count the entries that are not forgotten."""
-    known = 0
-    for place in range(ledger.entries.shape[0]):
-        known += kind_kernel(ledger, place, clock_us) != EMPTY
-    return known
+@inlined
+def wait_kernel(ledger: Ledger, place: int, name: int, kind: int, slot: int) -> None:
+    """Say at the place that `find_kernel` gave that an event or early label waits in a slot."""
+    ledger.sizes[USED] += ledger.words[place] == 0
+    ledger.words[place] = (name & ~HALF_MASK) | (slot << KIND_BITS) | kind
 
 
-@bare
-def copy_kernel(ledger: Ledger, fresh: Ledger, clock_us: int) -> None:
-    """Enter all that is still known into another table."""
-    for place in range(ledger.entries.shape[0]):
-        if kind_kernel(ledger, place, clock_us) != EMPTY:
-            to = find_kernel(fresh, ledger.entries[place, HASH])
-            for word in range(ENTRY_WORDS):
-                fresh.entries[to, word] = ledger.entries[place, word]
-            fresh.used[0] += 1
+@inlined
+def forget_kernel(ledger: Ledger, place: int) -> None:
+    """Let a word match nothing: it names the record before the first."""
+    gone = (ledger.sizes[FIRST] - 1) & SERIAL_MASK
+    ledger.words[place] = (ledger.words[place] & ~HALF_MASK) | (gone << KIND_BITS) | SETTLED
+
+
+@inlined
+def settle_kernel(ledger: Ledger, place: int, name: int, kind: int, number: int, value: float, until_us: int) -> None:
+    """Add the record of an event that has a word at a place."""
+    sizes = ledger.sizes
+    serial = sizes[NEXT]
+    sizes[NEXT] = serial + 1
+    ledger.words[place] = (name & ~HALF_MASK) | ((serial & SERIAL_MASK) << KIND_BITS) | SETTLED
+    record = record_kernel(ledger, ledger.words[place])
+    ledger.halves[record] = name & HALF_MASK
+    ledger.records[record, UNTIL] = until_us
+    amend_kernel(ledger, record, kind, number, value)
+
+
+@inlined
+def amend_kernel(ledger: Ledger, record: int, kind: int, number: int, value: float) -> None:
+    """Write what is known of a settled event."""
+    ledger.records[record, HOW] = (number << KIND_BITS) | (kind - SETTLED)
+    ledger.values[record, VALUE] = value
+
+
+@inlined
+def drop_kernel(ledger: Ledger, clock_us: int, most: int) -> None:
+    """Let the oldest records leave that are forgotten, at most so many."""
+    sizes = ledger.sizes
+    last = min(sizes[NEXT], sizes[FIRST] + most)
+    while sizes[FIRST] < last and clock_us > ledger.records[sizes[START], UNTIL]:
+        sizes[FIRST] += 1
+        sizes[START] = sizes[START] + 1 if sizes[START] + 1 < sizes[PLACES] else 0

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from streams.compiled import bare, inlined
 from streams.deadlines import ITEMS, SLOTS, Deadlines, deadlines_state, empty_deadlines, is_alive_kernel
+from streams.inputs import Input, is_there_kernel
 from streams.intrinsics import copy_items
 
 TIME, NUMBER, PRODUCED, TEXT, ID_SIZE, KEY_SIZE = 0, 1, 2, 3, 4, 5  # words of a row; KEY_SIZE is -1 without a key
@@ -58,9 +59,23 @@ def pending_state(pending: Pending) -> dict[str, npt.NDArray[np.generic]]:
 
 
 @inlined
-def keep_text_kernel(
-    pending: Pending, slot: int, data: npt.NDArray[np.uint8], start: int, size: int, word: int
-) -> None:
+def keep_row_kernel(pending: Pending, slot: int, rows: Input, row: int, number: int) -> None:
+    """Keep what an event's label row will need; its vector follows."""
+    words = pending.rows
+    words[slot, TIME] = rows.time[row]
+    words[slot, NUMBER] = number
+    words[slot, PRODUCED] = rows.produced[row]
+    words[slot, TEXT] = pending.arena_sizes[USED]
+    start = rows.id.offsets[row]
+    _keep_text(pending, slot, rows.id.data, start, rows.id.offsets[row + 1] - start, ID_SIZE)
+    words[slot, KEY_SIZE] = -1
+    if is_there_kernel(rows.key.valid, row):
+        start = rows.key.offsets[row]
+        _keep_text(pending, slot, rows.key.data, start, rows.key.offsets[row + 1] - start, KEY_SIZE)
+
+
+@inlined
+def _keep_text(pending: Pending, slot: int, data: npt.NDArray[np.uint8], start: int, size: int, word: int) -> None:
     """Append an id or key to the arena; `word` is where its size goes."""
     end = pending.arena_sizes[USED]
     copy_items(pending.arena, end, data, start, size)

@@ -12,7 +12,7 @@ from streams.features import Plan
 from streams.frames import EVENT, LABEL
 from streams.inputs import NO_ENTITY, Input
 from streams.intrinsics import prefetch
-from streams.ledger import ENTRY_WORDS, PENDING, STATE, STATE_BITS, STATE_MASK, find_kernel, home_kernel
+from streams.ledger import KIND_MASK, PENDING, guess_kernel, home_kernel, slot_kernel
 from streams.pending import WORDS
 from streams.stage import Stage
 from streams.windows import CHUNK, LIMIT, NO_CHUNK
@@ -40,8 +40,8 @@ def prefetch_kernel(rows: Input, row: int, plan: Plan, stage: Stage) -> None:
 
 @inlined
 def _prefetch_tables(rows: Input, row: int, stage: Stage) -> None:
-    entries, table = stage.ledger.entries, stage.entities.table
-    prefetch(entries, home_kernel(stage.ledger, rows.names[row]) * ENTRY_WORDS)
+    table = stage.entities.table
+    prefetch(stage.ledger.words, home_kernel(stage.ledger, rows.names[row]))
     prefetch(table, (rows.keys[row] & (table.shape[0] - 1)) * 2)
 
 
@@ -58,10 +58,11 @@ def _prefetch_head(rows: Input, row: int, stage: Stage, plan: Plan) -> None:
 
 @inlined
 def _prefetch_pending(stage: Stage, name: int) -> None:
-    state = stage.ledger.entries[find_kernel(stage.ledger, name), STATE]
-    if state & STATE_MASK == PENDING:
-        slot, words = state >> STATE_BITS, stage.pending.vectors_PF.shape[1]
+    word = guess_kernel(stage.ledger, name)
+    if word & KIND_MASK == PENDING:
+        slot, words = slot_kernel(word), stage.pending.vectors_PF.shape[1]
         prefetch(stage.pending.rows, slot * WORDS)
+        prefetch(stage.pending.waiting.names, slot)
         prefetch(stage.pending.waiting.orders, slot)
         for word in range(0, words, LINE_WORDS):
             prefetch(stage.pending.vectors_PF, slot * words + word)

@@ -26,6 +26,7 @@ from streams.stage import Stage, has_room_kernel
 from streams.windows import observe_kernel
 
 NO_PRODUCED = -1
+MOST_DROPPED = 4  # forgotten records that leave the ledger with a row; more than a row adds, and never a burst
 
 
 class Terms(NamedTuple):
@@ -68,8 +69,8 @@ def take_rows_kernel(
 def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, output: Output, totals: Totals) -> None:
     counters, ledger, name, time_us = stage.counters, stage.ledger, rows.names[row], rows.time[row]
     counters[count.EVENTS] += 1
-    place = known.find_kernel(ledger, name)
-    kind = known.kind_kernel(ledger, place, counters[count.CLOCK])
+    place = _find(stage, name)
+    kind = known.kind_kernel(ledger, ledger.words[place], counters[count.CLOCK])
     if kind not in (known.EMPTY, known.EARLY):
         counters[count.DUPLICATE] += 1
         return
@@ -80,9 +81,10 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
     _emit_names(rows, row, output, event)
     _fill_vector(rows, row, plan, terms, stage, output, totals, event)
     if kind == known.EARLY:
-        remove_kernel(stage.early, ledger.entries[place, known.STATE] >> known.STATE_BITS)
+        at = known.slot_kernel(ledger.words[place])
+        label, label_us = stage.early.labels[at], stage.early.times[at]
+        remove_kernel(stage.early.waiting, at)
         counters[count.WAITING] -= 1
-        label, label_us = ledger.values[place, known.VALUE], ledger.entries[place, known.TIME]
         if label_us <= time_us + terms.wait_us:
             at = emit_kernel(output, LABEL, SET, row, label_us, rows.produced[row], number, label)
             _emit_names(rows, row, output, at)
@@ -90,13 +92,14 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
             _count_join(stage, output, label_us - time_us)
             counters[count.SETTLED] += 1
             counters[count.LABEL_ROWS] += 1
-            known.put_kernel(ledger, place, name, known.SETTLED_SET, number, label, label_us + terms.keep_us)
+            known.settle_kernel(ledger, place, name, known.SETTLED_SET, number, label, label_us + terms.keep_us)
             return
         counters[count.TOO_LATE] += 1
     slot = push_kernel(stage.pending.waiting, time_us + terms.wait_us, number, name)
-    _keep_row(rows, row, stage, slot, number, output, event)
+    kept.keep_row_kernel(stage.pending, slot, rows, row, number)
+    copy_row_kernel(stage.pending.vectors_PF, slot, output.vectors_BF, event)
     counters[count.PENDING] += 1
-    known.put_kernel(ledger, place, name, known.PENDING, slot, math.nan, 0)
+    known.wait_kernel(ledger, place, name, known.PENDING, slot)
 
 
 @inlined
@@ -122,40 +125,23 @@ def _fill_vector(
 
 
 @inlined
-def _keep_row(rows: Input, row: int, stage: Stage, slot: int, number: int, output: Output, event: int) -> None:
-    pending = stage.pending
-    words = pending.rows
-    words[slot, kept.TIME] = rows.time[row]
-    words[slot, kept.NUMBER] = number
-    words[slot, kept.PRODUCED] = rows.produced[row]
-    words[slot, kept.TEXT] = pending.arena_sizes[kept.USED]
-    start = rows.id.offsets[row]
-    kept.keep_text_kernel(pending, slot, rows.id.data, start, rows.id.offsets[row + 1] - start, kept.ID_SIZE)
-    words[slot, kept.KEY_SIZE] = -1
-    if is_there_kernel(rows.key.valid, row):
-        start = rows.key.offsets[row]
-        kept.keep_text_kernel(pending, slot, rows.key.data, start, rows.key.offsets[row + 1] - start, kept.KEY_SIZE)
-    copy_row_kernel(pending.vectors_PF, slot, output.vectors_BF, event)
-
-
-@inlined
 def _take_label(rows: Input, row: int, terms: Terms, stage: Stage, output: Output) -> None:
     counters, ledger, name, time_us = stage.counters, stage.ledger, rows.names[row], rows.time[row]
     label, is_retraction = rows.label[row], rows.outcome[row] == RETRACTED
     counters[count.LABELS] += 1
-    place = known.find_kernel(ledger, name)
-    kind = known.kind_kernel(ledger, place, counters[count.CLOCK])
-    at = ledger.entries[place, known.STATE] >> known.STATE_BITS
+    place = _find(stage, name)
+    word = ledger.words[place]
+    kind = known.kind_kernel(ledger, word, counters[count.CLOCK])
     if kind == known.EMPTY:
         if is_retraction:
             counters[count.RETRACTED] += 1
             return
-        slot = push_kernel(stage.early, time_us + terms.wait_us, counters[count.LABELS], name)
         counters[count.WAITING] += 1
-        known.put_kernel(ledger, place, name, known.EARLY, slot, label, time_us)
+        _keep_early(terms, stage, place, name, label, time_us)
     elif kind == known.EARLY:
-        _take_second_early(terms, stage, place, at, name, label, time_us, is_retraction)
+        _take_second_early(terms, stage, place, name, label, time_us, is_retraction)
     elif kind == known.PENDING:
+        at = known.slot_kernel(word)
         event_us = stage.pending.rows[at, kept.TIME]
         if is_retraction:
             counters[count.RETRACTED] += 1
@@ -166,35 +152,50 @@ def _take_label(rows: Input, row: int, terms: Terms, stage: Stage, output: Outpu
             _emit_names(rows, row, output, output.sizes[0] - 1)
             _count_join(stage, output, time_us - event_us)
             counters[count.PENDING] -= 1
-            known.put_kernel(ledger, place, name, known.SETTLED_SET, number, label, time_us + terms.keep_us)
+            known.settle_kernel(ledger, place, name, known.SETTLED_SET, number, label, time_us + terms.keep_us)
     elif kind == known.SETTLED_MISSING:
         counters[count.TOO_LATE] += 1
-    elif is_retraction == (kind == known.SETTLED_RETRACTED) and (
-        is_retraction or label == ledger.values[place, known.VALUE]
-    ):
-        counters[count.LABEL_DUPLICATE] += 1
     else:
-        _correct(rows, row, stage, output, place, at, name, label, is_retraction)
+        record = known.record_kernel(ledger, word)
+        if is_retraction == (kind == known.SETTLED_RETRACTED) and (
+            is_retraction or label == ledger.values[record, known.VALUE]
+        ):
+            counters[count.LABEL_DUPLICATE] += 1
+        else:
+            _correct(rows, row, stage, output, record, label, is_retraction)
+
+
+@inlined
+def _find(stage: Stage, name: int) -> int:
+    return known.find_kernel(stage.ledger, stage.pending.waiting.names, stage.early.waiting.names, name)
+
+
+@inlined
+def _keep_early(terms: Terms, stage: Stage, place: int, name: int, label: float, time_us: int) -> None:
+    early = stage.early
+    slot = push_kernel(early.waiting, time_us + terms.wait_us, stage.counters[count.LABELS], name)
+    early.labels[slot] = label
+    early.times[slot] = time_us
+    known.wait_kernel(stage.ledger, place, name, known.EARLY, slot)
 
 
 @inlined
 def _take_second_early(
-    terms: Terms, stage: Stage, place: int, slot: int, name: int, label: float, time_us: int, is_retraction: bool
+    terms: Terms, stage: Stage, place: int, name: int, label: float, time_us: int, is_retraction: bool
 ) -> None:
     """A label of which one waits already: it repeats, replaces or retracts that one."""
-    counters, ledger = stage.counters, stage.ledger
-    if not is_retraction and label == ledger.values[place, known.VALUE]:
+    counters, slot = stage.counters, known.slot_kernel(stage.ledger.words[place])
+    if not is_retraction and label == stage.early.labels[slot]:
         counters[count.LABEL_DUPLICATE] += 1
         return
-    remove_kernel(stage.early, slot)
+    remove_kernel(stage.early.waiting, slot)
     if is_retraction:
         counters[count.WAITING] -= 1
         counters[count.RETRACTED] += 2  # the label that waited, and the one that retracts it
-        known.put_kernel(ledger, place, name, known.FORGOTTEN, 0, math.nan, 0)
+        known.forget_kernel(stage.ledger, place)
         return
     counters[count.AMENDED] += 1
-    slot = push_kernel(stage.early, time_us + terms.wait_us, counters[count.LABELS], name)
-    known.put_kernel(ledger, place, name, known.EARLY, slot, label, time_us)
+    _keep_early(terms, stage, place, name, label, time_us)
 
 
 @inlined
@@ -203,13 +204,12 @@ def _correct(
     row: int,
     stage: Stage,
     output: Output,
-    place: int,
-    number: int,
-    name: int,
+    record: int,
     label: float,
     is_retraction: bool,
 ) -> None:
     """Pass on what a label changes after its event was settled."""
+    number = known.number_kernel(stage.ledger, record)
     outcome = RETRACTED if is_retraction else AMENDED
     label = math.nan if is_retraction else label
     at = emit_kernel(output, LABEL, outcome, row, rows.time[row], NO_PRODUCED, number, label)
@@ -218,7 +218,7 @@ def _correct(
         output.vectors_BF[at, column] = math.nan
     stage.counters[count.RETRACTED if is_retraction else count.AMENDED] += 1
     kind = known.SETTLED_RETRACTED if is_retraction else known.SETTLED_SET
-    known.put_kernel(stage.ledger, place, name, kind, number, label, stage.ledger.entries[place, known.TIME])
+    known.amend_kernel(stage.ledger, record, kind, number, label)
 
 
 @inlined
@@ -261,7 +261,7 @@ def _emit_names(rows: Input, row: int, output: Output, at: int) -> None:
 @inlined
 def _pass_time(rows: Input, row: int, terms: Terms, stage: Stage, output: Output) -> None:
     """Let the clocks stand as they do after this row: settle what is missing, forget early labels."""
-    counters, pending, early = stage.counters, stage.pending, stage.early
+    counters, pending, early = stage.counters, stage.pending, stage.early.waiting
     counters[count.LABEL_CLOCK] = rows.label_clock[row]
     counters[count.CLOCK] = rows.clock[row]
     due = due_kernel(pending.waiting, rows.label_clock[row])
@@ -274,9 +274,9 @@ def _pass_time(rows: Input, row: int, terms: Terms, stage: Stage, output: Output
         remove_kernel(early, due)
         counters[count.WAITING] -= 1
         counters[count.UNKNOWN] += 1
-        place = known.find_kernel(stage.ledger, name)
-        known.put_kernel(stage.ledger, place, name, known.FORGOTTEN, 0, math.nan, 0)
+        known.forget_kernel(stage.ledger, _find(stage, name))
         due = due_kernel(early, rows.clock[row])
+    known.drop_kernel(stage.ledger, rows.clock[row], MOST_DROPPED)
 
 
 @inlined
@@ -294,6 +294,5 @@ def _settle_missing(terms: Terms, stage: Stage, output: Output, cause: int, slot
     output.sizes[KEYLESS] += key_size < 0
     stage.counters[count.PENDING] -= 1
     stage.counters[count.SETTLED_MISSING] += 1
-    place = known.find_kernel(stage.ledger, name)
-    forget_us = deadline_us + terms.keep_us
-    known.put_kernel(stage.ledger, place, name, known.SETTLED_MISSING, number, terms.missing, forget_us)
+    until_us = deadline_us + terms.keep_us
+    known.settle_kernel(stage.ledger, _find(stage, name), name, known.SETTLED_MISSING, number, terms.missing, until_us)

@@ -14,14 +14,8 @@ import numpy.typing as npt
 
 from streams.accounts import CLOCK, new_counters
 from streams.compiled import inlined
-from streams.deadlines import (
-    SLOTS,
-    Deadlines,
-    deadlines_state,
-    empty_deadlines,
-    is_full_kernel,
-    room_for,
-)
+from streams.deadlines import WAITING, is_full_kernel, longer_deadlines, restored_deadlines
+from streams.early import Early, early_state, empty_early, longer_early, restored_early
 from streams.entities import (
     Entities,
     arena_need_kernel,
@@ -32,7 +26,8 @@ from streams.entities import (
 )
 from streams.errors import SnapshotError
 from streams.features import FeaturePlan, Plan
-from streams.ledger import Ledger, empty_ledger, is_crowded_kernel, rebuilt
+from streams.ledger import Ledger, empty_ledger, lacks_room_kernel
+from streams.ledger_room import ledger_state, restored_ledger, with_ledger_room
 from streams.memory import resized, zeros
 from streams.pending import LIVE, SMALLEST_ARENA_BYTES, USED, Pending, empty_pending, pack_kernel, pending_state
 from streams.windows import ARENA_END, ARENA_LIMIT, ENTITIES, Windows
@@ -47,7 +42,7 @@ class Stage(NamedTuple):
     entities: Entities
     windows: Windows
     ledger: Ledger
-    early: Deadlines
+    early: Early
     pending: Pending
     counters: npt.NDArray[np.int64]
 
@@ -56,7 +51,7 @@ def empty_stage(plan: FeaturePlan) -> Stage:
     """Give the state before the first row."""
     windows = empty_windows(plan.plan.width_W.size, plan.plan.head_words)
     pending = empty_pending(len(plan.columns))
-    return Stage(empty_entities(), windows, empty_ledger(), empty_deadlines(), pending, new_counters())
+    return Stage(empty_entities(), windows, empty_ledger(), empty_early(), pending, new_counters())
 
 
 @inlined
@@ -64,8 +59,8 @@ def has_room_kernel(stage: Stage, plan: Plan, arena_need: int, text_need: int) -
     """Whether the next row fits, whatever it is."""
     windows, pending = stage.windows, stage.pending
     return not (
-        is_crowded_kernel(stage.ledger)
-        or is_full_kernel(stage.early)
+        lacks_room_kernel(stage.ledger, pending.waiting.sizes[WAITING])
+        or is_full_kernel(stage.early.waiting)
         or is_full_kernel(pending.waiting)
         or pending.arena.size - pending.arena_sizes[USED] < text_need
         or (windows.used[ENTITIES] + 1) * plan.head_words > windows.heads.size
@@ -87,12 +82,12 @@ def with_room(stage: Stage, plan: Plan, text_need: int) -> Stage:
     arena_need = arena_need_kernel(plan)
     if windows.used[ARENA_LIMIT] - windows.used[ARENA_END] < arena_need:
         windows = with_longer_arena(windows, plan, arena_need)
-    if is_crowded_kernel(ledger):
-        ledger = rebuilt(ledger, int(counters[CLOCK]))
-    if is_full_kernel(early):
-        early = _longer_deadlines(early)
+    if lacks_room_kernel(ledger, waiting_events := int(pending.waiting.sizes[WAITING])):
+        ledger = with_ledger_room(ledger, int(counters[CLOCK]), waiting_events, int(early.waiting.sizes[WAITING]))
+    if is_full_kernel(early.waiting):
+        early = longer_early(early)
     if is_full_kernel(pending.waiting):
-        waiting = _longer_deadlines(pending.waiting)
+        waiting = longer_deadlines(pending.waiting)
         rows, vectors = resized(pending.rows, waiting.orders.size), resized(pending.vectors_PF, waiting.orders.size)
         pending = pending._replace(waiting=waiting, rows=rows, vectors_PF=vectors)
     if pending.arena.size - pending.arena_sizes[USED] < text_need:
@@ -112,16 +107,6 @@ def _longer(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return resized(array, int(array.shape[0] * GROWTH))
 
 
-def _longer_deadlines(deadlines: Deadlines) -> Deadlines:
-    length = int(deadlines.orders.size * GROWTH)
-    return Deadlines(
-        resized(deadlines.heap, room_for(length)),
-        resized(deadlines.orders, length),
-        resized(deadlines.names, length),
-        deadlines.sizes,
-    )
-
-
 def stage_state(stage: Stage, plan: FeaturePlan) -> Arrays:
     """Give copies of everything that the next rows depend on."""
     entities, arena_words, *_ = stage.windows.used.tolist()
@@ -132,11 +117,10 @@ def stage_state(stage: Stage, plan: FeaturePlan) -> Arrays:
         "windows.arena": stage.windows.arena[:arena_words].copy(),
         "windows.used": stage.windows.used.copy(),
         "windows.late": stage.windows.late_W.copy(),
-        "ledger.entries": stage.ledger.entries.copy(),
-        "ledger.used": stage.ledger.used.copy(),
         "counters": stage.counters.copy(),
     }
-    state |= {f"early.{name}": array for name, array in deadlines_state(stage.early).items()}
+    state |= {f"ledger.{name}": array for name, array in ledger_state(stage.ledger).items()}
+    state |= {f"early.{name}": array for name, array in early_state(stage.early).items()}
     state |= {f"pending.{name}": array for name, array in pending_state(stage.pending).items()}
     return state
 
@@ -155,14 +139,13 @@ def restored_stage(state: Mapping[str, npt.NDArray[Any]], plan: FeaturePlan) -> 
     heads = _at_least(state["windows.heads"], fresh.windows.heads)
     arena = resized(state["windows.arena"], int(state["windows.used"][ARENA_LIMIT]))
     used, late = (state[f"windows.{name}"].copy() for name in ("used", "late"))
-    entries = resized(state["ledger.entries"], state["ledger.entries"].shape[0])
-    waiting = _restored_deadlines(state, "pending.waiting.", fresh.early)
+    waiting = restored_deadlines(state, "pending.waiting.")
     slots = waiting.orders.size
     return Stage(
         Entities(state["entities"].copy()),
         Windows(heads, heads.view(np.float64), arena, arena.view(np.float64), used, late),
-        Ledger(entries, entries.view(np.float64), state["ledger.used"].copy()),
-        _restored_deadlines(state, "early.", fresh.early),
+        restored_ledger(state, int(waiting.sizes[WAITING])),
+        restored_early(state),
         Pending(
             waiting,
             resized(state["pending.rows"], slots),
@@ -176,13 +159,6 @@ def restored_stage(state: Mapping[str, npt.NDArray[Any]], plan: FeaturePlan) -> 
 
 def _at_least(array: npt.NDArray[Any], smallest: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return resized(array, max(array.shape[0], smallest.shape[0]))
-
-
-def _restored_deadlines(state: Mapping[str, npt.NDArray[Any]], prefix: str, fresh: Deadlines) -> Deadlines:
-    sizes = state[f"{prefix}sizes"].copy()
-    slots = max(int(sizes[SLOTS]), fresh.orders.size)
-    orders, names = (resized(state[prefix + name], slots) for name in ("orders", "names"))
-    return Deadlines(resized(state[f"{prefix}heap"], room_for(slots)), orders, names, sizes)
 
 
 def signature(plan: FeaturePlan) -> npt.NDArray[np.int64]:

@@ -1,0 +1,193 @@
+"""Room in the ledger: a larger index or ring, and records moved together when most of them are forgotten.
+
+None of this shows in any look-up. Index words lie in the order of their hashes, records in that of settling, and both
+are moved from front to back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.compiled import bare
+from streams.errors import UnavailableError
+from streams.ledger import (
+    FIRST,
+    HALF_MASK,
+    KIND_BITS,
+    KIND_MASK,
+    MOST_RECORDS,
+    NEXT,
+    NO_RECORD,
+    PLACES,
+    RECORD_WORDS,
+    RENEWED,
+    SERIAL_MASK,
+    SETTLED,
+    SMALLEST,
+    START,
+    UNTIL,
+    USED,
+    Ledger,
+    drop_kernel,
+    empty_ledger,
+    home_kernel,
+    is_crowded_kernel,
+    record_kernel,
+)
+
+AS_THEY_ARE = np.empty(0, np.int64)  # instead of the places that records move to
+
+
+def with_ledger_room(ledger: Ledger, clock_us: int, waiting: int, early: int) -> Ledger:
+    """Give a ledger that knows the same, with room; so many events and early labels wait.
+
+    Raises:
+        UnavailableError: when more is remembered than a ledger can hold.
+    """
+    drop_all_kernel(ledger, clock_us)
+    held = _held(ledger)
+    if (held + waiting) * 8 > ledger.sizes[PLACES] * 7:
+        ledger = _with_longer_ring(ledger, clock_us, waiting, early)
+    if is_crowded_kernel(ledger):
+        ledger = _renewed(ledger, ledger, AS_THEY_ARE, waiting + early)
+        if ledger.sizes[PLACES] > 4 * _places_for(held + waiting):
+            ledger = _with_places(ledger, _places_for(held + waiting))
+    return ledger
+
+
+def ledger_state(ledger: Ledger) -> dict[str, npt.NDArray[Any]]:
+    """Give what a snapshot keeps."""
+    held = _held(ledger)
+    records, halves = np.empty((held, RECORD_WORDS), np.int64), np.empty(held, np.uint32)
+    _copy_in_order(ledger, records, halves)
+    return {"words": ledger.words.copy(), "records": records, "halves": halves, "sizes": ledger.sizes.copy()}
+
+
+def restored_ledger(state: Mapping[str, npt.NDArray[Any]], waiting: int) -> Ledger:
+    """Give the ledger that `ledger_state` described, when so many events wait."""
+    words, records, halves, sizes = (state[f"ledger.{name}"] for name in ("words", "records", "halves", "sizes"))
+    fresh = empty_ledger(words.size, _places_for(halves.size + waiting))
+    places = fresh.sizes[PLACES]
+    fresh.words[:], fresh.records[: halves.size], fresh.halves[: halves.size] = words, records, halves
+    fresh.sizes[:] = sizes
+    fresh.sizes[[START, PLACES]] = 0, places
+    return fresh
+
+
+def _held(ledger: Ledger) -> int:
+    return int(ledger.sizes[NEXT] - ledger.sizes[FIRST])
+
+
+def _places_for(records: int) -> int:
+    """Give the places of a ring that is to hold so many records, waiting ones among them."""
+    if records >= MOST_RECORDS:
+        raise UnavailableError(
+            f"a partition cannot remember more than {MOST_RECORDS:,} events: use more partitions or a shorter `keep`"
+        )
+    return max(SMALLEST, records + records // 4)
+
+
+def _with_longer_ring(ledger: Ledger, clock_us: int, waiting: int, early: int) -> Ledger:
+    """Give a ring with more places; in place where its arrays go on, without what is forgotten where that is most."""
+    held, sizes = _held(ledger), ledger.sizes
+    known = known_kernel(ledger, clock_us)
+    if 2 * known < held:
+        places = np.empty(held, np.int64)
+        fresh = empty_ledger(1, _places_for(known + waiting))
+        gather_kernel(ledger, fresh, clock_us, places)
+        return _renewed(ledger, fresh, places, waiting + early)
+    places_needed = _places_for(held + waiting)
+    if sizes[START] + held <= sizes[PLACES] and places_needed <= ledger.halves.size:
+        sizes[PLACES] = places_needed
+        return ledger
+    return _with_places(ledger, places_needed)
+
+
+def _with_places(ledger: Ledger, places: int) -> Ledger:
+    """Give the same ledger with its records at the front of another ring."""
+    held = _held(ledger)
+    fresh = empty_ledger(1, places)
+    _copy_in_order(ledger, fresh.records[:held], fresh.halves[:held])
+    fresh.sizes[:] = ledger.sizes
+    fresh.sizes[[START, PLACES]] = 0, places
+    return fresh._replace(words=ledger.words)
+
+
+def _copy_in_order(ledger: Ledger, records: npt.NDArray[np.int64], halves: npt.NDArray[np.uint32]) -> None:
+    """Copy what the ring holds, oldest first."""
+    held, start = halves.size, int(ledger.sizes[START])
+    first = min(held, int(ledger.sizes[PLACES]) - start)  # records before the ring's end; the others begin at its front
+    for target, array in ((records, ledger.records), (halves, ledger.halves)):
+        target[:first] = array[start : start + first]
+        target[first:] = array[: held - first]
+
+
+def _renewed(ledger: Ledger, fresh: Ledger, places: npt.NDArray[np.int64], waiting: int) -> Ledger:
+    """Give the records of `fresh` an index half full, of the words of `ledger`; records have moved to `places`."""
+    words = max(SMALLEST, 2 * (_held(fresh) + waiting))
+    renewed = fresh._replace(words=empty_ledger(words, 1).words, sizes=fresh.sizes.copy())
+    copy_index_kernel(ledger, renewed, places)
+    return renewed
+
+
+@bare
+def drop_all_kernel(ledger: Ledger, clock_us: int) -> None:
+    """Let all records leave that are forgotten, up to the first that is not."""
+    drop_kernel(ledger, clock_us, ledger.sizes[PLACES])
+
+
+@bare
+def known_kernel(ledger: Ledger, clock_us: int) -> int:
+    """Count the records that are not forgotten."""
+    known, sizes = 0, ledger.sizes
+    place = sizes[START]
+    for _ in range(sizes[FIRST], sizes[NEXT]):
+        known += clock_us <= ledger.records[place, UNTIL]
+        place = place + 1 if place + 1 < sizes[PLACES] else 0
+    return known
+
+
+@bare
+def gather_kernel(ledger: Ledger, fresh: Ledger, clock_us: int, places: npt.NDArray[np.int64]) -> None:
+    """Copy the records that are not forgotten to another ring; `places` says where they are there, or NO_RECORD."""
+    end, sizes = 0, ledger.sizes
+    place = sizes[START]
+    for record in range(places.size):
+        places[record] = NO_RECORD
+        if clock_us <= ledger.records[place, UNTIL]:
+            places[record] = end
+            fresh.halves[end] = ledger.halves[place]
+            for word in range(RECORD_WORDS):
+                fresh.records[end, word] = ledger.records[place, word]
+            end += 1
+        place = place + 1 if place + 1 < sizes[PLACES] else 0
+    fresh.sizes[NEXT] = end
+
+
+@bare
+def copy_index_kernel(ledger: Ledger, fresh: Ledger, places: npt.NDArray[np.int64]) -> None:
+    """Enter all words into another index but those whose records have left."""
+    used = 0
+    for old in range(ledger.words.size):
+        word = ledger.words[old]
+        if word == 0:
+            continue
+        if word & KIND_MASK == SETTLED:
+            if record_kernel(ledger, word) == NO_RECORD:
+                continue
+            if places.size > 0:
+                moved = places[((word >> KIND_BITS) - ledger.sizes[FIRST]) & SERIAL_MASK]
+                if moved == NO_RECORD:
+                    continue
+                word = (word & ~HALF_MASK) | (moved << KIND_BITS) | SETTLED
+        place = home_kernel(fresh, word)
+        while fresh.words[place] != 0:
+            place = place + 1 if place + 1 < fresh.words.size else 0
+        fresh.words[place] = word
+        used += 1
+    fresh.sizes[USED] = used
+    fresh.sizes[RENEWED] = fresh.sizes[NEXT]
