@@ -6,13 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from consumers.role import Decoded
+from streams.building import read
 from streams.control import Control
 from streams.errors import FrameError
 from streams.frames import SCHEMA_HEADER, Batch, FrameSchema
 from streams.records import Records
 from streams.snapshots import State
 from streams.sources import SourceMemory
-from streams.tables import Table, read
+from streams.tables import Table
 
 
 class FrameInlet:

@@ -14,13 +14,15 @@ import numpy.typing as npt
 
 from consumers.role import Decoded
 from streams import decoding, frames
+from streams.building import Builder
 from streams.decoding import Bad, WhereTest
 from streams.flat_records import flat_reader
 from streams.frames import BEGINNING, END, EVENT, LABEL, MARK, RETRACTED, SET, Batch, FrameSchema
+from streams.layouts import Text
 from streams.pipeline import Pipeline
 from streams.records import Records, value
 from streams.snapshots import State
-from streams.tables import Builder, Table, Text, empty, join
+from streams.tables import Table, empty, join
 from streams.timestamps import INVALID
 
 MARK_HEADER = "millrace-mark"

@@ -6,6 +6,7 @@ same partition by the same idempotent producer (PROTOCOL 7, 11).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -16,11 +17,10 @@ from streams.frames import MARK, SCHEMA_HEADER, FrameSchema, Outgoing, Rows, Spr
 from streams.kafka import Outbox
 from streams.merging import Intake, merge_order, spread_order
 from streams.metrics import RoleMetrics
-from streams.tables import Table
+from streams.tables import Stack, Table
 
 Target = tuple[str, int]
-Picked = tuple[list[Table], npt.NDArray[np.int64]]  # rows by their index, counted through all tables, in order
-_NO_ROWS = np.empty(0, np.int64)
+Picked = tuple[Stack, npt.NDArray[np.int64]]  # rows by their index, in order
 
 
 class Outlet:
@@ -62,13 +62,16 @@ class Outlet:
         found = {target: self._merged(target) for target in self._rows}
         for topic in self._spreads:
             found |= self._spread(topic)
+        sent: list[Table] = []
         for target in sorted(found.keys() | self._marks.keys()):
-            tables, index = found.get(target, ([], _NO_ROWS))
+            picked = found.get(target)
             if target in self._marks:
-                marks, before = self._mark_rows(target), sum(table.num_rows for table in tables)
-                index = np.concatenate([index, np.arange(before, before + marks.num_rows)])
-                tables = [*tables, marks]
-            self._produce(target, self._schemas[target[0]], tables, index)
+                picked = _with_rows(picked, self._mark_rows(target))
+            if picked is not None:
+                sent += self._produce(target, self._schemas[target[0]], *picked)
+        if sent:
+            self._metrics.count_out(np.concatenate([frame.numbers("kind") for frame in sent]))
+            self._metrics.frames([frame.num_rows for frame in sent])
         self._rows.clear()
         self._spreads.clear()
         self._marks.clear()
@@ -81,7 +84,7 @@ class Outlet:
             index.append(own.picked + before if before else own.picked)
             before += own.table.num_rows
         order = merge_order(list(keys), list(intakes))
-        return [own.table for own in rows], index[0] if order is None else np.concatenate(index)[order]
+        return Stack([own.table for own in rows]), index[0] if order is None else np.concatenate(index)[order]
 
     def _spread(self, topic: str) -> dict[Target, Picked]:
         """Say in which order the rows of all partitions go to each partition of a topic."""
@@ -89,8 +92,8 @@ class Outlet:
         targets = [spread.targets for spread in spreads]
         partitions = 1 + max(int(own.max()) for own in targets)
         order, ends = spread_order(list(keys), targets, list(intakes), partitions)
-        tables, cuts = [spread.table for spread in spreads], pairwise([0, *ends.tolist()])
-        return {(topic, place): (tables, order[start:end]) for place, (start, end) in enumerate(cuts) if start < end}
+        stack, cuts = Stack([spread.table for spread in spreads]), pairwise([0, *ends.tolist()])
+        return {(topic, place): (stack, order[start:end]) for place, (start, end) in enumerate(cuts) if start < end}
 
     def _mark_rows(self, target: Target) -> Table:
         sources, times = zip(*self._marks[target], strict=True)
@@ -101,14 +104,24 @@ class Outlet:
         }
         return frames.build(self._schemas[target[0]], columns, len(sources))
 
-    def _produce(self, target: Target, schema: FrameSchema, tables: list[Table], index: npt.NDArray[np.int64]) -> None:
+    def _produce(
+        self, target: Target, schema: FrameSchema, stack: Stack, index: npt.NDArray[np.int64]
+    ) -> Iterator[Table]:
         name = self.full_name(target[0])
         header = [(SCHEMA_HEADER, schema.fingerprint.encode())]
-        for frame in frames.encode(tables, index):
+        for frame in frames.encode(stack, index):
             self._outbox.produce(name, target[1], frame.message(), None, header)
-            self._metrics.count_out(frame.numbers("kind"))
-            self._metrics.frame(frame.num_rows)
+            yield frame
 
     def full_name(self, topic: str) -> str:
         """Give the Kafka topic of one of the pipeline's own topics."""
         return f"{self._prefix}.{topic}"
+
+
+def _with_rows(picked: Picked | None, rows: Table) -> Picked:
+    """Pick all rows of another table, too, behind the others."""
+    if picked is None:
+        return Stack([rows]), np.arange(rows.num_rows)
+    stack, index = picked
+    behind = np.arange(stack.num_rows, stack.num_rows + rows.num_rows)
+    return Stack([*stack.tables, rows]), np.concatenate([index, behind])

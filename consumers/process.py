@@ -22,6 +22,7 @@ from consumers.worker import Settings, Worker
 from streams import faults
 from streams.control import Control
 from streams.kafka import BEGINNING, KafkaInbox, KafkaOutbox, Message, Outbox, Reader, Topics
+from streams.memory import release_libraries
 from streams.metrics import RoleMetrics, serve_metrics
 from streams.pipeline import Pipeline
 
@@ -132,6 +133,7 @@ class RoleProcess:
             f"{pipeline.name}.{role.name}",
             group_protocol=run.group_protocol,
             group_instance_id=instance if is_static else None,
+            ahead_kib=role.ahead_kib,
         )
         outputs = KafkaOutputs(pipeline) if role.answers_to else None
         shop = Shop(role, pipeline, inbox, self.control, self.topics, outputs, Path(pipeline.state) / "snapshots")
@@ -148,6 +150,7 @@ class RoleProcess:
         # What is loaded stays: a full collection would look through all of it, 0.2 s in the middle of the stream.
         gc.collect()
         gc.freeze()
+        release_libraries()
         run_until(self._workers, stopping.is_set, self.pipeline.run.poll_interval_ms / 1000)
         for worker in self._workers:
             worker.stop()

@@ -50,6 +50,7 @@ class FeaturesRole:
     has_state = True
     start = "earliest"
     is_renewable = False
+    ahead_kib = 1_024
     answers_to: str | None = None
 
     def __init__(self, pipeline: Pipeline, control: Control) -> None:
@@ -93,6 +94,7 @@ class LearnRole:
     has_state = True
     start = "earliest"
     is_renewable = True
+    ahead_kib = 4_096  # a compiled learner takes a million examples a second
     answers_to: str | None = None
 
     def __init__(

@@ -66,6 +66,7 @@ class Station:
         directory = shop.snapshots / shop.role.name / f"{topic.rsplit('.', 1)[-1]}-p{partition}"
         self._store = SnapshotStore(directory)
         self.has_changed = True
+        self.rows_a_record = 1.0  # of what was read last: how large its frames are
         self._asked = (-1, -1, False)  # what `is_at_end` found last: position, end, whether all between is void
         self.saved_position = -1
         self._open()

@@ -16,10 +16,11 @@ from consumers.role import Role
 from streams import frames
 from streams.control import Claim, Control
 from streams.frames import EVENT, LABEL, MARK, SCHEMA_HEADER, FrameSchema, Rows, Spread
+from streams.layouts import Text
 from streams.merging import Intake, spread_order
 from streams.pipeline import Events, Labels, Pipeline
 from streams.records import HeldRecords, Packed, Record, Records
-from streams.tables import Table, Text
+from streams.tables import Stack, Table
 
 ROWS = 4
 
@@ -81,9 +82,9 @@ def warm(make: Callable[[Control], Role], pipeline: Pipeline) -> None:
             for output in task.process(inlet.admit(rows)[0]):
                 if isinstance(output, Spread):
                     spread_order([keys], [output.targets], [intake], pipeline.partitions)
-                    list(frames.encode([output.table], np.arange(output.table.num_rows)))
+                    list(frames.encode(Stack([output.table]), np.arange(output.table.num_rows)))
                 elif isinstance(output, Rows):
-                    list(frames.encode([output.table], output.picked))
+                    list(frames.encode(Stack([output.table]), output.picked))
         task.restore(task.state())
 
 

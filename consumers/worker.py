@@ -10,6 +10,7 @@ partitions in memory.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -26,10 +27,10 @@ from streams.records import Records
 
 POLL_RECORDS = 8_000  # raw records of one partition in one poll; more only adds latency
 POLL_FRAMES = 16  # of frames, which may hold 512 KiB each
-MAX_BUFFERED_ROWS = 40_000  # a partition with more rows waiting for the others is not read
+MAX_BUFFERED_ROWS = 20_000  # a partition with more rows waiting for the others is not read
 MARKS_EVERY_S = 1.0  # live; while catching up marks go with every batch
 STEP_S = 0.25  # what a step's rows may take: stopping, snapshots and the group wait for it
-FIRST_ROWS, LEAST_ROWS = 2_500, 100  # where the rows of a step start, and what even the slowest role takes
+FIRST_ROWS, LEAST_ROWS, MOST_ROWS = 2_500, 100, 10_000  # of a step: at first, for the slowest role, for the fastest
 TICK_EVERY_S = 0.05
 MEASURE_EVERY_S = 1.0
 COMMIT_EVERY_S = 1.0  # roles without state only commit, which is cheap
@@ -136,14 +137,17 @@ class Worker:
 
     def _room(self, station: Station) -> int:
         """How many records may be read of a partition now: back-pressure, with what is fetched ahead left in place."""
-        room = MAX_BUFFERED_ROWS - station.intake.rows
-        return max(0, min(room, POLL_RECORDS)) if self._role.reads is None else POLL_FRAMES * (room > 0)
+        room = max(0, MAX_BUFFERED_ROWS - station.intake.rows)
+        if self._role.reads is None:
+            return min(room, POLL_RECORDS)
+        return min(math.ceil(room / station.rows_a_record), POLL_FRAMES)
 
     def _receive(self, station: Station, records: Records) -> None:
         end = int(records.offsets[-1]) + 1
         decoded = station.inlet.decode(records)
         records.release()
         station.intake.add(decoded.rows, decoded.offsets, decoded.stamps, end)
+        station.rows_a_record = max(1.0, decoded.rows.num_rows / records.offsets.size)
         station.has_changed = True
 
     def _take(self) -> bool:
@@ -173,7 +177,7 @@ class Worker:
         if took_s > STEP_S:
             self._most_rows = max(LEAST_ROWS, int(rows * STEP_S / took_s))
         elif 2 * rows >= self._most_rows and took_s < STEP_S / 4:
-            self._most_rows = min(MAX_BUFFERED_ROWS, self._most_rows * 2)
+            self._most_rows = min(MOST_ROWS, self._most_rows * 2)
 
     def _process(self, station: Station, count: int) -> None:
         station.has_changed = True

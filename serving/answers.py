@@ -15,6 +15,7 @@ import numpy.typing as npt
 from streams.compiled import bare
 from streams.frames import EVENT
 from streams.intrinsics import load_8, load_32
+from streams.layouts import TextAt
 from streams.metrics import LATENCY_BOUNDS_S
 from streams.records import Packed
 from streams.rendering import (
@@ -30,7 +31,6 @@ from streams.rendering import (
     write_thousandths,
     write_words,
 )
-from streams.tables import TextAt
 
 MANY = 1_000_000_000_000  # separates generation and number in one int64
 LATENCY_BOUNDS_US = np.round(np.array(LATENCY_BOUNDS_S) * 1e6).astype(np.int64)

@@ -17,6 +17,7 @@ import typer
 
 from serving import cli_topics, cli_up
 from streams.errors import MillraceError, PipelineError
+from streams.lightness import stay_light
 
 EPILOG = "Start here: millrace demo, then millrace check examples/flights.toml"
 INTERRUPTED = 130  # as shells count Ctrl-C
@@ -81,6 +82,8 @@ def run(
     ] = False,
 ) -> None:
     """Run one process of one role. Start the same again, here or on another machine, to scale it out."""
+    if role != "learn":
+        stay_light()  # before the first kernel is loaded
     from serving.brokers import ensure_topics, load_pipeline
     from serving.roles import run_role
 

@@ -153,6 +153,7 @@ class ServeRole:
     name = "serve"
     has_state = True
     is_renewable = False
+    ahead_kib = 2_048
     answers_to: str | None = "predictions"
     writes: Mapping[str, FrameSchema] = {}
 

@@ -8,7 +8,7 @@ from serving.champion import Champion
 from serving.predict import ServeRole
 from streams import features, frames
 from streams.errors import PipelineError
-from streams.lightness import refuse_pandas
+from streams.lightness import stay_light
 from streams.pipeline import Pipeline
 
 ROLES = ("ingest", "features", "learn", "serve")
@@ -35,7 +35,7 @@ def run_role(
     if role != "learn" or not any(
         m.kind.startswith("river:") for m in pipeline.models if not models or m.name in models
     ):
-        refuse_pandas()
+        stay_light()
     process = RoleProcess(pipeline, role, metrics, instance, is_replay=is_replay)
     if role == "serve":
         _add_serve(process)

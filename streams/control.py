@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from streams.errors import FrameError
 from streams.frames import Column, FrameSchema
-from streams.tables import Layout
+from streams.layouts import Layout
 
 
 class Claim(msgspec.Struct, frozen=True):

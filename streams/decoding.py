@@ -15,8 +15,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from streams import timestamps
+from streams.building import text_of
+from streams.layouts import Text
 from streams.pipeline import Condition, Events, Field, FieldPath, Labels, Pipeline
-from streams.tables import Text, text_of
 
 Values = list[Any]
 

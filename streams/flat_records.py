@@ -32,9 +32,9 @@ from streams.flat_kernel import (
     copy_kernel,
     read_kernel,
 )
+from streams.layouts import Text
 from streams.pipeline import FieldPath, Pipeline, TimeUnit
 from streams.records import Records
-from streams.tables import Text
 from streams.timestamps import UNIT_US
 
 _OF_TEXTS, _OF_NUMBERS = (TEXT, CATEGORY), (NUMBER, BOOLEAN, LABEL)

@@ -8,7 +8,7 @@ Order and numbers of rows never depend on how they were cut into frames.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from streams.building import Builder, read
+from streams.layouts import Layout
 from streams.pipeline import Pipeline
 from streams.records import HeldRecords, Packed, Record
-from streams.tables import Builder, Layout, Table, cut, read
+from streams.tables import Stack, Table, cut
 
 EVENT, LABEL, MARK, VERSION, COMMAND = 0, 1, 2, 3, 4
 SET, MISSING, RETRACTED, AMENDED, NO_OUTCOME = 0, 1, 2, 3, -1
@@ -146,9 +148,9 @@ def build(schema: FrameSchema, columns: dict[str, Any], rows: int) -> Table:
     return Builder(schema.layout, {}).build(columns, rows)
 
 
-def encode(tables: Sequence[Table], index: npt.NDArray[np.int64]) -> Iterator[Table]:
-    """Cut rows of some tables into frames of at most 8,192 rows and 512 KiB; `index` counts through all tables."""
-    return cut(tables, index, (MAX_FRAME_ROWS, MAX_FRAME_BYTES - ROOM_FOR_METADATA))
+def encode(stack: Stack, index: npt.NDArray[np.int64]) -> Iterator[Table]:
+    """Cut some rows of a stack into frames of at most 8,192 rows and 512 KiB."""
+    return cut(stack, index, (MAX_FRAME_ROWS, MAX_FRAME_BYTES - ROOM_FOR_METADATA))
 
 
 def decode(payload: bytes, schema: FrameSchema) -> Table:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from streams.compiled import bare, inlined
 from streams.frames import Batch
 from streams.hashing import CATEGORY_SEED, ENTITY_SEED, category_code, hash_text
+from streams.layouts import Text
 from streams.pipeline import Field
-from streams.tables import Text
 
 NO_KEY = 0  # stands for the key's hash where there is no key
 NO_ENTITY = -1

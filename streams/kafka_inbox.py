@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Literal, Protocol
 
+import numpy as np
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from streams.errors import UnavailableError
 from streams.kafka_errors import translate
-from streams.kafka_queues import ConsumerEvents, PartitionQueue
+from streams.kafka_queues import ConsumerEvents, FetchedRecords, PartitionQueue
 from streams.kafka_reader import CALL_DEADLINE_S, Partition, Subscriber, read_all
 from streams.librdkafka import handle_of
 from streams.records import Records
@@ -98,6 +99,7 @@ class KafkaInbox:
         group_instance_id: a name that keeps the partitions over a clean restart of this worker. After a crash the
             `consumer` protocol refuses the name until the old session is over, which ends the process at once; it
             pays only with `classic`.
+        ahead_kib: how much is fetched of each partition before it is wanted; a fetch may overshoot it by its own size.
 
     Example:
         >>> inbox = KafkaInbox({"bootstrap.servers": "127.0.0.1:9092"}, "flights.features")  # doctest: +SKIP
@@ -111,8 +113,10 @@ class KafkaInbox:
         *,
         group_protocol: Literal["consumer", "classic"] = "consumer",
         group_instance_id: str | None = None,
+        ahead_kib: int = 1_024,
     ) -> None:
         own: dict[str, Any] = {
+            "queued.max.messages.kbytes": ahead_kib,
             "group.id": group,
             "group.protocol": group_protocol,
             "enable.partition.eof": False,
@@ -127,6 +131,7 @@ class KafkaInbox:
         self._waiting = select.poll()
         self._waiting.register(self._wake_up, select.POLLIN)
         self._events = ConsumerEvents(self._handle, self._wake_up)
+        FetchedRecords("", 0, np.empty(0, np.int64)).release()  # loads kernels: the first record does not wait for them
         self._queues: dict[Partition, PartitionQueue] = {}
         self._starts: dict[Partition, int] = {}
         self._failure: Exception | None = None

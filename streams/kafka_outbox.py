@@ -93,7 +93,7 @@ class KafkaOutbox:
             "compression.type": compression,
             "batch.size": batch_bytes,
             "batch.num.messages": 100_000,
-            "queue.buffering.max.kbytes": 32_768,  # back-pressure, and memory: what waits for the broker is held here
+            "queue.buffering.max.kbytes": 8_192,  # back-pressure, and memory: what waits for the broker is held here
             "queue.buffering.max.messages": 1_000_000,
             "partitioner": "murmur2_random",  # as Java producers place keys
         }

@@ -127,12 +127,16 @@ class PartitionQueue(_Queue):
         queue = lib.rd_kafka_queue_get_partition(consumer, topic.encode(), partition)
         lib.rd_kafka_queue_forward(queue, None)
         super().__init__(queue, wake_up)
+        self._pointers = np.empty(0, np.int64)
+        self._pointers_at = 0
 
     def take(self, most: int) -> FetchedRecords | None:
         """Take what is here, at most so many records; None if that is nothing. Never waits."""
-        pointers = np.empty(most, np.int64)
-        found = lib.rd_kafka_consume_batch_queue(self._queue, 0, pointers.ctypes.data, most)
-        return FetchedRecords(self._topic, self._partition, pointers[:found].copy()) if found > 0 else None
+        if self._pointers.size < most:
+            self._pointers = np.empty(most, np.int64)
+            self._pointers_at = self._pointers.ctypes.data
+        found = lib.rd_kafka_consume_batch_queue(self._queue, 0, self._pointers_at, most)
+        return FetchedRecords(self._topic, self._partition, self._pointers[:found].copy()) if found > 0 else None
 
 
 class ConsumerEvents(_Queue):

@@ -1,8 +1,9 @@
-"""Keeping data-path processes light: pandas stays out unless a model needs it.
+"""Keeping data-path processes light: pandas and scipy stay out unless a model needs them.
 
 pyarrow imports pandas by itself when it is first given a list or an array, 60 MiB and over a second in the middle of
-the stream, only to learn whether it was given a pandas object. It copes with pandas not being there; an entry of None
-in `sys.modules` crashes it, hence a finder.
+the stream, only to learn whether it was given a pandas object. numba imports scipy when it first compiles or loads a
+kernel, 16 MiB and 0.3 s, for linear algebra that ours do without. Both cope with their not being there; an entry of
+None in `sys.modules` crashes pyarrow, hence a finder.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from types import ModuleType
 
-REFUSED = ("pandas",)
+REFUSED = ("pandas", "scipy")
 
 
 class _Refusal(MetaPathFinder):
@@ -21,7 +22,7 @@ class _Refusal(MetaPathFinder):
             raise ModuleNotFoundError(f"{fullname} is kept out of this process", name=fullname)
 
 
-def refuse_pandas() -> None:
-    """Let every later `import pandas` in this process fail. Called by roles that run no River model."""
+def stay_light() -> None:
+    """Let every later import of pandas or scipy in this process fail. Called by roles that run no River model."""
     if not any(isinstance(finder, _Refusal) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Refusal())

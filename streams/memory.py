@@ -1,4 +1,4 @@
-"""Memory: large tables that cost what they hold, and the compiler's code given back once kernels are there.
+"""Memory: large tables that cost what they hold, and code that only starting needed given back.
 
 NumPy's own arrays come from the C heap, which keeps what tables leave behind when they grow; a worker would stay as
 large as it ever was. Mapped ones are zero, aligned to pages, resident where they were touched, and gone when dropped.
@@ -10,7 +10,7 @@ import ctypes
 import mmap
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -39,18 +39,30 @@ def resized(array: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
     return larger
 
 
-def release_compiler(maps: Path = Path("/proc/self/smaps")) -> int:
-    """Give back the 65 MiB of LLVM's code and constants that compiling made resident; gives the bytes.
+def address_of(array: npt.NDArray[Any]) -> int:
+    """Give the address of a contiguous array's first item; a third of the time that numpy's own ways take."""
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(cast("Any", array)))
+    except (TypeError, ValueError):  # read-only, or empty
+        address: int = array.__array_interface__["data"][0]
+        return address
 
-    They stay in the page cache and come back by themselves if something is compiled later. Called once after warming.
-    Pages that the loader has written to (relocations) are left alone: dropping them would lose what was written.
+
+def release_libraries(maps: Path = Path("/proc/self/smaps")) -> int:
+    """Give back the code and constants of libraries that starting has made resident, 65 MiB of LLVM's alone.
+
+    They stay in the page cache, and what is used again comes back by itself. Called once, when all is loaded. Pages
+    that the loader has written to (relocations) are left alone: dropping them would lose what was written.
+
+    Returns:
+        The bytes of what was given back, resident or not.
     """
     released, start, stop = 0, 0, 0
     for line in maps.read_text().splitlines() if maps.exists() else []:
         mapping = re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) .*?(\S*)$", line)
         if mapping:
-            is_compilers = "libllvmlite" in mapping[4] and "w" not in mapping[3]
-            start, stop = (int(mapping[1], 16), int(mapping[2], 16)) if is_compilers else (0, 0)
+            is_library = ".so" in mapping[4] and "w" not in mapping[3]
+            start, stop = (int(mapping[1], 16), int(mapping[2], 16)) if is_library else (0, 0)
         elif line.startswith("Private_Dirty:") and line.split()[1] == "0" and stop > start:
             span = ctypes.c_void_p(start), ctypes.c_size_t(stop - start)
             released += stop - start if ctypes.CDLL(None).madvise(*span, mmap.MADV_DONTNEED) == 0 else 0

@@ -109,6 +109,7 @@ class RoleMetrics:
         self.families = _Families(self.registry)
         self._clock = clock
         self._base = (pipeline, role, "")
+        self._counters: dict[tuple[Counter, tuple[str, ...], int], Counter] = {}  # the library's own look-up is slow
         ProcessCollector(registry=self.registry)
 
     def of(self, candidate: str) -> RoleMetrics:
@@ -143,7 +144,10 @@ class RoleMetrics:
     def _count_kinds(self, family: Counter, kind_B: npt.NDArray[np.int8]) -> None:
         for kind, rows in enumerate(np.bincount(kind_B, minlength=len(KINDS)).tolist()):
             if rows:
-                family.labels(*self._base, KINDS[kind]).inc(rows)
+                series = family, self._base, kind
+                if series not in self._counters:
+                    self._counters[series] = family.labels(*self._base, KINDS[kind])
+                self._counters[series].inc(rows)
 
     def dead_letter(self, reason: str, records: int = 1) -> None:
         """Count records refused; `reason` is an error class, never a text that holds data."""
@@ -157,7 +161,7 @@ class RoleMetrics:
         """Count something that is neither a row nor an error: evicted, late, jump, ended_source, not_finite."""
         self.families.incidents.labels(*self._base, what).inc(times)
 
-    def frame(self, rows: npt.ArrayLike) -> None:
+    def frames(self, rows: npt.ArrayLike) -> None:
         """Observe the sizes of frames sent: one number or many."""
         self.families.frame_rows.labels(*self._base).observe(rows)
 

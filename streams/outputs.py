@@ -10,8 +10,9 @@ import numpy.typing as npt
 from streams.compiled import inlined
 from streams.frames import EVENT
 from streams.intrinsics import copy_items
-from streams.table_kernels import DATA, ITEMS, VALID
-from streams.tables import Layout, Table
+from streams.layouts import Layout
+from streams.message_kernels import DATA, ITEMS, VALID
+from streams.tables import Table
 
 
 class Output(NamedTuple):

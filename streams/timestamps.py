@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from streams.compiled import inlined, njit
 from streams.intrinsics import load_8
-from streams.tables import Text
+from streams.layouts import Text
 
 INVALID = np.iinfo(np.int64).min
 UNIT_US = {"s": 1_000_000.0, "ms": 1_000.0, "us": 1.0, "ns": 0.001}

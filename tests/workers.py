@@ -77,6 +77,7 @@ class CopyRole:
     has_state = True
     is_renewable = False
     start = "earliest"
+    ahead_kib = 1_024
     answers_to: str | None = None
 
     def __init__(self, declared: Pipeline, control: Control) -> None:

@@ -90,7 +90,7 @@ def publish_on_schedule(broker: str, topics: tuple[str, str], load: Load, events
 
 def _producer(broker: str, linger_ms: int) -> Producer:
     return Producer({"bootstrap.servers": broker, "linger.ms": linger_ms, "batch.size": 1_000_000,
-                     "queue.buffering.max.messages": 2_000_000, "queue.buffering.max.kbytes": 1_000_000})  # fmt: skip
+                     "enable.idempotence": True, "queue.buffering.max.messages": 2_000_000, "queue.buffering.max.kbytes": 1_000_000})  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from consumers.roles import FeaturesRole
 from consumers.worker import Worker
 from serving.predict import ServeTask
 from streams import frames
+from streams.building import Builder
 from streams.control import Claim
 from streams.frames import MISSING
 from streams.merging import Aligner, Int64s, Intake
 from streams.sources import SourceMemory
-from streams.tables import Builder
 
 
 def no_dedupe(patch: pytest.MonkeyPatch) -> None:
@@ -155,9 +155,9 @@ def one_row_lost(patch: pytest.MonkeyPatch) -> None:
     """One row of one frame is dropped."""
     encode, rng = frames.encode, random.Random(5)
 
-    def lossy(tables: Any, index: Any) -> Any:
+    def lossy(stack: Any, index: Any) -> Any:
         lost = rng.randrange(40) == 0 and index.size > 1
-        return encode(tables, index[:-1] if lost else index)
+        return encode(stack, index[:-1] if lost else index)
 
     patch.setattr(frames, "encode", lossy)
 

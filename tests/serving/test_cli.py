@@ -97,7 +97,7 @@ def test_a_role_process_starts_light() -> None:
         "    cli.main()\n"
         "except SystemExit as end:\n"
         "    assert not end.code, end.code\n"
-        "print(*sorted({'rich', 'pandas', 'torch', 'river', 'jgo', 'psutil'} & set(sys.modules)))\n"
+        "print(*sorted({'rich', 'pandas', 'scipy', 'torch', 'river', 'jgo', 'psutil'} & set(sys.modules)))\n"
     )
     found = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True

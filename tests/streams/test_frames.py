@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streams import decoding, frames
 from streams.errors import FrameError
 from streams.frames import MAX_FRAME_BYTES, MAX_FRAME_ROWS, Column, build, decode, encode
-from streams.tables import Table, join
+from streams.tables import Stack, Table, join
 from tests.rows import COLUMNS, batch_of, log_rows, pipeline
 
 LOG = frames.log_schema(pipeline())
@@ -50,7 +50,7 @@ def test_a_fingerprint_tells_names_kinds_and_order() -> None:
 
 def sent(rows: Table) -> list[bytes]:
     """The frames of all rows of a table."""
-    return [frame.message() for frame in encode([rows], np.arange(rows.num_rows))]
+    return [frame.message() for frame in encode(Stack([rows]), np.arange(rows.num_rows))]
 
 
 def test_a_frames_bytes_are_golden() -> None:

@@ -9,8 +9,8 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.building import text_of
 from streams.hashing import CATEGORY_SEED, ENTITY_SEED, PARTITION_SEED, category_code, hash_bytes, hash_column
-from streams.tables import text_of
 
 GOLDEN = {  # of the reference implementation, xxhsum -H64
     (b"", 0): 0xEF46DB3751D8E999,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streams.deadlines import empty_deadlines
-from streams.memory import SMALLEST_MAPPED_BYTES, release_compiler, resized, zeros
+from streams.memory import SMALLEST_MAPPED_BYTES, release_libraries, resized, zeros
 from tests import kernels
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -53,7 +53,7 @@ def test_the_compilers_memory_is_given_back_and_kernels_go_on() -> None:
     kernels.push(deadlines, 5, 0, 1)
     before = resident_bytes("libllvmlite")
 
-    released = release_compiler()
+    released = release_libraries()
 
     after = resident_bytes("libllvmlite")
     assert released > 0
@@ -63,4 +63,4 @@ def test_the_compilers_memory_is_given_back_and_kernels_go_on() -> None:
 
 def test_nothing_is_released_where_the_system_does_not_tell(tmp_path: Path) -> None:
     """Without /proc there is nothing to do."""
-    assert release_compiler(tmp_path / "smaps") == 0
+    assert release_libraries(tmp_path / "smaps") == 0

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.building import Builder, read, text_of
 from streams.errors import FrameError
+from streams.layouts import Layout
 from streams.records import HeldRecords, Record
-from streams.tables import Builder, Layout, Table, cut, empty, gather, join, read, text_of
+from streams.tables import Stack, Table, cut, empty, gather, join
 
 LAYOUT = Layout(
     pa.schema(
@@ -86,7 +88,7 @@ def test_gathering_equals_pyarrows_take(parts: list[list[Any]], data: st.DataObj
 @given(rows=Rows.filter(len), most_rows=st.integers(1, 10), most_bytes=st.integers(1, 400))
 def test_cutting_keeps_order_and_limits(rows: list[Any], most_rows: int, most_bytes: int) -> None:
     """However small the parts must be, together they are the whole."""
-    parts = list(cut([table(rows)], np.arange(len(rows)), (most_rows, most_bytes)))
+    parts = list(cut(Stack([table(rows)]), np.arange(len(rows)), (most_rows, most_bytes)))
 
     assert pa.concat_batches([part.to_arrow() for part in parts]) == arrow(rows)
     assert all(part.num_rows <= most_rows for part in parts)

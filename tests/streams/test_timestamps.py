@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.tables import text_of
+from streams.building import text_of
 from streams.timestamps import EARLIEST_US, INVALID, LATEST_US, epoch_times, parse_times
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
