@@ -28,6 +28,7 @@ from streams.metrics import RoleMetrics
 from streams.pipeline import Model, Pipeline
 from streams.snapshots import State
 from streams.sources import SourceMemory
+from streams.stage import load_growth_kernels
 
 PUBLISH_SHARE = 0.05  # publishing takes at most this share of a candidate's time
 OTHERS_EVERY_S = 60.0  # candidates that do not serve publish once a minute
@@ -64,6 +65,7 @@ class FeaturesRole:
         }
         self._schema = frames.log_schema(pipeline)
         self.reads: FrameSchema | None = self._schema
+        load_growth_kernels(features.make_plan(pipeline))
 
     def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
         """One gapless source per log partition."""

@@ -59,6 +59,15 @@ def with_ledger_room(ledger: Ledger, clock_us: int, waiting: int, early: int) ->
     return ledger
 
 
+def load_ledger_kernels() -> None:
+    """Do once, on an empty ledger, what making room may do."""
+    ledger = empty_ledger()
+    drop_all_kernel(ledger, 0)
+    known_kernel(ledger, 0)
+    gather_kernel(ledger, empty_ledger(), 0, np.empty(0, np.int64))
+    _renewed(ledger, ledger, AS_THEY_ARE, 0)
+
+
 def ledger_state(ledger: Ledger) -> dict[str, npt.NDArray[Any]]:
     """Give what a snapshot keeps."""
     held = _held(ledger)

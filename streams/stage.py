@@ -22,12 +22,13 @@ from streams.entities import (
     empty_entities,
     empty_windows,
     enter_all_kernel,
+    packed,
     with_longer_arena,
 )
 from streams.errors import SnapshotError
 from streams.features import FeaturePlan, Plan
 from streams.ledger import Ledger, empty_ledger, lacks_room_kernel
-from streams.ledger_room import ledger_state, restored_ledger, with_ledger_room
+from streams.ledger_room import ledger_state, load_ledger_kernels, restored_ledger, with_ledger_room
 from streams.memory import resized, zeros
 from streams.pending import LIVE, SMALLEST_ARENA_BYTES, USED, Pending, empty_pending, pack_kernel, pending_state
 from streams.windows import ARENA_END, ARENA_LIMIT, ENTITIES, Windows
@@ -93,6 +94,15 @@ def with_room(stage: Stage, plan: Plan, text_need: int) -> Stage:
     if pending.arena.size - pending.arena_sizes[USED] < text_need:
         pending = _with_packed_texts(pending, text_need)
     return Stage(entities, windows, ledger, early, pending, counters)
+
+
+def load_growth_kernels(plan: FeaturePlan) -> None:
+    """Make an empty stage's tables larger, so that no growth in the stream has to wait for a kernel, 50 ms each."""
+    stage = empty_stage(plan)
+    enter_all_kernel(stage.entities, empty_entities())
+    packed(stage.windows, plan.plan, arena_need_kernel(plan.plan))
+    load_ledger_kernels()
+    _with_packed_texts(stage.pending, 0)
 
 
 def _with_packed_texts(pending: Pending, text_need: int) -> Pending:

@@ -89,8 +89,17 @@ def publish_on_schedule(broker: str, topics: tuple[str, str], load: Load, events
 
 
 def _producer(broker: str, linger_ms: int) -> Producer:
-    return Producer({"bootstrap.servers": broker, "linger.ms": linger_ms, "batch.size": 1_000_000,
-                     "enable.idempotence": True, "queue.buffering.max.messages": 2_000_000, "queue.buffering.max.kbytes": 1_000_000})  # fmt: skip
+    """Idempotent, as producers are by default since Kafka 3.0: at most five requests are under way at once."""
+    return Producer(
+        {
+            "bootstrap.servers": broker,
+            "enable.idempotence": True,
+            "linger.ms": linger_ms,
+            "batch.size": 1_000_000,
+            "queue.buffering.max.messages": 2_000_000,
+            "queue.buffering.max.kbytes": 1_000_000,
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -87,16 +87,20 @@ def test_mistakes_are_one_line(arguments: tuple[str, ...], message: str) -> None
 def test_a_role_process_starts_light() -> None:
     """`run` brings in neither the terminal's nor the demo's libraries."""
     script = (
-        "import sys\n"
+        "import sys, types\n"
         "sys.argv = ['millrace', 'run', 'features', 'examples/flights.toml']\n"
-        "import serving.brokers, serving.roles\n"
-        "serving.brokers.ensure_topics = lambda pipeline: []\n"
-        "serving.roles.run_role = lambda *a, **k: None\n"
+        "def run_role(*arguments, **options):\n"
+        "    del sys.modules['serving.brokers'], sys.modules['serving.roles']\n"
+        "    import serving.brokers, serving.roles\n"  # what a role really brings in, once `run` has come this far
+        "nothing = lambda *arguments, **options: None\n"
+        "sys.modules['serving.brokers'] = types.SimpleNamespace(ensure_topics=nothing, load_pipeline=nothing)\n"
+        "sys.modules['serving.roles'] = types.SimpleNamespace(run_role=run_role)\n"
         "from serving import cli\n"
         "try:\n"
         "    cli.main()\n"
         "except SystemExit as end:\n"
         "    assert not end.code, end.code\n"
+        "assert 'consumers.process' in sys.modules\n"
         "print(*sorted({'rich', 'pandas', 'scipy', 'torch', 'river', 'jgo', 'psutil'} & set(sys.modules)))\n"
     )
     found = subprocess.run(
