@@ -73,6 +73,7 @@ class Worker:
         self._aligner = Aligner(is_replay=settings.is_replay, align_wait_us=int(settings.align_wait_s * 1e6))
         self._next_tick = self._next_measure = self._next_marks = 0.0
         self._next_snapshot = 0.0
+        self._turn = -1  # of the partitions, for snapshots
         self._is_live = False
         self._most_rows = FIRST_ROWS
         self.has_more = False
@@ -208,7 +209,7 @@ class Worker:
     def _regular(self) -> None:
         now = self._clock()
         if now >= self._next_snapshot:
-            self.snapshot()
+            self._snapshot_next()
         try:
             if now >= self._next_tick:
                 self._next_tick = now + TICK_EVERY_S
@@ -220,9 +221,21 @@ class Worker:
             self._next_measure = now + MEASURE_EVERY_S
 
     def snapshot(self) -> None:
-        """Flush outputs, write snapshots, commit: in this order, or rows could be lost (PROTOCOL 21)."""
+        """Flush outputs, write snapshots of all partitions, commit."""
+        self._snapshot(self.stations)
+
+    def _snapshot_next(self) -> None:
+        """Do so for the partition whose turn it is: the stream stops for one at a time. Commits alone are cheap."""
+        stations = self.stations
+        if self._role.has_state and stations:
+            self._turn += 1
+            stations = [stations[self._turn % len(stations)]]
+        self._snapshot(stations)
+
+    def _snapshot(self, stations: list[Station]) -> None:
+        """Flush, write, commit: in this order, or rows could be lost (PROTOCOL 21)."""
         began = self._clock()
-        stations = [station for station in self.stations if station.has_changed]
+        stations = [station for station in stations if station.has_changed]
         if stations:
             self._put_marks(began, is_due=True)  # a mark whose record is committed would not be read again
             self._outlet.send()
@@ -255,8 +268,9 @@ class Worker:
         fail_point("after_commit")
 
     def _snapshot_interval(self, took_s: float) -> float:
-        every_s = self._settings.snapshot_every_s if self._role.has_state else COMMIT_EVERY_S
-        return max(every_s, took_s / SNAPSHOT_SHARE)
+        if not self._role.has_state:
+            return max(COMMIT_EVERY_S, took_s / SNAPSHOT_SHARE)
+        return max(self._settings.snapshot_every_s / max(1, len(self._stations)), took_s / SNAPSHOT_SHARE)
 
     def _measure(self) -> None:
         for station in self.stations:

@@ -201,6 +201,23 @@ def test_snapshots_come_at_their_interval(office: Office) -> None:
     assert commits == [False, False, True]
 
 
+def test_partitions_take_turns_with_their_snapshots(office: Office) -> None:
+    """Each has one every `snapshot_every_s`, and the stream never stops for two at once."""
+    worker = office.worker(partitions=[LOG0, LOG1], snapshot_every_s=10.0)
+    sources = [office.source(partition=partition) for partition in (0, 1)]
+    saved = []
+    for turn in range(1, 6):
+        for partition, source in enumerate(sources):
+            row = {"kind": "event", "source": source, "sequence": 9 + turn, "time": turn, "id": "e", "key": "k"}
+            office.log(partition, [row])
+        before = [office.commit("copy", "p.log", partition) for partition in (0, 1)]
+        office.now += 5.0
+        worker.step(0)
+        saved.append([p for p in (0, 1) if office.commit("copy", "p.log", p) != before[p]])
+
+    assert saved == [[], [0], [1], [0], [1]]
+
+
 def test_snapshots_take_at_most_a_twentieth_of_the_time(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """After one that took 2 s the next comes no earlier than 40 s later."""
     worker = office.worker(partitions=[LOG0], snapshot_every_s=10.0)
