@@ -18,62 +18,16 @@ deviations of its own scaler, and the log loss has a gradient between -1 and 1.
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
-
 import numpy as np
-import numpy.typing as npt
 
-from models.learner import (
-    LEARN,
-    MAX_CODE,
-    MAX_MAGNITUDE,
-    PREDICT,
-    Actions,
-    Matrix,
-    State,
-    Vector,
-    refuse_unknown,
-)
-from streams.compiled import bare, inlined
+from models.learner import LEARN, Actions, Matrix, State, Vector, refuse_unknown
+from models.linear_kernels import Plan, Scratch, Weights, predict_kernel, step_kernel
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
 from streams.pipeline import Model
 
 DEFAULTS: dict[str, float] = {"lr": 0.01, "intercept_lr": 0.01, "l2": 0.0, "bits": 18.0}  # as River's; 2**18 = 2 MiB
 LIMITS: dict[str, tuple[float, float]] = {"lr": (0, 1e3), "intercept_lr": (0, 1e3), "l2": (0, 1e3), "bits": (1, 28)}
-SMALLEST_FACTOR = 1e-100  # the common decay is folded into the weights before it can underflow
-
-Indexes = npt.NDArray[np.int64]
-
-
-class Weights(NamedTuple):
-    """The model's state; N number columns."""
-
-    seen: Vector  # N, rows that had the column; mean, variance and weight are N too
-    mean: Vector
-    variance: Vector
-    weight: Vector
-    table: Vector  # 2**bits
-    shared: Vector  # [intercept, common decay of the table]
-
-
-class Plan(NamedTuple):
-    """What does not change while learning: which columns are what, and the rates [lr, intercept_lr, l2]."""
-
-    number_columns: Indexes
-    category_columns: Indexes
-    rates: Vector
-
-
-class Scratch(NamedTuple):
-    """Room for one row, and each number's deviation as it was learned last."""
-
-    number: Vector  # N, as they came
-    scaled: Vector  # N, NaN = missing
-    term: Vector  # N, weight * scaled, 0 = missing
-    slot: Indexes  # C, places in the table, -1 = missing
-    deviation: Vector  # N
 
 
 class LinearLearner:
@@ -159,143 +113,3 @@ def _settings(model: Model) -> dict[str, float]:
     if mistakes:
         raise PipelineError(mistakes)
     return settings
-
-
-@bare
-def category_slot(column: int, code: float, size: int) -> int:
-    """Give a category's place in a table of `size` (a power of two) weights: splitmix64 of its column and code."""
-    h = np.uint64(code) + np.uint64(column + 1) * np.uint64(0x9E3779B97F4A7C15)
-    h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return int((h ^ (h >> np.uint64(31))) & np.uint64(size - 1))
-
-
-# Loops over numbers have no branches, so that they run on several columns at once; each column's arithmetic, and the
-# order in which terms are added up, is that of one column after the other.
-
-
-@inlined
-def _read_row(X_BF: Matrix, i: int, plan: Plan, size: int, scratch: Scratch) -> None:
-    for j in range(scratch.number.size):
-        scratch.number[j] = X_BF[i, plan.number_columns[j]]
-    for c in range(scratch.slot.size):
-        code = X_BF[i, plan.category_columns[c]]
-        scratch.slot[c] = -1
-        if code >= 0.0 and code < MAX_CODE and code == math.floor(code):
-            scratch.slot[c] = category_slot(plan.category_columns[c], code, size)
-
-
-@inlined
-def _deviate(weights: Weights, scratch: Scratch) -> None:
-    for j in range(scratch.number.size):
-        scratch.deviation[j] = math.sqrt(weights.variance[j])
-
-
-@inlined
-def _scale(weights: Weights, scratch: Scratch) -> None:
-    for j in range(scratch.number.size):
-        x, deviation = scratch.number[j], scratch.deviation[j]
-        scaled = (x - weights.mean[j]) / deviation if deviation > 0.0 else 0.0
-        is_there = abs(x) <= MAX_MAGNITUDE
-        scratch.scaled[j] = scaled if is_there else np.nan
-        scratch.term[j] = weights.weight[j] * scaled if is_there else 0.0
-
-
-@inlined
-def _learn_scale(weights: Weights, scratch: Scratch) -> None:
-    for j in range(scratch.number.size):
-        x, before, variance = scratch.number[j], weights.mean[j], weights.variance[j]
-        is_there = abs(x) <= MAX_MAGNITUDE
-        count = weights.seen[j] + 1.0
-        mean = before + (x - before) / count
-        changed = variance + ((x - before) * (x - mean) - variance) / count
-        weights.seen[j] = count if is_there else weights.seen[j]
-        weights.mean[j] = mean if is_there else before
-        weights.variance[j] = changed if is_there else variance
-
-
-@inlined
-def _logit(weights: Weights, scratch: Scratch) -> float:
-    total = 0.0
-    for j in range(scratch.term.size):
-        total += scratch.term[j]
-    categories = 0.0
-    for c in range(scratch.slot.size):
-        if scratch.slot[c] >= 0:
-            categories += weights.table[scratch.slot[c]]
-    logit: float = total + categories * weights.shared[1] + weights.shared[0]
-    return logit
-
-
-@inlined
-def probability(logit: float) -> float:
-    """River's sigmoid: exactly 0 and 1 beyond 30."""
-    if logit < -30.0:
-        return 0.0
-    if logit > 30.0:
-        return 1.0
-    return 1.0 / (1.0 + math.exp(-logit))
-
-
-@inlined
-def log_loss_gradient(logit: float, is_positive: bool) -> float:
-    """River's gradient of the log loss by the logit, with its shortcuts beyond 18."""
-    sign = 1.0 if is_positive else -1.0
-    margin = logit * sign
-    if margin > 18.0:
-        return math.exp(-margin) * -sign
-    if margin < -18.0:
-        return -sign
-    return -sign / (math.exp(margin) + 1.0)
-
-
-@inlined
-def _update(gradient: float, plan: Plan, weights: Weights, scratch: Scratch) -> None:
-    lr, intercept_lr, l2 = plan.rates[0], plan.rates[1], plan.rates[2]
-    weights.shared[0] -= intercept_lr * gradient
-    for j in range(scratch.scaled.size):
-        z, weight = scratch.scaled[j], weights.weight[j]
-        moved = weight - lr * (gradient * z + l2 * weight)
-        weights.weight[j] = weight if math.isnan(z) else moved
-    if l2 > 0.0:
-        weights.shared[1] *= 1.0 - lr * l2
-        if weights.shared[1] < SMALLEST_FACTOR:
-            for place in range(weights.table.size):
-                weights.table[place] *= weights.shared[1]
-            weights.shared[1] = 1.0
-    for c in range(scratch.slot.size):
-        if scratch.slot[c] >= 0:
-            weights.table[scratch.slot[c]] -= lr * gradient / weights.shared[1]
-
-
-@bare
-def predict_kernel(X_BF: Matrix, plan: Plan, weights: Weights, scratch: Scratch, score_B: Vector) -> None:
-    """Run `LinearLearner.predict`; about 0.04 us a row of 16 numbers."""
-    _deviate(weights, scratch)
-    for i in range(score_B.size):
-        _read_row(X_BF, i, plan, weights.table.size, scratch)
-        _scale(weights, scratch)
-        score_B[i] = probability(_logit(weights, scratch))
-
-
-@bare
-def step_kernel(
-    X_BF: Matrix, y_B: Vector, action_B: Actions, plan: Plan, weights: Weights, scratch: Scratch, score_B: Vector
-) -> None:
-    """Run `LinearLearner.step`; about 0.1 us for learning a row of 16 numbers."""
-    _deviate(weights, scratch)
-    for i in range(action_B.size):
-        score_B[i] = np.nan
-        is_learned = action_B[i] == LEARN and not math.isnan(y_B[i])
-        if action_B[i] != PREDICT and not is_learned:
-            continue
-        _read_row(X_BF, i, plan, weights.table.size, scratch)
-        if is_learned:
-            _learn_scale(weights, scratch)
-            _deviate(weights, scratch)
-        _scale(weights, scratch)
-        logit = _logit(weights, scratch)
-        if is_learned:
-            _update(log_loss_gradient(logit, y_B[i] > 0.5), plan, weights, scratch)
-        else:
-            score_B[i] = probability(logit)

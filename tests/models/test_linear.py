@@ -14,7 +14,8 @@ from hypothesis.extra import numpy as hnp
 from river import compose, linear_model, optim, preprocessing
 
 from models.learner import LEARN, PREDICT, SKIP
-from models.linear import LinearLearner, category_slot
+from models.linear import LinearLearner
+from models.linear_kernels import category_slot
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
 from streams.pipeline import Model

@@ -11,7 +11,7 @@ import pytest
 
 from consumers.roles import LearnRole
 from consumers.warming import NoOutbox, warm
-from models import linear, pending
+from models import linear_kernels, pending
 from serving import answers
 from serving.champion import Champion
 from serving.predict import ServeRole
@@ -40,7 +40,7 @@ def learn(control: Control) -> LearnRole:
 
 def compiled() -> dict[str, int]:
     """Count the types of arguments that each kernel has been compiled for."""
-    kernels = [kernel for module in (answers, linear, pending) for kernel in vars(module).items()]
+    kernels = [kernel for module in (answers, linear_kernels, pending) for kernel in vars(module).items()]
     return {name: len(kernel.signatures) for name, kernel in kernels if hasattr(kernel, "signatures")}
 
 
