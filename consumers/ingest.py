@@ -72,6 +72,7 @@ class IngestRole:
     has_state = False
     start = "earliest"
     is_renewable = False
+    intervals_apart = 1.0
     ahead_kib = 1_024  # a raw record takes three times its size in the client
     answers_to: str | None = None
     reads: FrameSchema | None = None

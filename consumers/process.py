@@ -151,18 +151,20 @@ class RoleProcess:
         gc.collect()
         gc.freeze()
         release_libraries()
-        run_until(self._workers, stopping.is_set, self.pipeline.run.poll_interval_ms / 1000)
+        apart = max(worker.shop.role.intervals_apart for worker in self._workers)
+        run_until(self._workers, stopping.is_set, apart * self.pipeline.run.poll_interval_ms / 1000)
         for worker in self._workers:
             worker.stop()
         self._log.close()
         self.topics.close()
 
 
-def run_until(workers: list[Worker], is_over: Callable[[], bool], poll_interval_s: float) -> None:
+def run_until(workers: list[Worker], is_over: Callable[[], bool], apart_s: float) -> None:
     """Let workers take turns; one alone may wait in its poll.
 
-    Under load rounds begin at most every `poll_interval_s`. Rows of all partitions then travel together, and the number
-    of requests, which is what limits a busy broker, does not grow with the number of rows.
+    Under load rounds begin at most every `apart_s`. Rows of all partitions then travel together, and the number of
+    requests, which is what limits a busy broker, does not grow with the number of rows. What ingest has gathered stays
+    together: roles behind it take it at once.
     """
     wait_s = POLL_S if len(workers) == 1 else SHARED_POLL_S
     is_busy = True
@@ -171,4 +173,4 @@ def run_until(workers: list[Worker], is_over: Callable[[], bool], poll_interval_
         is_busy = any(steps)
         if is_busy and not any(worker.has_more for worker in workers):
             began_s = min(worker.began_s for worker in workers)
-            time.sleep(max(0.0, poll_interval_s - (time.monotonic() - began_s)))
+            time.sleep(max(0.0, apart_s - (time.monotonic() - began_s)))

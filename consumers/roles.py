@@ -51,6 +51,7 @@ class FeaturesRole:
     has_state = True
     start = "earliest"
     is_renewable = False
+    intervals_apart = 0.0
     ahead_kib = 1_024
     answers_to: str | None = None
 
@@ -96,6 +97,7 @@ class LearnRole:
     has_state = True
     start = "earliest"
     is_renewable = True
+    intervals_apart = 2.5  # nobody waits for a score
     ahead_kib = 4_096  # a compiled learner takes a million examples a second
     answers_to: str | None = None
 

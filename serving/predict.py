@@ -153,6 +153,7 @@ class ServeRole:
     name = "serve"
     has_state = True
     is_renewable = False
+    intervals_apart = 0.0
     ahead_kib = 2_048
     answers_to: str | None = "predictions"
     writes: Mapping[str, FrameSchema] = {}

@@ -77,6 +77,7 @@ class CopyRole:
     has_state = True
     is_renewable = False
     start = "earliest"
+    intervals_apart = 0.0
     ahead_kib = 1_024
     answers_to: str | None = None
 
