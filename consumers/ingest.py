@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from consumers.dead_letters import KEPT_KEY_BYTES, dead_letter
 from consumers.inlet_raw import RecordInlet
-from consumers.role import Inlet, OpenPartition, Task
+from consumers.inlet_together import decode_together
+from consumers.role import Decoded, Inlet, OpenPartition, Task
 from streams import frames
 from streams.control import Claim
 from streams.decoding import Bad
@@ -100,6 +101,10 @@ class IngestRole:
         """A decoder of JSON records."""
         numbers = dict(zip(self._kinds(topic), sources, strict=True))
         return RecordInlet(self._pipeline, topic, partition, numbers, self._schema, self._bury)
+
+    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Decoded]:
+        """All partitions of a topic at once, as far as their records are plain."""
+        return decode_together([(inlet, records) for inlet, records in found if isinstance(inlet, RecordInlet)])
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> IngestTask:
         """A splitter by key."""

@@ -16,11 +16,11 @@ from consumers.role import Decoded
 from streams import decoding, frames
 from streams.building import Builder
 from streams.decoding import Bad, WhereTest
-from streams.flat_records import flat_reader
+from streams.flat_records import Columns, flat_reader
 from streams.frames import BEGINNING, END, EVENT, LABEL, MARK, RETRACTED, SET, Batch, FrameSchema
 from streams.layouts import Text
 from streams.pipeline import Pipeline
-from streams.records import Records, value
+from streams.records import Records, Values, value
 from streams.snapshots import State
 from streams.tables import Table, empty, join
 from streams.timestamps import INVALID
@@ -58,6 +58,8 @@ class RecordInlet:
         self._is_event = WhereTest(pipeline.events.where) if pipeline.events.where else None
         self._is_label = WhereTest(pipeline.labels.where) if pipeline.labels.where else None
         self._kind = "events" if "events" in sources else "labels"
+        self._declared = pipeline.events if self._kind == "events" else pipeline.labels
+        self.source = sources[self._kind]
         is_plain = len(sources) == 1 and not self._is_event and not self._is_label
         self._reader = flat_reader(pipeline, self._kind) if is_plain else None
         self._skew_us = int(pipeline.run.max_skew_s * 1e6)
@@ -92,11 +94,32 @@ class RecordInlet:
         found = self._reader.read(records)
         if not found.rows:
             return [], found.rest.tolist()
+        rows = self.build_plain(found, np.full(found.rows, self.source))
+        return [Decoded(rows, found.offsets, found.stamps)], found.rest.tolist()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether kernels can decode its records together with those of the topic's other partitions."""
+        return self._reader is not None and self._declared.id is not None
+
+    def read_plain(self, values: Values) -> Columns:
+        """Read the plain ones of some records; only where `is_plain`."""
+        assert self._reader is not None  # noqa: S101 - see above
+        return self._reader.read(values)
+
+    def build_plain(self, found: Columns, sources: Int64s) -> Table:
+        """Make log rows of what was read; `sources` has the source of each."""
         ids = found.texts.get("id")
         ids = self._ids(found.offsets) if ids is None else ids
-        columns = {"id": ids, "key": ids, "time": found.time, **found.texts, **found.numbers}
-        rows = self._build(self._kind, columns, found.offsets, found.stamps)
-        return [Decoded(rows, found.offsets, found.stamps)], found.rest.tolist()
+        columns = {"source": sources, "id": ids, "key": ids, "time": found.time, **found.texts, **found.numbers}
+        return self._build(self._kind, columns, found.offsets, found.stamps)
+
+    def note_plain(self, decoded: Decoded) -> Decoded:
+        """Take over rows of this partition that were decoded together with others'."""
+        self.records += decoded.offsets.size
+        self.taken += decoded.offsets.size
+        self._note_largest(decoded, has_marks=False)
+        return decoded
 
     def _decode_carefully(self, records: Records, rest: Sequence[int], bad: dict[int, Bad]) -> list[Decoded]:
         picked: dict[str, tuple[list[int], list[Any]]] = {"events": ([], []), "labels": ([], [])}

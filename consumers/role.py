@@ -95,6 +95,11 @@ class Inlet(Protocol):
         """Take back what `state` gave."""
 
 
+def decode_each(found: Sequence[tuple[Inlet, Records]]) -> list[Decoded]:
+    """Decode each partition's records by themselves."""
+    return [inlet.decode(records) for inlet, records in found]
+
+
 class OpenPartition(Protocol):
     """An input partition at hand, as a role sees it in `tick`."""
 
@@ -130,6 +135,9 @@ class Role(Protocol):
 
     def inlet(self, topic: str, partition: int, sources: list[int]) -> Inlet:
         """Make the inlet of one input partition."""
+
+    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Decoded]:
+        """Turn what one poll gave of several partitions into rows; `decode_each` unless it pays to do it at once."""
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> Task:
         """Make the task of one input partition."""

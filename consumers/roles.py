@@ -15,7 +15,7 @@ from consumers.ingest import IngestRole
 from consumers.inlet import FrameInlet
 from consumers.learn import LearnTask, lineage_of
 from consumers.process import RoleProcess
-from consumers.role import Inlet, OpenPartition, Task
+from consumers.role import Decoded, Inlet, OpenPartition, Task, decode_each
 from models.learner import make_learner
 from models.registry import decode_record, encode_record, write_version
 from models.sealed import model_key
@@ -26,6 +26,7 @@ from streams.frames import FrameSchema
 from streams.kafka import Outbox
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model, Pipeline
+from streams.records import Records
 from streams.snapshots import State
 from streams.sources import SourceMemory
 from streams.stage import load_growth_kernels
@@ -75,6 +76,10 @@ class FeaturesRole:
     def inlet(self, topic: str, partition: int, sources: list[int]) -> FrameInlet:
         """The log is written by every raw partition's sources."""
         return FrameInlet(self._schema, self._control, SourceMemory(self._control, is_log=True))
+
+    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Decoded]:
+        """Frames are whole: each partition's are copied at once."""
+        return decode_each(found)
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> FeatureTask:
         """Ledger, windows and pending rows of one partition."""
@@ -127,6 +132,10 @@ class LearnRole:
     def inlet(self, topic: str, partition: int, sources: list[int]) -> FrameInlet:
         """Examples are written by every partition of features."""
         return FrameInlet(self._schema, self._control, SourceMemory(self._control))
+
+    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Decoded]:
+        """Frames are whole: each partition's are copied at once."""
+        return decode_each(found)
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> LearnTask:
         """One candidate over all examples."""

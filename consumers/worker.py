@@ -94,8 +94,7 @@ class Worker:
         wanted = {key: room for key, room in rooms.items() if room}
         found = self._inbox.poll(wanted, 0.0 if self.has_more else timeout_s)
         self.began_s = time.monotonic()
-        for records in found:
-            self._receive(self._stations[records.topic, records.partition], records)
+        self._receive(found)
         has_taken = self._take()
         self.has_more |= any(r.offsets.size == wanted.get((r.topic, r.partition)) for r in found)
         self._regular()
@@ -143,13 +142,14 @@ class Worker:
             return min(room, POLL_RECORDS)
         return min(math.ceil(room / station.rows_a_record), POLL_FRAMES)
 
-    def _receive(self, station: Station, records: Records) -> None:
-        end = int(records.offsets[-1]) + 1
-        decoded = station.inlet.decode(records)
-        records.release()
-        station.intake.add(decoded.rows, decoded.offsets, decoded.stamps, end)
-        station.rows_a_record = max(1.0, decoded.rows.num_rows / records.offsets.size)
-        station.has_changed = True
+    def _receive(self, found: list[Records]) -> None:
+        stations = [self._stations[records.topic, records.partition] for records in found]
+        made = self._role.decode([(station.inlet, records) for station, records in zip(stations, found, strict=True)])
+        for station, records, decoded in zip(stations, found, made, strict=True):
+            records.release()
+            station.intake.add(decoded.rows, decoded.offsets, decoded.stamps, int(records.offsets[-1]) + 1)
+            station.rows_a_record = max(1.0, decoded.rows.num_rows / records.offsets.size)
+            station.has_changed = True
 
     def _take(self) -> bool:
         """Take what may be taken from every partition, and put out what it causes."""

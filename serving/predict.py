@@ -13,12 +13,13 @@ import msgspec
 import numpy as np
 
 from consumers.inlet import FrameInlet
-from consumers.role import Inlet, OpenPartition, Task
+from consumers.role import Decoded, Inlet, OpenPartition, Task, decode_each
 from serving.answers import COUNT, MANY, NEWEST, Asked, Frame, Picked, frame_of, pick_kernel, render
 from serving.champion import Champion
 from streams.control import Claim, Control
 from streams.frames import Batch, FrameSchema, Outgoing
 from streams.metrics import RoleMetrics
+from streams.records import Records
 from streams.snapshots import State
 from streams.sources import SourceMemory
 
@@ -184,6 +185,10 @@ class ServeRole:
     def inlet(self, topic: str, partition: int, sources: list[int]) -> FrameInlet:
         """A partition of P.features is written by one source."""
         return FrameInlet(self._schema, self._control, SourceMemory(self._control, heard_needed=1))
+
+    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Decoded]:
+        """Frames are whole: each partition's are copied at once."""
+        return decode_each(found)
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> ServeTask:
         """The answers of one partition."""

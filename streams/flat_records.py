@@ -34,7 +34,7 @@ from streams.flat_kernel import (
 )
 from streams.layouts import Text
 from streams.pipeline import FieldPath, Pipeline, TimeUnit
-from streams.records import Records
+from streams.records import Values
 from streams.timestamps import UNIT_US
 
 _OF_TEXTS, _OF_NUMBERS = (TEXT, CATEGORY), (NUMBER, BOOLEAN, LABEL)
@@ -114,7 +114,7 @@ class FlatReader:
         is_flat = all(len(each.path) == 1 for each in wanted)
         return is_flat and all(len(kind) == 1 or kind <= {TEXT, CATEGORY} for kind in kinds.values())
 
-    def read(self, records: Records) -> Columns:
+    def read(self, records: Values) -> Columns:
         """Read the plain ones of some records."""
         count = records.sizes.size
         if self._spans.shape[1] < count:

@@ -18,23 +18,31 @@ Int64s = npt.NDArray[np.int64]
 Headers = list[tuple[str, bytes]]
 
 
-class Records(Protocol):
-    """Records of one partition, in offset order, as arrays over B records; valid until `release`.
+class Values(Protocol):
+    """Values of B records, as kernels read them.
 
     Attributes:
-        topic, partition: where they lie.
         addresses: of each value's first byte.
         sizes: of each value in bytes, -1 for null.
         offsets: of each record.
         stamps: each record's timestamp, us since 1970.
     """
 
-    topic: str
-    partition: int
     addresses: Int64s
     sizes: Int64s
     offsets: Int64s
     stamps: Int64s
+
+
+class Records(Values, Protocol):
+    """Records of one partition, in offset order; valid until `release`.
+
+    Attributes:
+        topic, partition: where they lie.
+    """
+
+    topic: str
+    partition: int
 
     def key(self, i: int) -> bytes | None:
         """Copy the key of record i."""
@@ -44,6 +52,23 @@ class Records(Protocol):
 
     def release(self) -> None:
         """Give the records back; their addresses are void from now on."""
+
+
+class JoinedValues:
+    """Values of several partitions behind one another; valid as long as theirs."""
+
+    def __init__(self, addresses: Int64s, sizes: Int64s, offsets: Int64s, stamps: Int64s) -> None:
+        self.addresses, self.sizes, self.offsets, self.stamps = addresses, sizes, offsets, stamps
+
+
+def joined(parts: Sequence[Values]) -> JoinedValues:
+    """Put the values of at least one partition behind one another."""
+    return JoinedValues(
+        np.concatenate([part.addresses for part in parts]),
+        np.concatenate([part.sizes for part in parts]),
+        np.concatenate([part.offsets for part in parts]),
+        np.concatenate([part.stamps for part in parts]),
+    )
 
 
 def value(records: Records, i: int) -> bytes | None:

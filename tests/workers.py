@@ -11,7 +11,7 @@ import numpy as np
 
 from consumers.ingest import IngestRole
 from consumers.inlet import FrameInlet
-from consumers.role import Inlet, OpenPartition, Role, Task
+from consumers.role import Decoded, Inlet, OpenPartition, Role, Task, decode_each
 from consumers.station import Shop
 from consumers.worker import Settings, Worker
 from streams import frames
@@ -94,6 +94,9 @@ class CopyRole:
     def inlet(self, topic: str, partition: int, sources: list[int]) -> FrameInlet:
         assert self.reads is not None
         return FrameInlet(self.reads, self._control, SourceMemory(self._control, is_log=True))
+
+    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Decoded]:
+        return decode_each(found)
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> CopyTask:
         return CopyTask(partition, sources[0])

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from consumers.inlet_raw import RecordInlet
+from consumers.inlet_together import MOST_RECORDS, decode_together
 from streams import frames
 from streams.decoding import Bad
 from streams.pipeline import Events, Field, Pipeline
@@ -50,14 +51,15 @@ BYTES = [
     b"\xe0\x80\xaf", b"\xf0\x9f\x98\x80", b"\xc3\xa9", b"\xef\xbb\xbf", b"\x00", b"\x1f", b" ", b"\t\r\n ", b"\x0b",
     b"\xc2\xa0", b"\\", b'"', b",", b",,", b":", b"{", b"}", b"[", b"]", b"e", b".", b"-", b"0", b"\x7f", b"\x80",
 ]  # fmt: skip
+SIZES = [1, 1, 2, 5, MOST_RECORDS + 1]  # of a poll
 SPACES = [b"", b"", b" ", b"\n", b"\t", b"\r\n", b"  ", b"\x0c", b"\xc2\xa0"]
 
 
-def desk(declared: Pipeline, kind: str) -> tuple[RecordInlet, list[tuple[int, Bad]]]:
+def desk(declared: Pipeline, kind: str, source: int = 5) -> tuple[RecordInlet, list[tuple[int, Bad]]]:
     """An inlet of one raw partition, and what it buries."""
     dead: list[tuple[int, Bad]] = []
     inlet = RecordInlet(
-        declared, "t", 0, {kind: 5}, frames.log_schema(declared), lambda _, i, why: dead.append((i, why))
+        declared, "t", 0, {kind: source}, frames.log_schema(declared), lambda _, i, why: dead.append((i, why))
     )
     return inlet, dead
 
@@ -288,3 +290,28 @@ def test_what_kernels_cannot_read_goes_the_careful_way_wholly(changes: dict[str,
     declared = pipeline(events=events(**changes))
 
     assert desk(declared, "events")[0]._reader is None
+
+
+def test_partitions_decoded_together_give_what_each_gives_alone() -> None:
+    """Whether all of a partition's records are plain, some, or none."""
+    rng, declared = random.Random(4), pipeline(events=events(fields=FLAT))
+    mutator = Mutator(4, event_names(declared.events), "1700000000000000")
+    plain = b'{"id":"e1","key":"k","at":1700000000000000,"shop":"a","amount":1.5}'
+    together, alone = ([desk(declared, "events", source) for source in range(4)] for _ in range(2))
+    for turn in range(100):
+        odd = rng.choice([0.0, 0.05, 1.0])
+        values = [[mutator.payload() if rng.random() < odd else plain for _ in range(rng.choice(SIZES))] for _ in alone]
+        parts = [
+            HeldRecords("t", place, [Record(v, 1_000 * turn + i, NOW_US + i) for i, v in enumerate(own)])
+            for place, own in enumerate(values)
+        ]
+        found = decode_together([(inlet, part) for (inlet, _), part in zip(together, parts, strict=True)])
+        for own, (inlet, dead), (other, other_dead), part in zip(found, together, alone, parts, strict=True):
+            expected = other.decode(part)
+
+            assert columns(own.rows) == columns(expected.rows)
+            assert own.offsets.tolist() == expected.offsets.tolist()
+            assert own.stamps.tolist() == expected.stamps.tolist()
+            assert dead == other_dead
+            assert (inlet.records, inlet.dead, inlet.taken) == (other.records, other.dead, other.taken)
+            assert (inlet.largest_time, inlet.largest_stamp) == (other.largest_time, other.largest_stamp)
