@@ -15,13 +15,15 @@ import numpy.typing as npt
 
 from streams.accounts import NUMBERED, SETTLED_MISSING, accounts
 from streams.deadlines import WAITING
-from streams.features import columns, empty_totals, make_plan
+from streams.features import columns
 from streams.frames import Batch, Rows, examples_schema, features_schema
 from streams.inputs import longest_kernel, make_input
 from streams.metrics import RoleMetrics
 from streams.outputs import DELAYS, ROWS, Room
 from streams.pending import count_due_kernel
 from streams.pipeline import Pipeline
+from streams.plan import empty_totals
+from streams.planning import make_plan
 from streams.settling import Terms, take_rows_kernel
 from streams.stage import empty_stage, restored_stage, stage_state, with_room
 
@@ -76,7 +78,7 @@ class FeatureTask:
 
     def _take(self, batch: Batch, total: int) -> Room:
         """Run the kernel over all rows and give what it put out."""
-        rows, plan = make_input(batch, self._plan.fields), self._plan.plan
+        rows, plan = make_input(batch, self._plan), self._plan.plan
         due_rows, due_bytes = count_due_kernel(self._stage.pending, int(rows.label_clock[-1]))
         id_bytes, key_bytes = (int(text.offsets[-1] - text.offsets[0]) for text in (rows.id, rows.key))
         # At most: each row as an event and its label row, and what was due before.

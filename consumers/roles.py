@@ -26,6 +26,7 @@ from streams.frames import FrameSchema
 from streams.kafka import Outbox
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model, Pipeline
+from streams.planning import make_plan
 from streams.records import Records
 from streams.snapshots import State
 from streams.sources import SourceMemory
@@ -67,7 +68,7 @@ class FeaturesRole:
         }
         self._schema = frames.log_schema(pipeline)
         self.reads: FrameSchema | None = self._schema
-        load_growth_kernels(features.make_plan(pipeline))
+        load_growth_kernels(make_plan(pipeline))
 
     def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
         """One gapless source per log partition."""

@@ -13,7 +13,8 @@ EVENTS, SETTLED, PENDING, DUPLICATE = 0, 1, 2, 3
 LABELS, JOINED, WAITING, LABEL_DUPLICATE, UNKNOWN, TOO_LATE, AMENDED, RETRACTED = 4, 5, 6, 7, 8, 9, 10, 11
 SETTLED_MISSING, NUMBERED, LABEL_ROWS = 12, 13, 14
 CLOCK, LABEL_CLOCK = 15, 16  # the clocks after the last row taken
-COUNTERS = 17
+LATEST = 17  # the largest time of a row taken
+COUNTERS = 18
 
 EVENT_STATES = {"settled": SETTLED, "pending": PENDING, "duplicate": DUPLICATE}
 LABEL_STATES = {
@@ -30,7 +31,7 @@ LABEL_STATES = {
 def new_counters() -> npt.NDArray[np.int64]:
     """Give counters at their beginning."""
     counters = np.zeros(COUNTERS, np.int64)
-    counters[[CLOCK, LABEL_CLOCK]] = np.iinfo(np.int64).min
+    counters[[CLOCK, LABEL_CLOCK, LATEST]] = np.iinfo(np.int64).min
     return counters
 
 

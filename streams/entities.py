@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import bare, inlined
-from streams.features import Plan
 from streams.intrinsics import prefetch
 from streams.memory import zeros
+from streams.plan import Plan
 from streams.windows import (
     ARENA_DEAD,
     ARENA_END,
@@ -25,6 +25,7 @@ from streams.windows import (
     LIMIT,
     NEVER,
     NEWEST,
+    NEWEST_LABEL,
     NO_CHUNK,
     ROOM_BITS,
     Windows,
@@ -83,7 +84,7 @@ def entity_kernel(entities: Entities, plan: Plan, windows: Windows, key: int) ->
     head = entity * plan.head_words
     for word in range(plan.head_words):
         windows.heads[head + word] = 0
-    windows.heads[head + NEWEST] = NEVER
+    windows.heads[head + NEWEST] = windows.heads[head + NEWEST_LABEL] = NEVER
     for window in range(plan.width_W.size):
         windows.heads[head + plan.word_W[window] + LIMIT] = NEVER
         windows.heads[head + plan.word_W[window] + CHUNK] = NO_CHUNK

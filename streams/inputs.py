@@ -12,7 +12,7 @@ from streams.compiled import bare, inlined
 from streams.frames import Batch
 from streams.hashing import CATEGORY_SEED, ENTITY_SEED, category_code, hash_text
 from streams.layouts import Text
-from streams.pipeline import Field
+from streams.plan import EVERY_ROW, FeaturePlan
 
 NO_KEY = 0  # stands for the key's hash where there is no key
 NO_ENTITY = -1
@@ -36,16 +36,18 @@ class Input(NamedTuple):
     entities: npt.NDArray[np.int64]  # the key's entity, where a look ahead has found one; else NO_ENTITY
 
 
-def make_input(batch: Batch, fields: tuple[Field, ...]) -> Input:
+def make_input(batch: Batch, plan: FeaturePlan) -> Input:
     """View a batch as the kernels take it; only the fields are copied."""
     rows = batch.rows
-    values_KB = np.empty((len(fields), rows.num_rows))
-    for place, field in enumerate(fields):
+    values_KB = np.empty((len(plan.fields) + len(plan.filtered), rows.num_rows))
+    for place, field in enumerate(plan.fields):
         name = f"field.{field.name}"
         if field.kind == "category":
             encode_categories_kernel(rows.text(name), values_KB, place)
         else:
             values_KB[place] = rows.numbers(name)
+    if plan.filtered:
+        _filter(values_KB, plan)
     kind, outcome, time, produced, label = (
         rows.numbers(name) for name in ("kind", "outcome", "time", "produced", "label")
     )
@@ -66,6 +68,14 @@ def make_input(batch: Batch, fields: tuple[Field, ...]) -> Input:
     )
     name_rows_kernel(taken)
     return taken
+
+
+def _filter(values_KB: npt.NDArray[np.float64], plan: FeaturePlan) -> None:
+    """Fill in the fields that are missing where a condition does not hold."""
+    named = {field.name: values_KB[place] for place, field in enumerate(plan.fields)}
+    for place, (field, condition) in enumerate(plan.filtered, len(plan.fields)):
+        values = 1.0 if field == EVERY_ROW else values_KB[field]
+        values_KB[place] = np.where(condition.holds(named), values, math.nan)
 
 
 def _sealed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from streams.compiled import inlined
 from streams.frames import EVENT
+from streams.inputs import Input, is_there_kernel
 from streams.intrinsics import copy_items
 from streams.layouts import Layout
 from streams.message_kernels import DATA, ITEMS, VALID
@@ -146,3 +147,19 @@ def copy_row_kernel(target_BF: npt.NDArray[np.float64], at: int, source_BF: npt.
     """Copy one row of a matrix to a row of another as wide."""
     columns = target_BF.shape[1]
     copy_items(target_BF, at * columns, source_BF, row * columns, columns)
+
+
+@inlined
+def emit_names_kernel(rows: Input, row: int, output: Output, at: int) -> None:
+    """Write an input row's id and key to an output row."""
+    start = rows.id.offsets[row]
+    emit_text_kernel(output.id_offsets, output.id_data, at, rows.id.data, start, rows.id.offsets[row + 1] - start)
+    size = 0
+    start = rows.key.offsets[row]
+    if is_there_kernel(rows.key.valid, row):
+        size = rows.key.offsets[row + 1] - start
+        output.key_valid[at] = 1
+    else:
+        output.key_valid[at] = 0
+        output.sizes[KEYLESS] += 1
+    emit_text_kernel(output.key_offsets, output.key_data, at, rows.key.data, start, size)

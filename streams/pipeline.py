@@ -13,7 +13,11 @@ import msgspec
 FieldKind = Literal["number", "category", "boolean"]
 TimeUnit = Literal["rfc3339", "s", "ms", "us", "ns"]
 FieldPath = tuple[str, ...]
-Operation = Literal["raw", "count", "sum", "mean", "elapsed", "cyclic"]
+Operation = Literal[
+    "count", "sum", "mean", "std", "min", "max", "rate", "distinct", "quantile",
+    "last", "lag", "ewm_mean", "ewm_std", "elapsed",
+    "cyclic", "ratio", "difference", "log1p", "clip", "bucketise", "one_hot", "hash",
+]  # fmt: skip
 
 BUCKETS_PER_WINDOW = 12
 
@@ -61,18 +65,52 @@ class Labels(msgspec.Struct, frozen=True):
 
 
 class Feature(msgspec.Struct, frozen=True):
-    """One declared feature. `of` is a field's name, `*`, or for cyclic the period (`hour`, `weekday`, `month`)."""
+    """One declared feature; what is not said of its operation stays at its default.
+
+    Attributes:
+        of: a field's name, `*`, for cyclic the period (`hour`, `weekday`, `month`); what is computed from the event
+            alone may name a feature declared before.
+        by, window_us: the entity, and how far back.
+        where: only rows for which this condition holds count.
+        is_label: it is of the label, not of a field; `of` is `label`. Labels count from their time + `delay_us` on.
+        other: the second operand of ratio and difference.
+        half_life_us: of ewm_mean and ewm_std.
+        k: of lag: 1 is the row before.
+        q: of quantile, between 0 and 1.
+        precision: of distinct: 2^precision registers.
+        low, high: of clip.
+        edges: of bucketise, ascending.
+        values: of one_hot.
+        buckets: of hash; 0 keeps the whole code.
+    """
 
     name: str
     operation: Operation
     of: str
     by: str | None = None
     window_us: int | None = None
+    where: str | None = None
+    other: str | None = None
+    half_life_us: int | None = None
+    k: int = 1
+    q: float = 0.5
+    precision: int = 8
+    low: float | None = None
+    high: float | None = None
+    edges: tuple[float, ...] = ()
+    values: tuple[str, ...] = ()
+    buckets: int = 0
+    is_label: bool = False
+    delay_us: int = 0
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns it fills; a cyclic feature is a point on a circle and takes two."""
-        return (f"{self.name}_sin", f"{self.name}_cos") if self.operation == "cyclic" else (self.name,)
+        """Names of the columns it fills: a cyclic feature is a point on a circle, one_hot has one for each value."""
+        if self.operation == "cyclic":
+            return (f"{self.name}_sin", f"{self.name}_cos")
+        if self.operation == "one_hot":
+            return tuple(f"{self.name}_{value}" for value in self.values)
+        return (self.name,)
 
 
 class Model(msgspec.Struct, frozen=True):

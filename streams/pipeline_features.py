@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
+from streams.expressions import ExpressionError, parse
 from streams.pipeline import Feature, Field, FieldPath, Operation
 from streams.toml_table import Table, shown
 
@@ -12,38 +15,33 @@ NAME_PATTERN = "[A-Za-z_][A-Za-z0-9_]{0,99}"
 NAME_FORM = "a letter or _, then letters, digits or _, at most 100"
 PERIODS = ("hour", "weekday", "month")
 
-_WINDOWED: tuple[Operation, ...] = ("count", "sum", "mean")
-_NOW: tuple[Operation, ...] = (*_WINDOWED, "elapsed", "cyclic")
-_LATER = (
-    "std",
-    "min",
-    "max",
-    "rate",
-    "distinct",
-    "quantile",
-    "last",
-    "lag",
-    "ewm",
-    "ewm_mean",
-    "ewm_std",
-    "ratio",
-    "difference",
-    "log1p",
-    "clip",
-    "category",
-    "hash",
-    "one_hot",
-    "raw",
-)
+# What each operation is declared with: the kinds of field it takes, and its keys beside the operation itself.
+_ANY, _NUMBERS = ("number", "boolean", "category"), ("number", "boolean")
+_WINDOWED: dict[Operation, tuple[str, ...]] = {
+    "count": _ANY,
+    "sum": _NUMBERS,
+    "mean": _NUMBERS,
+    "std": _NUMBERS,
+    "min": _NUMBERS,
+    "max": _NUMBERS,
+    "rate": ("boolean",),
+}
+_TRAILS: dict[Operation, tuple[str, ...]] = {
+    "last": _ANY,
+    "lag": _ANY,
+    "ewm_mean": _NUMBERS,
+    "ewm_std": _NUMBERS,
+}
+_COMPUTED: tuple[Operation, ...] = ("ratio", "difference", "log1p", "clip", "bucketise")
+_CODED: tuple[Operation, ...] = ("one_hot", "hash")
+_NOW: tuple[Operation, ...] = (*_WINDOWED, *_TRAILS, "elapsed", "cyclic", *_COMPUTED, *_CODED)
+_LATER = ("distinct", "quantile")
+_DETAILS = ("by", "window", "where", "k", "half_life", "values", "edges", "low", "high", "buckets", "delay")
 _LATER_KEYS = {
     "exact": "exact windows",
-    "buckets": "another number of buckets",
-    "half_life": "exponential weighting",
-    "k": "lag",
-    "q": "quantiles",
-    "where": "a condition on a feature",
     "ttl": "a lifetime of its own",
 }
+_MOST_LAGS, _MOST_VALUES, _MOST_EDGES, _MOST_BUCKETS = 1_000, 1_000, 1_000, 2**31
 
 
 class FeatureReader:
@@ -58,6 +56,7 @@ class FeatureReader:
         self.key = key
         names = [field.name for field in fields if field.path == key] + ([".".join(key)] if key else [])
         self.key_names = list(dict.fromkeys(names))
+        self.operands = {field.name: field.kind != "category" for field in fields}  # whether it is a number
 
     def read(self, values: dict[str, Any]) -> tuple[tuple[Feature, ...], bool]:
         """Give the declared features in the file's order, and whether raw fields are features too."""
@@ -78,7 +77,14 @@ class FeatureReader:
         noted = len(self.mistakes)
         operation = self._operation(features, name, values)
         feature = self._declared(table, name, operation) if operation else None
-        return feature if len(self.mistakes) == noted else None
+        if feature is None or len(self.mistakes) > noted:
+            return None
+        if len(feature.columns) == 1:
+            self.operands.setdefault(name, operation not in ("hash", "last", "lag") or self._is_number(feature.of))
+        return feature
+
+    def _is_number(self, field: str) -> bool:
+        return self.fields[field].kind != "category"
 
     def _operation(self, features: Table, name: str, values: dict[str, Any]) -> Operation | None:
         if not re.fullmatch(NAME_PATTERN, name):
@@ -90,22 +96,76 @@ class FeatureReader:
         elif len(named) > 1:
             features.mistake(name, f"names {len(named)} operations, {' and '.join(named)}", "one operation a feature")
         elif not named:
-            nearest = next((key for key in values if key not in ("by", "window", *_LATER_KEYS)), "")
+            nearest = next((key for key in values if key not in (*_DETAILS, *_LATER_KEYS)), "")
             features.mistake(name, "names no operation", ", ".join(_NOW), nearest, _NOW)
         else:
             return next(operation for operation in _NOW if operation == named[0])
         return None
 
     def _declared(self, table: Table, name: str, operation: Operation) -> Feature:
-        if operation == "cyclic":
+        if operation in _WINDOWED and table.values.get(operation) == "label" and "label" not in self.fields:
+            feature = self._of_label(table, name, operation)
+        elif operation in _WINDOWED:
+            of = self._field(table, operation, _WINDOWED[operation])
+            feature = Feature(name, operation, of, self._entity(table), table.duration("window"), self._where(table))
+        elif operation in _TRAILS:
+            feature = self._trail(table, name, operation)
+        elif operation in _COMPUTED:
+            feature = self._computed(table, name, operation)
+        elif operation in _CODED:
+            feature = self._coded(table, name, operation)
+        elif operation == "cyclic":
             feature = Feature(name, operation, table.choice("cyclic", PERIODS, PERIODS[0]))
-        elif operation == "elapsed":
-            feature = Feature(name, operation, self._whole_event(table), self._entity(table))
         else:
-            of = self._measured(table, operation)
-            feature = Feature(name, operation, of, self._entity(table), table.duration("window"))
+            feature = Feature(name, operation, self._whole_event(table), self._entity(table))
         table.finish(_LATER_KEYS)
         return feature
+
+    def _of_label(self, table: Table, name: str, operation: Operation) -> Feature:
+        """A feature of the labels that have come; `delay` is how much later than its time each counts."""
+        table.get(operation)
+        by, window_us, delay_us = self._entity(table), table.duration("window"), table.duration("delay", 0, 0)
+        return Feature(name, operation, "label", by, window_us, is_label=True, delay_us=delay_us)
+
+    def _trail(self, table: Table, name: str, operation: Operation) -> Feature:
+        of, by = self._field(table, operation, _TRAILS[operation]), self._entity(table)
+        if operation in ("ewm_mean", "ewm_std"):
+            half_life_us = table.duration("half_life")
+            return Feature(name, operation, of, by, where=self._where(table), half_life_us=half_life_us)
+        window_us = table.duration("window", 0) or None
+        if operation == "lag":
+            return Feature(name, operation, of, by, window_us, k=table.integer("k", 1, 1, _MOST_LAGS))
+        return Feature(name, operation, of, by, window_us, self._where(table))
+
+    def _computed(self, table: Table, name: str, operation: Operation) -> Feature:
+        if operation in ("ratio", "difference"):
+            pair = table.get(operation)
+            if not isinstance(pair, list) or len(pair) != 2:
+                table.mistake(operation, f"{shown(pair)} is not right", 'two names such as ["price", "price_mean_1d"]')
+                return Feature(name, operation, "")
+            first, second = (self._operand(table, operation, one) for one in pair)
+            return Feature(name, operation, first, other=second)
+        of = self._operand(table, operation, table.get(operation))
+        if operation == "clip":
+            low, high = self._bound(table, "low"), self._bound(table, "high")
+            if low is None and high is None:
+                table.mistake("clip", "has no bounds", "low, high, or both")
+            elif low is not None and high is not None and low > high:
+                table.mistake("low", f"{shown(low)} is above high, {shown(high)}")
+            return Feature(name, operation, of, low=low, high=high)
+        return Feature(name, operation, of, edges=self._edges(table) if operation == "bucketise" else ())
+
+    def _coded(self, table: Table, name: str, operation: Operation) -> Feature:
+        of = self._field(table, operation, ("category",))
+        if operation == "hash":
+            return Feature(name, operation, of, buckets=table.integer("buckets", 0, 0, _MOST_BUCKETS))
+        values = table.get("values", required=True, allowed='a list such as ["web", "app"]')
+        is_list = isinstance(values, list) and 0 < len(values) <= _MOST_VALUES
+        if not is_list or not all(isinstance(value, str) and value.isprintable() for value in values or ()):
+            if values is not None:
+                table.mistake("values", f"{shown(values)} is not right", f"1 to {_MOST_VALUES:,} texts")
+            values = []
+        return Feature(name, operation, of, values=tuple(dict.fromkeys(values)))
 
     def _whole_event(self, table: Table) -> str:
         of = table.get("elapsed")
@@ -113,17 +173,59 @@ class FeatureReader:
             table.mistake("elapsed", f"{shown(of)} is not right", '"*"')
         return "*"
 
-    def _measured(self, table: Table, operation: Operation) -> str:
+    def _field(self, table: Table, operation: Operation, kinds: Sequence[str]) -> str:
+        """Read which field an operation takes; count takes all events, too."""
         of = table.get(operation)
-        measurable = [field.name for field in self.fields.values() if operation == "count" or field.kind != "category"]
-        options = ["*", *measurable] if operation == "count" else measurable
+        fitting = [field.name for field in self.fields.values() if field.kind in kinds]
+        options = ["*", *fitting] if operation == "count" else fitting
         if of == "label" and of not in self.fields:
             table.not_yet(operation, "a feature of the label", ", ".join(options))
         elif not isinstance(of, str) or of not in options:
-            is_category = isinstance(of, str) and of in self.fields
-            wrong = f"{shown(of)} is a category" if is_category else f"{shown(of)} is no declared field"
-            table.mistake(operation, wrong, ", ".join(options) or "a field of numbers", str(of), options)
+            declared = self.fields.get(of) if isinstance(of, str) else None
+            wrong = f"{shown(of)} is a {declared.kind}" if declared else f"{shown(of)} is no declared field"
+            allowed = ", ".join(options) or f"a field that is a {' or '.join(kinds)}"
+            table.mistake(operation, wrong, allowed, str(of), options)
         return str(of)
+
+    def _operand(self, table: Table, operation: Operation, of: object) -> str:
+        """Read a number of the event: a field, or a feature declared before."""
+        options = [name for name, is_number in self.operands.items() if is_number]
+        if not isinstance(of, str) or of not in options:
+            is_category = isinstance(of, str) and of in self.operands
+            wrong = "is a category" if is_category else "is no declared field and no feature declared before"
+            table.mistake(operation, f"{shown(of)} {wrong}", ", ".join(options) or "a number", str(of), options)
+        return str(of)
+
+    def _bound(self, table: Table, key: str) -> float | None:
+        value = table.get(key)
+        if value is None or _is_finite(value):
+            return None if value is None else float(value)
+        table.mistake(key, f"{shown(value)} is not right", "a number")
+        return None
+
+    def _edges(self, table: Table) -> tuple[float, ...]:
+        form = "numbers in ascending order, such as [10, 100, 1000]"
+        edges = table.get("edges", required=True, allowed=form)
+        is_list = isinstance(edges, list) and 0 < len(edges) <= _MOST_EDGES and all(map(_is_finite, edges))
+        if not is_list or sorted(set(edges)) != edges:
+            if edges is not None:
+                table.mistake("edges", f"{shown(edges)} is not right", form)
+            return ()
+        return tuple(map(float, edges))
+
+    def _where(self, table: Table) -> str | None:
+        form = "a condition such as \"amount > 100 and channel == 'web'\""
+        condition = table.get("where")
+        if condition is None:
+            return None
+        if not isinstance(condition, str):
+            table.mistake("where", f"{shown(condition)} is not right", form)
+            return None
+        try:
+            parse(condition, {field.name: field.kind for field in self.fields.values()})
+        except ExpressionError as error:
+            table.mistake("where", str(error))
+        return condition
 
     def _entity(self, table: Table) -> str:
         by = table.get("by", required=True, allowed=", ".join(self.key_names))
@@ -150,3 +252,7 @@ class FeatureReader:
                 if column in owners:
                     table.mistake(feature.name, f"column {column} is given by {owners[column]} too", "another name")
                 owners.setdefault(column, f"the feature {feature.name}")
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

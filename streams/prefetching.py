@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from streams.compiled import inlined
 from streams.entities import find_entity_kernel
-from streams.features import Plan
 from streams.frames import EVENT, LABEL
 from streams.inputs import NO_ENTITY, Input
 from streams.intrinsics import prefetch
 from streams.ledger import KIND_MASK, PENDING, guess_kernel, home_kernel, slot_kernel
 from streams.pending import WORDS
+from streams.plan import Plan
 from streams.stage import Stage
 from streams.windows import CHUNK, LIMIT, NO_CHUNK
 

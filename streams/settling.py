@@ -17,13 +17,15 @@ from streams import pending as kept
 from streams.compiled import bare, inlined
 from streams.deadlines import NO_SLOT, due_kernel, push_kernel, remove_kernel
 from streams.entities import arena_need_kernel, entity_kernel
-from streams.features import Plan, Totals, write_vector_kernel
 from streams.frames import AMENDED, EVENT, LABEL, MISSING, NO_OUTCOME, RETRACTED, SET
+from streams.held import count_label_kernel, due_label_kernel, hold_kernel
 from streams.inputs import NO_ENTITY, Input, is_there_kernel
-from streams.outputs import DELAYS, KEYLESS, Output, copy_row_kernel, emit_kernel, emit_text_kernel
+from streams.observing import observe_kernel
+from streams.outputs import DELAYS, KEYLESS, Output, copy_row_kernel, emit_kernel, emit_names_kernel, emit_text_kernel
+from streams.plan import Plan, Totals
 from streams.prefetching import prefetch_kernel
 from streams.stage import Stage, has_room_kernel
-from streams.windows import observe_kernel
+from streams.vectors import write_vector_kernel
 
 NO_PRODUCED = -1
 MOST_DROPPED = 4  # forgotten records that leave the ledger with a row; more than a row adds, and never a burst
@@ -53,16 +55,30 @@ def take_rows_kernel(
     arena_need = arena_need_kernel(plan)
     for row in range(start, rows.kind.size):
         prefetch_kernel(rows, row, plan, stage)
-        if rows.kind[row] == EVENT:
+        if rows.kind[row] == EVENT or rows.kind[row] == LABEL:
+            if plan.delays_D.size and not _count_due_labels(plan, stage, rows.time[row], arena_need, text_need):
+                return row
             if not has_room_kernel(stage, plan, arena_need, text_need):
                 return row
-            _take_event(rows, row, plan, terms, stage, output, totals)
-        elif rows.kind[row] == LABEL:
-            if not has_room_kernel(stage, plan, arena_need, text_need):
-                return row
-            _take_label(rows, row, terms, stage, output)
-        _pass_time(rows, row, terms, stage, output)
+            if rows.kind[row] == EVENT:
+                _take_event(rows, row, plan, terms, stage, output, totals)
+            else:
+                _take_label(rows, row, plan, terms, stage, output)
+        _pass_time(rows, row, plan, terms, stage, output)
     return rows.kind.size
+
+
+@inlined
+def _count_due_labels(plan: Plan, stage: Stage, time_us: int, arena_need: int, text_need: int) -> bool:
+    """Add the labels to their windows whose time the log has reached; false when they need room first."""
+    stage.counters[count.LATEST] = max(stage.counters[count.LATEST], time_us)
+    due = due_label_kernel(stage.held, stage.counters[count.LATEST])
+    while due >= 0:
+        if not has_room_kernel(stage, plan, arena_need, text_need):
+            return False
+        count_label_kernel(stage.held, plan, stage.windows, due)
+        due = due_label_kernel(stage.held, stage.counters[count.LATEST])
+    return True
 
 
 @inlined
@@ -78,8 +94,8 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
     number = counters[count.NUMBERED]
     counters[count.NUMBERED] += 1
     event = emit_kernel(output, EVENT, NO_OUTCOME, row, time_us, rows.produced[row], number, math.nan)
-    _emit_names(rows, row, output, event)
-    _fill_vector(rows, row, plan, terms, stage, output, totals, event)
+    emit_names_kernel(rows, row, output, event)
+    entity = _fill_vector(rows, row, plan, terms, stage, output, totals, event)
     if kind == known.EARLY:
         at = known.slot_kernel(ledger.words[place])
         label, label_us = stage.early.labels[at], stage.early.times[at]
@@ -87,16 +103,17 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
         counters[count.WAITING] -= 1
         if label_us <= time_us + terms.wait_us:
             at = emit_kernel(output, LABEL, SET, row, label_us, rows.produced[row], number, label)
-            _emit_names(rows, row, output, at)
+            emit_names_kernel(rows, row, output, at)
             copy_row_kernel(output.vectors_BF, at, output.vectors_BF, event)
             _count_join(stage, output, label_us - time_us)
+            _hold(plan, stage, entity, label, label_us)
             counters[count.SETTLED] += 1
             counters[count.LABEL_ROWS] += 1
             known.settle_kernel(ledger, place, name, known.SETTLED_SET, number, label, label_us + terms.keep_us)
             return
         counters[count.TOO_LATE] += 1
     slot = push_kernel(stage.pending.waiting, time_us + terms.wait_us, number, name)
-    kept.keep_row_kernel(stage.pending, slot, rows, row, number)
+    kept.keep_row_kernel(stage.pending, slot, rows, row, number, entity)
     copy_row_kernel(stage.pending.vectors_PF, slot, output.vectors_BF, event)
     counters[count.PENDING] += 1
     known.wait_kernel(ledger, place, name, known.PENDING, slot)
@@ -112,8 +129,9 @@ def _fill_vector(
     output: Output,
     totals: Totals,
     at: int,
-) -> None:
-    elapsed_s = math.nan
+) -> int:
+    """Compute an event's vector and give its entity."""
+    elapsed_s, entity = math.nan, NO_ENTITY
     is_known = terms.is_keyed and is_there_kernel(rows.key.valid, row)
     if is_known:
         entity = rows.entities[row]
@@ -122,10 +140,11 @@ def _fill_vector(
         elapsed_s = observe_kernel(plan, stage.windows, entity, rows.time[row], rows.values_KB, row, totals)
     time_us, vectors_BF = rows.time[row], output.vectors_BF
     write_vector_kernel(plan, rows.values_KB, row, time_us, elapsed_s, totals, is_known, vectors_BF, at)
+    return entity
 
 
 @inlined
-def _take_label(rows: Input, row: int, terms: Terms, stage: Stage, output: Output) -> None:
+def _take_label(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, output: Output) -> None:
     counters, ledger, name, time_us = stage.counters, stage.ledger, rows.names[row], rows.time[row]
     label, is_retraction = rows.label[row], rows.outcome[row] == RETRACTED
     counters[count.LABELS] += 1
@@ -148,8 +167,9 @@ def _take_label(rows: Input, row: int, terms: Terms, stage: Stage, output: Outpu
         elif time_us > event_us + terms.wait_us:
             counters[count.TOO_LATE] += 1
         else:
+            _hold(plan, stage, stage.pending.rows[at, kept.ENTITY], label, time_us)
             number = _settle(stage, output, at, row, SET, label, time_us)
-            _emit_names(rows, row, output, output.sizes[0] - 1)
+            emit_names_kernel(rows, row, output, output.sizes[0] - 1)
             _count_join(stage, output, time_us - event_us)
             counters[count.PENDING] -= 1
             known.settle_kernel(ledger, place, name, known.SETTLED_SET, number, label, time_us + terms.keep_us)
@@ -213,7 +233,7 @@ def _correct(
     outcome = RETRACTED if is_retraction else AMENDED
     label = math.nan if is_retraction else label
     at = emit_kernel(output, LABEL, outcome, row, rows.time[row], NO_PRODUCED, number, label)
-    _emit_names(rows, row, output, at)
+    emit_names_kernel(rows, row, output, at)
     for column in range(output.vectors_BF.shape[1]):
         output.vectors_BF[at, column] = math.nan
     stage.counters[count.RETRACTED if is_retraction else count.AMENDED] += 1
@@ -236,6 +256,13 @@ def _settle(stage: Stage, output: Output, slot: int, cause: int, outcome: int, l
 
 
 @inlined
+def _hold(plan: Plan, stage: Stage, entity: int, label: float, time_us: int) -> None:
+    """Keep a label for its entity's label features, if there are any and it is one."""
+    if plan.delays_D.size and entity != NO_ENTITY and not math.isnan(label):
+        hold_kernel(stage.held, plan, entity, label, time_us)
+
+
+@inlined
 def _count_join(stage: Stage, output: Output, delay_us: int) -> None:
     stage.counters[count.JOINED] += 1
     output.delay[output.sizes[DELAYS]] = delay_us
@@ -243,30 +270,14 @@ def _count_join(stage: Stage, output: Output, delay_us: int) -> None:
 
 
 @inlined
-def _emit_names(rows: Input, row: int, output: Output, at: int) -> None:
-    """Write an input row's id and key to an output row."""
-    start = rows.id.offsets[row]
-    emit_text_kernel(output.id_offsets, output.id_data, at, rows.id.data, start, rows.id.offsets[row + 1] - start)
-    size = 0
-    start = rows.key.offsets[row]
-    if is_there_kernel(rows.key.valid, row):
-        size = rows.key.offsets[row + 1] - start
-        output.key_valid[at] = 1
-    else:
-        output.key_valid[at] = 0
-        output.sizes[KEYLESS] += 1
-    emit_text_kernel(output.key_offsets, output.key_data, at, rows.key.data, start, size)
-
-
-@inlined
-def _pass_time(rows: Input, row: int, terms: Terms, stage: Stage, output: Output) -> None:
+def _pass_time(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, output: Output) -> None:
     """Let the clocks stand as they do after this row: settle what is missing, forget early labels."""
     counters, pending, early = stage.counters, stage.pending, stage.early.waiting
     counters[count.LABEL_CLOCK] = rows.label_clock[row]
     counters[count.CLOCK] = rows.clock[row]
     due = due_kernel(pending.waiting, rows.label_clock[row])
     while due != NO_SLOT:
-        _settle_missing(terms, stage, output, row, due)
+        _settle_missing(plan, terms, stage, output, row, due)
         due = due_kernel(pending.waiting, rows.label_clock[row])
     due = due_kernel(early, rows.clock[row])
     while due != NO_SLOT:
@@ -280,12 +291,13 @@ def _pass_time(rows: Input, row: int, terms: Terms, stage: Stage, output: Output
 
 
 @inlined
-def _settle_missing(terms: Terms, stage: Stage, output: Output, cause: int, slot: int) -> None:
+def _settle_missing(plan: Plan, terms: Terms, stage: Stage, output: Output, cause: int, slot: int) -> None:
     """Settle the pending event of a slot, whose deadline is the first."""
     pending = stage.pending
     deadline_us = pending.waiting.heap[0, 0]
     name, words = pending.waiting.names[slot], pending.rows
     at = output.sizes[0]
+    _hold(plan, stage, words[slot, kept.ENTITY], terms.missing, deadline_us)
     number = _settle(stage, output, slot, cause, MISSING, terms.missing, deadline_us)
     start, id_size, key_size = words[slot, kept.TEXT], words[slot, kept.ID_SIZE], words[slot, kept.KEY_SIZE]
     emit_text_kernel(output.id_offsets, output.id_data, at, pending.arena, start, id_size)

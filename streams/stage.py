@@ -26,11 +26,13 @@ from streams.entities import (
     with_longer_arena,
 )
 from streams.errors import SnapshotError
-from streams.features import FeaturePlan, Plan
+from streams.hashing import hash_bytes
+from streams.held import Held, empty_held, held_state, holds_kernel, longer_held, restored_held
 from streams.ledger import Ledger, empty_ledger, lacks_room_kernel
 from streams.ledger_room import ledger_state, load_ledger_kernels, restored_ledger, with_ledger_room
 from streams.memory import resized, zeros
 from streams.pending import LIVE, SMALLEST_ARENA_BYTES, USED, Pending, empty_pending, pack_kernel, pending_state
+from streams.plan import FeaturePlan, Plan
 from streams.windows import ARENA_END, ARENA_LIMIT, ENTITIES, Windows
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -45,6 +47,7 @@ class Stage(NamedTuple):
     ledger: Ledger
     early: Early
     pending: Pending
+    held: Held
     counters: npt.NDArray[np.int64]
 
 
@@ -52,7 +55,7 @@ def empty_stage(plan: FeaturePlan) -> Stage:
     """Give the state before the first row."""
     windows = empty_windows(plan.plan.width_W.size, plan.plan.head_words)
     pending = empty_pending(len(plan.columns))
-    return Stage(empty_entities(), windows, empty_ledger(), empty_early(), pending, new_counters())
+    return Stage(empty_entities(), windows, empty_ledger(), empty_early(), pending, empty_held(), new_counters())
 
 
 @inlined
@@ -63,6 +66,7 @@ def has_room_kernel(stage: Stage, plan: Plan, arena_need: int, text_need: int) -
         lacks_room_kernel(stage.ledger, pending.waiting.sizes[WAITING])
         or is_full_kernel(stage.early.waiting)
         or is_full_kernel(pending.waiting)
+        or (plan.delays_D.size > 0 and not holds_kernel(stage.held, most_held_kernel(plan, pending)))
         or pending.arena.size - pending.arena_sizes[USED] < text_need
         or (windows.used[ENTITIES] + 1) * plan.head_words > windows.heads.size
         or windows.used[ENTITIES] * 8 >= stage.entities.table.shape[0] * 5
@@ -70,9 +74,16 @@ def has_room_kernel(stage: Stage, plan: Plan, arena_need: int, text_need: int) -
     )
 
 
+@inlined
+def most_held_kernel(plan: Plan, pending: Pending) -> int:
+    """How many labels one row can add to those held: it may settle all events that wait."""
+    most: int = (pending.waiting.sizes[WAITING] + 2) * plan.delays_D.size
+    return most
+
+
 def with_room(stage: Stage, plan: Plan, text_need: int) -> Stage:
     """Give the same state with room for a row in every table."""
-    entities, windows, ledger, early, pending, counters = stage
+    entities, windows, ledger, early, pending, held, counters = stage
     if (windows.used[ENTITIES] + 1) * plan.head_words > windows.heads.size:
         heads = _longer(windows.heads)
         windows = windows._replace(heads=heads, head_sums=heads.view(np.float64))
@@ -93,7 +104,9 @@ def with_room(stage: Stage, plan: Plan, text_need: int) -> Stage:
         pending = pending._replace(waiting=waiting, rows=rows, vectors_PF=vectors)
     if pending.arena.size - pending.arena_sizes[USED] < text_need:
         pending = _with_packed_texts(pending, text_need)
-    return Stage(entities, windows, ledger, early, pending, counters)
+    if plan.delays_D.size:
+        held = longer_held(held, (int(pending.waiting.sizes[WAITING]) + 2) * plan.delays_D.size)
+    return Stage(entities, windows, ledger, early, pending, held, counters)
 
 
 def load_growth_kernels(plan: FeaturePlan) -> None:
@@ -131,6 +144,7 @@ def stage_state(stage: Stage, plan: FeaturePlan) -> Arrays:
     }
     state |= {f"ledger.{name}": array for name, array in ledger_state(stage.ledger).items()}
     state |= {f"early.{name}": array for name, array in early_state(stage.early).items()}
+    state |= {f"held.{name}": array for name, array in held_state(stage.held).items()}
     state |= {f"pending.{name}": array for name, array in pending_state(stage.pending).items()}
     return state
 
@@ -163,6 +177,7 @@ def restored_stage(state: Mapping[str, npt.NDArray[Any]], plan: FeaturePlan) -> 
             _at_least(state["pending.arena"], fresh.pending.arena),
             state["pending.arena_sizes"].copy(),
         ),
+        restored_held(state),
         state["counters"].copy(),
     )
 
@@ -173,4 +188,12 @@ def _at_least(array: npt.NDArray[Any], smallest: npt.NDArray[Any]) -> npt.NDArra
 
 def signature(plan: FeaturePlan) -> npt.NDArray[np.int64]:
     """What the state's layout depends on, as one array."""
-    return np.concatenate([[len(plan.columns)], *(np.ravel(part) for part in plan.plan)]).astype(np.int64)
+    parts = [np.ravel(np.asarray(part)) for part in plan.plan]
+    conditions = [hash_bytes(f"{one.field} {one.condition.text}".encode()) for one in plan.filtered]
+    return np.concatenate(
+        [
+            np.array([len(plan.columns)], np.int64),
+            *(part.view(np.int64) if part.dtype == np.float64 else part.astype(np.int64) for part in parts),
+            np.array(conditions, np.uint64).view(np.int64),
+        ]
+    )

@@ -11,20 +11,21 @@ arena's end; when that is reached, all chunks are moved together (entities.py). 
 order, which must see eleven buckets before their own; a bucket older than 22 is gone: memory is bounded by 22 buckets
 for each window of an entity.
 
-Head: newest time | per window: limit (first time after the open bucket), chunk (-1 = none), open lanes, closed lanes.
+Head: newest event's time | newest time that label windows have seen | per window: limit (first time after the open
+bucket), chunk (-1 = none), open lanes, closed lanes | trails (trails.py).
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import inlined
-from streams.features import COUNTER_BITS, EVERY_ROW, WINDOW_WORDS, Plan, Totals
+from streams.lanes import fold_extras_kernel
 from streams.pipeline import BUCKETS_PER_WINDOW
+from streams.plan import WINDOW_WORDS, Plan
 
 NEVER = np.iinfo(np.int64).min  # newest time of an entity without events
 COVERED = BUCKETS_PER_WINDOW - 1  # buckets before its own that a row covers
@@ -35,7 +36,8 @@ ROOM_BITS = 5  # of a chunk's header: for how many buckets it has room
 ROOM_MASK = (1 << ROOM_BITS) - 1
 NO_CHUNK = -1
 ENTITIES, ARENA_END, ARENA_LIMIT, ARENA_DEAD = 0, 1, 2, 3  # places in `used`
-NEWEST, LIMIT, CHUNK, LANES = 0, 0, 1, WINDOW_WORDS  # words of a head, and of a window within it
+NEWEST, NEWEST_LABEL = 0, 1  # words of a head
+LIMIT, CHUNK, LANES = 0, 1, WINDOW_WORDS  # words of a window within it
 
 
 class Windows(NamedTuple):
@@ -50,61 +52,7 @@ class Windows(NamedTuple):
 
 
 @inlined
-def observe_kernel(
-    plan: Plan,
-    windows: Windows,
-    entity: int,
-    time_us: int,
-    values_KB: npt.NDArray[np.float64],
-    row: int,
-    totals: Totals,
-) -> float:
-    """Give what the event's windows cover (`totals`) and the seconds since the entity's last event, then add it."""
-    head = entity * plan.head_words
-    newest = windows.heads[head + NEWEST]
-    if time_us < newest:
-        for window in range(plan.width_W.size):
-            _observe_out_of_order(plan, windows, head, window, newest, time_us, values_KB, row, totals)
-        return math.nan
-    for window in range(plan.width_W.size):
-        word = head + plan.word_W[window]
-        if time_us >= windows.heads[word + LIMIT]:
-            _advance(plan, windows, word, window, newest, time_us)
-        first, sums, stop = plan.lane_start[window], plan.sum_start_W[window], plan.lane_start[window + 1]
-        opened = word + LANES - first
-        closed = opened + stop - first
-        for lane in range(first, sums):
-            count = windows.heads[opened + lane]
-            totals.counts_T[lane] = windows.heads[closed + lane] + count
-            windows.heads[opened + lane] = count + _counted(plan, lane, values_KB, row)
-        for lane in range(sums, stop):
-            total = windows.head_sums[opened + lane]
-            totals.sums_T[lane] = windows.head_sums[closed + lane] + total
-            windows.head_sums[opened + lane] = total + _summed(plan, lane, values_KB, row)
-    windows.heads[head + NEWEST] = time_us
-    return math.nan if newest == NEVER else (time_us - newest) / 1e6
-
-
-@inlined
-def _counted(plan: Plan, lane: int, values_KB: npt.NDArray[np.float64], row: int) -> int:
-    """What an event adds to a count lane."""
-    added = 0
-    for half in range(2):
-        what = plan.lane_field_T2[lane, half]
-        if what == EVERY_ROW or (what >= 0 and not math.isnan(values_KB[what, row])):
-            added += 1 << (COUNTER_BITS * half)
-    return added
-
-
-@inlined
-def _summed(plan: Plan, lane: int, values_KB: npt.NDArray[np.float64], row: int) -> float:
-    """What an event adds to a sum lane."""
-    value: float = values_KB[plan.lane_field_T2[lane, 0], row]
-    return 0.0 if math.isnan(value) else value
-
-
-@inlined
-def _advance(plan: Plan, windows: Windows, word: int, window: int, newest: int, time_us: int) -> None:
+def advance_kernel(plan: Plan, windows: Windows, word: int, window: int, newest: int, time_us: int) -> None:
     """Close the open bucket and open the one of `time_us`, which comes after it. `word`: the window's, in the head."""
     width = plan.width_W[window]
     bucket = BUCKETS_PER_WINDOW * time_us // width
@@ -138,24 +86,33 @@ def _advance(plan: Plan, windows: Windows, word: int, window: int, newest: int, 
     for lane in range(lanes):
         windows.arena[last + lane] = windows.heads[opened + lane]
         windows.heads[opened + lane] = 0
-    _close(plan, windows, opened + lanes, window, chunk, after)
+    close_kernel(plan, windows, opened + lanes, window, chunk, after)
 
 
 @inlined
-def _close(plan: Plan, windows: Windows, place: int, window: int, chunk: int, filled: int) -> None:
+def close_kernel(plan: Plan, windows: Windows, place: int, window: int, chunk: int, filled: int) -> None:
     """Add up the eleven buckets before the open one, oldest first, into the head's closed lanes at `place`."""
     first, sums, stop = plan.lane_start[window], plan.sum_start_W[window], plan.lane_start[window + 1]
+    extras = plan.extra_start_W[window]
     held = ones_kernel(filled)
     start = chunk + 1 + (held - ones_kernel(filled & COVERED_BITS)) * (stop - first) - first
     end = chunk + 1 + held * (stop - first) - first
     for lane in range(first, sums):
-        windows.heads[place + lane - first] = _count_up(windows, start + lane, end + lane, stop - first)
-    for lane in range(sums, stop):
-        windows.head_sums[place + lane - first] = _sum_up(windows, start + lane, end + lane, stop - first)
+        windows.heads[place + lane - first] = count_up_kernel(windows, start + lane, end + lane, stop - first)
+    for lane in range(sums, extras):
+        windows.head_sums[place + lane - first] = sum_up_kernel(windows, start + lane, end + lane, stop - first)
+    if extras < stop:
+        for lane in range(extras, stop):
+            windows.heads[place + lane - first] = 0
+        to_words, to_sums, to = windows.heads, windows.head_sums, place - first
+        from_words, from_sums = windows.arena, windows.arena_sums
+        for bucket in range(start, end, stop - first):
+            fold_extras_kernel(plan, extras, stop, to_words, to_sums, to, from_words, from_sums, bucket)
 
 
 @inlined
-def _count_up(windows: Windows, start: int, end: int, lanes: int) -> int:
+def count_up_kernel(windows: Windows, start: int, end: int, lanes: int) -> int:
+    """Add up a count lane over buckets, from the place in the first to that behind the last."""
     count = 0
     for place in range(start, end, lanes):
         count += windows.arena[place]
@@ -163,7 +120,8 @@ def _count_up(windows: Windows, start: int, end: int, lanes: int) -> int:
 
 
 @inlined
-def _sum_up(windows: Windows, start: int, end: int, lanes: int) -> float:
+def sum_up_kernel(windows: Windows, start: int, end: int, lanes: int) -> float:
+    """Add up a sum lane over buckets, oldest first."""
     total = 0.0
     for place in range(start, end, lanes):
         total += windows.arena_sums[place]
@@ -171,56 +129,7 @@ def _sum_up(windows: Windows, start: int, end: int, lanes: int) -> float:
 
 
 @inlined
-def _observe_out_of_order(
-    plan: Plan,
-    windows: Windows,
-    head: int,
-    window: int,
-    newest: int,
-    time_us: int,
-    values_KB: npt.NDArray[np.float64],
-    row: int,
-    totals: Totals,
-) -> None:
-    """As `observe_kernel` for one window and an event older than the entity's newest: it covers closed buckets only."""
-    width, word = plan.width_W[window], head + plan.word_W[window]
-    age = BUCKETS_PER_WINDOW * newest // width - BUCKETS_PER_WINDOW * time_us // width
-    first, sums, stop = plan.lane_start[window], plan.sum_start_W[window], plan.lane_start[window + 1]
-    lanes = stop - first
-    chunk = windows.heads[word + CHUNK]
-    filled = windows.arena[chunk] >> ROOM_BITS if chunk != NO_CHUNK else 0
-    within = min(age, KEPT)
-    older = ones_kernel(filled >> (within + COVERED))
-    start = chunk + 1 + older * lanes - first
-    end = start + ones_kernel((filled >> within) & COVERED_BITS) * lanes
-    for lane in range(first, sums):
-        totals.counts_T[lane] = _count_up(windows, start + lane, end + lane, lanes)
-    for lane in range(sums, stop):
-        totals.sums_T[lane] = _sum_up(windows, start + lane, end + lane, lanes)
-
-    if age > COVERED:
-        windows.late_W[window] += 1
-    if age == 0:
-        opened = word + LANES - first
-        for lane in range(first, sums):
-            windows.heads[opened + lane] += _counted(plan, lane, values_KB, row)
-        for lane in range(sums, stop):
-            windows.head_sums[opened + lane] += _summed(plan, lane, values_KB, row)
-    elif age <= KEPT:
-        if filled & (1 << (age - 1)) == 0:
-            chunk = _insert(windows, chunk, age, lanes)
-            windows.heads[word + CHUNK] = chunk
-            filled |= 1 << (age - 1)
-        place = chunk + 1 + ones_kernel(filled >> age) * lanes - first
-        for lane in range(first, sums):
-            windows.arena[place + lane] += _counted(plan, lane, values_KB, row)
-        for lane in range(sums, stop):
-            windows.arena_sums[place + lane] += _summed(plan, lane, values_KB, row)
-        _close(plan, windows, word + LANES + lanes, window, chunk, filled)
-
-
-@inlined
-def _insert(windows: Windows, chunk: int, age: int, lanes: int) -> int:
+def insert_kernel(windows: Windows, chunk: int, age: int, lanes: int) -> int:
     """Put an empty bucket of this age among the others; gives the chunk, which may be another one now."""
     filled = windows.arena[chunk] >> ROOM_BITS if chunk != NO_CHUNK else 0
     held, older = ones_kernel(filled), ones_kernel(filled >> age)

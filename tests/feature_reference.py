@@ -7,6 +7,8 @@ its key and asks of each whether the definition covers it.
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -41,6 +43,11 @@ class Reference:
     out: list[tuple[int, Row]] = field(default_factory=list)
     tally: dict[str, int] = field(default_factory=dict)
     late: dict[int, int] = field(default_factory=dict)
+    settled: list[tuple[str | None, int, float]] = field(default_factory=list)  # key, time, label; not yet held
+    held: list[tuple[int, int, str, int, float]] = field(default_factory=list)  # time, order, key, delay, label
+    counted: dict[tuple[str, int], list[tuple[int, float]]] = field(default_factory=dict)  # by key and delay
+    newest_label: dict[str, int] = field(default_factory=dict)
+    latest: int = BEFORE_TIME
     numbered: int = 0
     clock: int = BEFORE_TIME
     clocks: tuple[int, int] = (BEFORE_TIME, BEFORE_TIME)
@@ -51,6 +58,9 @@ class Reference:
         known = self.known.get(name)
         if known is not None and known.state in ("set", "missing", "retracted") and self.clock > known.forget_us:
             del self.known[name]
+        if row["kind"] in ("event", "label"):
+            self.latest = max(self.latest, row["time"])
+            self._count_labels()
         if row["kind"] == "event":
             self._event(index, row, name)
         elif row["kind"] == "label":
@@ -64,6 +74,37 @@ class Reference:
         for late in [n for n, k in self.known.items() if k.state == "early" and clock > k.label_us + wait]:
             del self.known[late]
             self._count("unknown")
+
+    def _hold(self, key: str | None, time: int, label: float) -> None:
+        """A label that has settled its event counts later, once for each delay."""
+        for delay in dict.fromkeys(f.delay_us for f in self.pipeline.features if f.is_label):
+            if key is not None and not math.isnan(label):
+                order = len(self.settled)
+                self.settled.append((key, time, label))
+                self.held.append((time + delay, order, key, delay, label))
+
+    def _count_labels(self) -> None:
+        """Let labels count whose time has been reached."""
+        for one in sorted(one for one in self.held if one[0] <= self.latest):
+            self.held.remove(one)
+            time, _, key, delay, label = one
+            self.newest_label[key] = max(self.newest_label.get(key, BEFORE_TIME), time)
+            kept = [
+                f.window_us
+                for f in self.pipeline.features
+                if f.is_label
+                and f.window_us
+                and bucket(self.newest_label[key], f.window_us) - bucket(time, f.window_us) > 22
+            ]
+            assert not kept, "the reference does not follow labels that are older than two windows"
+            self.counted.setdefault((key, delay), []).append((time, label))
+
+    def _label_feature(self, feature: Feature, row: Row) -> float:
+        """Of labels by their time; in order if neither event nor label of the key was newer."""
+        newest = self.newest_label.get(row["key"])
+        rows = [{"time": time, "value": label} for time, label in self.counted.get((row["key"], feature.delay_us), [])]
+        covered = covered_rows(rows, row["time"], newest, feature.window_us or 1)
+        return aggregated(feature.operation, [other["value"] for other in covered])
 
     def _count(self, name: str, rows: int = 1) -> None:
         self.tally[name] = self.tally.get(name, 0) + rows
@@ -89,6 +130,7 @@ class Reference:
         known.state, known.label, known.event = "set", label, event
         known.forget_us = label_us + self.pipeline.labels.keep_us
         self._count("joined")
+        self._hold(event["key"], label_us, label)
         self.out.append((index, {**event, "kind": "label", "time": label_us, "label": label, "outcome": 0}))
 
     def _label(self, index: int, row: Row, name: tuple[str, str | None]) -> None:
@@ -145,6 +187,7 @@ class Reference:
             assert known.event is not None
             known.state, known.forget_us = "missing", deadline + keep
             self._count("missing")
+            self._hold(known.event["key"], deadline, missing)
             row = {**known.event, "kind": "label", "time": deadline, "label": missing, "outcome": 1}
             self.out.append((index, row))
 
@@ -152,10 +195,20 @@ class Reference:
         vector = [self._raw(row, f.name, f.kind) for f in self.pipeline.events.fields if self.pipeline.raw_features]
         past = self.past.setdefault(row["key"], []) if row["key"] is not None else None
         newest = max((other["time"] for other in past), default=None) if past is not None else None
+        known: dict[str, float] = {}
         for feature in self.pipeline.features:
-            vector += self._feature(feature, row, past, newest)
+            made = self._feature(feature, row, past, newest, known)
+            known[feature.name] = made[0]
+            vector += made
+        if past is not None and any(feature.is_label for feature in self.pipeline.features):
+            self.newest_label[row["key"]] = max(self.newest_label.get(row["key"], BEFORE_TIME), row["time"])
         if past is not None:
-            for width in {f.window_us for f in self.pipeline.features if f.window_us}:
+            trails = ("last", "lag")
+            for width in {
+                f.window_us
+                for f in self.pipeline.features
+                if f.window_us and f.operation not in trails and not f.is_label
+            }:
                 if newest is not None and bucket(newest, width) - bucket(row["time"], width) > 11:
                     self.late[width] = self.late.get(width, 0) + 1
             past.append(row)
@@ -167,26 +220,118 @@ class Reference:
             return math.nan
         return float(hash_bytes(value.encode(), CATEGORY_SEED) >> 12) if kind == "category" else float(value)
 
-    def _feature(self, feature: Feature, row: Row, past: list[Row] | None, newest: int | None) -> list[float]:
+    def _feature(
+        self, feature: Feature, row: Row, past: list[Row] | None, newest: int | None, known: dict[str, float]
+    ) -> list[float]:
         if feature.operation == "cyclic":
             angle = 2 * math.pi * phase(feature.of, row["time"])
             return [math.sin(angle), math.cos(angle)]
+        if feature.operation in ("one_hot", "hash"):
+            return self._coded(feature, row)
+        if feature.by is None:
+            return [self._computed(feature, row, known)]
         if past is None:
             return [math.nan]
+        if feature.is_label:
+            return [self._label_feature(feature, row)]
         is_in_order = newest is None or row["time"] >= newest
         if feature.operation == "elapsed":
             return [math.nan if newest is None or not is_in_order else (row["time"] - newest) / 1e6]
+        if feature.operation in ("last", "lag", "ewm_mean", "ewm_std"):
+            return [self._trail(feature, row, past) if is_in_order else math.nan]
         covered = covered_rows(past, row["time"], newest, feature.window_us or 1)
+        return [aggregated(feature.operation, self._values(feature, covered))]
+
+    def _values(self, feature: Feature, rows: list[Row]) -> list[float]:
+        """What is there of a field in those rows that fulfil the condition; 1 for each row if no field is meant."""
+        rows = [row for row in rows if feature.where is None or CONDITIONS[feature.where](row)]
         if feature.of == "*":
-            return [float(len(covered))]
-        kind = next(f.kind for f in self.pipeline.events.fields if f.name == feature.of)
-        values = [self._raw(other, feature.of, kind) for other in covered]
-        values = [value for value in values if not math.isnan(value)]
-        if feature.operation == "count":
-            return [float(len(values))]
-        if feature.operation == "sum":
-            return [math.fsum(values)]
-        return [math.fsum(values) / len(values) if values else math.nan]
+            return [1.0] * len(rows)
+        values = [self._named(row, feature.of) for row in rows]
+        return [value for value in values if not math.isnan(value)]
+
+    def _named(self, row: Row, name: str) -> float:
+        return self._raw(row, name, next(f.kind for f in self.pipeline.events.fields if f.name == name))
+
+    def _coded(self, feature: Feature, row: Row) -> list[float]:
+        text = row.get(f"field.{feature.of}")
+        if text is None:
+            return [math.nan] * len(feature.columns)
+        if feature.operation == "one_hot":
+            return [float(text == value) for value in feature.values]
+        code = self._named(row, feature.of)
+        return [code % feature.buckets if feature.buckets else code]
+
+    def _computed(self, feature: Feature, row: Row, known: dict[str, float]) -> float:
+        operands = (feature.of, feature.other or feature.of)
+        x, y = (known[name] if name in known else self._named(row, name) for name in operands)
+        if math.isnan(x) or math.isnan(y):
+            return math.nan
+        if feature.operation == "ratio":
+            return x / y if y else math.nan
+        if feature.operation == "difference":
+            return x - y
+        if feature.operation == "log1p":
+            return math.log(1 + x) if x > -1 else math.nan
+        if feature.operation == "clip":
+            low = -math.inf if feature.low is None else feature.low
+            return sorted([low, x, math.inf if feature.high is None else feature.high])[1]
+        return float(sum(edge <= x for edge in feature.edges))
+
+    def _trail(self, feature: Feature, row: Row, past: list[Row]) -> float:
+        """What the rows before say that were in order when they came, the newest last."""
+        ordered: list[Row] = []
+        for other in past:
+            if not ordered or other["time"] >= ordered[-1]["time"]:
+                ordered.append(other)
+        if feature.operation == "lag":
+            ordered = ordered[-feature.k : len(ordered) - feature.k + 1] if len(ordered) >= feature.k else []
+            kept = [(other["time"], self._named(other, feature.of)) for other in ordered]
+        else:
+            if feature.where is not None:
+                ordered = [other for other in ordered if CONDITIONS[feature.where](other)]
+            kept = [(other["time"], self._named(other, feature.of)) for other in ordered]
+            kept = [(time, value) for time, value in kept if not math.isnan(value)]
+        if feature.half_life_us is not None:
+            return weighted(feature.operation, kept, feature.half_life_us)
+        if not kept or (feature.window_us and row["time"] - kept[-1][0] >= feature.window_us):
+            return math.nan
+        return kept[-1][1]
+
+
+CONDITIONS: dict[str, Callable[[Row], bool]] = {
+    "amount > 2": lambda row: (row.get("field.amount") or 0) > 2,
+    "is_new and shop == 'north'": lambda row: bool(row.get("field.is_new")) and row.get("field.shop") == "north",
+}
+
+
+def aggregated(operation: str, values: list[float]) -> float:
+    """What an aggregate says of the values it covers."""
+    if operation == "count":
+        return float(len(values))
+    if operation == "sum":
+        return math.fsum(values)
+    if operation == "std":
+        return statistics.stdev(values) if len(values) > 1 else math.nan
+    if not values:
+        return math.nan
+    if operation in ("min", "max"):
+        return min(values) if operation == "min" else max(values)
+    return math.fsum(values) / len(values)
+
+
+def weighted(operation: str, kept: list[tuple[int, float]], half_life_us: int) -> float:
+    """Exponentially weighted mean or deviation, from the sums that define them (pandas' `ewm`, adjusted)."""
+    if not kept or (operation == "ewm_std" and len(kept) < 2):
+        return math.nan
+    weights = [0.5 ** ((kept[-1][0] - time) / half_life_us) for time, _ in kept]
+    total = math.fsum(weights)
+    mean = math.fsum(w * value for w, (_, value) in zip(weights, kept, strict=True)) / total
+    if operation == "ewm_mean":
+        return mean
+    squares = math.fsum(w * (value - mean) ** 2 for w, (_, value) in zip(weights, kept, strict=True))
+    rest = 2 * math.fsum(v * w for i, v in enumerate(weights) for w in weights[:i]) / total
+    return math.sqrt(squares / rest) if rest > 0 else math.nan
 
 
 def bucket(time_us: int, width_us: int) -> int:

@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 import pytest
 
 from consumers.featurize import FeatureTask
-from streams.features import columns, make_plan, phase_kernel
+from streams.features import columns
 from streams.frames import Column
 from streams.hashing import CATEGORY_SEED, hash_bytes
+from streams.phases import phase_kernel
 from streams.pipeline import Feature
+from streams.planning import make_plan
 from tests.feature_reference import Row, phase
 from tests.featurizing import SECOND, SOURCE, event, run, small_pipeline
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from consumers.featurize import FeatureTask
 from streams.entities import packed
-from streams.features import make_plan
 from streams.pipeline import Feature
+from streams.planning import make_plan
 from streams.windows import ARENA_END, ARENA_LIMIT, KEPT
 from tests import kernels
 from tests.feature_reference import Row, bucket, covered_rows

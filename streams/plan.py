@@ -1,0 +1,97 @@
+"""The plan: a pipeline's features as a few arrays of small numbers, so that one compiled kernel serves every pipeline.
+
+Aggregates of the same window share *lanes*, the words that a bucket consists of, in this order: count lanes, which hold
+two counters of 32 bits each (of rows, or of a field's values that are present), sum lanes, and *extras* of one or more
+words (lanes.py). Count, sum and mean only read lanes. *Trails* (trails.py) lie behind the windows in an entity's head.
+
+What is put out for a row is computed column by column, each by one operation (vectors.py). A `where` makes a *filtered*
+field: the field's value where the condition holds, missing elsewhere; so kernels know nothing of conditions.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.expressions import Expression
+from streams.frames import Column
+from streams.pipeline import Field
+
+# Operations: what a column is made of. Those from COUNT to ELAPSED need the entity's state.
+(RAW, COUNT, SUM, MEAN, LEAST, MOST, DEVIATION, TRAIL, ELAPSED,
+ SINE, COSINE, RATIO, DIFFERENCE, LOG1P, CLIP, BUCKETISE, ONE_HOT, HASH) = range(18)  # fmt: skip
+# Kinds of extra lanes.
+MINIMUM, MAXIMUM, MOMENTS = 1, 2, 3
+EXTRA_WORDS = {MINIMUM: 1, MAXIMUM: 1, MOMENTS: 3}
+# Kinds of trails, and the columns of `trails_M6`.
+TRAIL_LAST, TRAIL_LAG, TRAIL_WEIGHTS = 0, 1, 2
+TRAIL_KIND, TRAIL_FIELD, TRAIL_WORD, TRAIL_PLACES, TRAIL_SPAN, TRAIL_SLOT = range(6)
+WEIGHTS_WORDS = 6
+# What a lane's counter counts besides a field's values, which have the field's number.
+EVERY_ROW, NOTHING = -1, -2
+COUNTER_BITS = 32
+COUNTER_MASK = (1 << COUNTER_BITS) - 1
+FIRST_WINDOW_WORD = 2  # an entity's head begins with its newest time, and that of its label windows
+WINDOW_WORDS = 2  # limit and chunk, before the lanes
+
+Int64s = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+class Plan(NamedTuple):
+    """What kernels need to know; F columns, W windows, T words of one bucket of each window, M trails.
+
+    An *operand* is an earlier column, or -1 - the number of a field.
+    """
+
+    operation_F: Int64s
+    first_F: Int64s  # by operation: field, operand, counter (2 * lane + half), lane, slot of a trail, or period
+    second_F: Int64s  # MEAN: the sum lane; RATIO, DIFFERENCE: an operand; BUCKETISE: the first edge
+    numbers_F2: Floats  # CLIP: bounds; BUCKETISE: how many edges; ONE_HOT: the code; HASH: buckets
+    edges: Floats
+    event_windows: int  # how many windows go by events; those of labels come behind
+    width_W: Int64s  # window length, us
+    delay_W: Int64s  # of a label window: how much later than its time a label counts, us
+    delays_D: Int64s  # those that occur
+    word_W: Int64s  # where a window's words begin in an entity's head
+    lane_start: Int64s  # [W+1]
+    sum_start_W: Int64s  # the first sum lane of a window; its count lanes come before
+    extra_start_W: Int64s  # the first extra lane; its sum lanes come before
+    lane_field_T2: Int64s  # sum and extra lane: the field; count lane: what its two counters count
+    lane_kind_T: Int64s  # of an extra lane's first word
+    lane_size_T: Int64s  # words of an extra lane, at its first
+    trails_M6: Int64s
+    slots: int  # words of `Totals`: T, and those that trails fill
+    head_words: int  # length of an entity's head
+
+
+class Filtered(NamedTuple):
+    """A field that is missing where a condition does not hold; field -1 is 1 in every row."""
+
+    field: int
+    condition: Expression
+
+
+class FeaturePlan(NamedTuple):
+    """The columns of a pipeline, the fields they read (numbered in this order), and the plan for the kernels."""
+
+    columns: tuple[Column, ...]
+    fields: tuple[Field, ...]
+    filtered: tuple[Filtered, ...]  # numbered behind the fields
+    plan: Plan
+    is_keyed: bool  # whether any column needs the entity's state
+
+
+class Totals(NamedTuple):
+    """What an event's windows cover: all lanes as one array, then what trails say; seen as integers and as floats."""
+
+    counts_T: Int64s
+    sums_T: Floats
+
+
+def empty_totals(plan: Plan) -> Totals:
+    """Give room for the lanes of one event."""
+    counts_T = np.zeros(plan.slots, np.int64)
+    return Totals(counts_T, counts_T.view(np.float64))

@@ -1,0 +1,270 @@
+"""Planning: from a pipeline's declared features to the plan that kernels follow (plan.py)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streams.expressions import parse
+from streams.features import columns
+from streams.hashing import CATEGORY_SEED, category_code, hash_bytes
+from streams.pipeline import Feature, Pipeline
+from streams.plan import (
+    BUCKETISE,
+    CLIP,
+    COSINE,
+    COUNT,
+    DEVIATION,
+    DIFFERENCE,
+    ELAPSED,
+    EVERY_ROW,
+    EXTRA_WORDS,
+    FIRST_WINDOW_WORD,
+    HASH,
+    LEAST,
+    LOG1P,
+    MAXIMUM,
+    MEAN,
+    MINIMUM,
+    MOMENTS,
+    MOST,
+    NOTHING,
+    ONE_HOT,
+    RATIO,
+    RAW,
+    SINE,
+    SUM,
+    TRAIL,
+    TRAIL_LAG,
+    TRAIL_LAST,
+    TRAIL_WEIGHTS,
+    WEIGHTS_WORDS,
+    WINDOW_WORDS,
+    FeaturePlan,
+    Filtered,
+    Plan,
+)
+
+_EXTRAS = {"min": MINIMUM, "max": MAXIMUM, "std": MOMENTS}
+_EXTRA_OPERATIONS = {MINIMUM: LEAST, MAXIMUM: MOST, MOMENTS: DEVIATION}
+_TRAILS = {"last": TRAIL_LAST, "lag": TRAIL_LAG, "ewm_mean": TRAIL_WEIGHTS, "ewm_std": TRAIL_WEIGHTS}
+PERIODS = {"hour": 0, "weekday": 1, "month": 2}  # of cyclic features, each from its start to its end in UTC
+
+WindowKey = tuple[int, int | None]  # length, and of labels the delay (us)
+TrailKey = tuple[int, int, int, int]  # kind, field, places, span
+Step = tuple[int, int, int, float, float]  # operation, first, second, numbers
+
+
+def make_plan(pipeline: Pipeline) -> FeaturePlan:
+    """Compile the declared features into the plan that the kernels follow."""
+    return _Planner(pipeline).plan()
+
+
+class _Window:
+    """What the features of one window count, sum and keep besides, each once for all that share it."""
+
+    def __init__(self) -> None:
+        self.counted: list[int] = []
+        self.summed: list[int] = []
+        self.extras: list[tuple[int, int]] = []  # kind, field
+        self.first = 0  # lane
+
+    def count(self, what: int) -> None:
+        if what not in self.counted:
+            self.counted.append(what)
+
+    def sum(self, field: int) -> None:
+        if field not in self.summed:
+            self.summed.append(field)
+
+    def keep(self, kind: int, field: int) -> None:
+        if (kind, field) not in self.extras:
+            self.extras.append((kind, field))
+
+    def lanes(self) -> list[tuple[int, int, int, int]]:
+        """Give [field or first counter, second counter, kind, size] for each word."""
+        padded = [*self.counted, NOTHING]
+        lanes = [(padded[at], padded[at + 1], 0, 1) for at in range(0, len(self.counted), 2)]
+        lanes += [(field, NOTHING, 0, 1) for field in self.summed]
+        for kind, field in self.extras:
+            lanes += [(field, NOTHING, kind, EXTRA_WORDS[kind])] * EXTRA_WORDS[kind]
+        return lanes
+
+    def counter(self, what: int) -> int:
+        return 2 * self.first + self.counted.index(what)
+
+    @property
+    def sums_at(self) -> int:
+        return self.first + (len(self.counted) + 1) // 2
+
+    @property
+    def extras_at(self) -> int:
+        return self.sums_at + len(self.summed)
+
+    def sum_lane(self, field: int) -> int:
+        return self.sums_at + self.summed.index(field)
+
+    def extra_lane(self, kind: int, field: int) -> int:
+        before = self.extras[: self.extras.index((kind, field))]
+        return self.extras_at + sum(EXTRA_WORDS[other] for other, _ in before)
+
+
+def _window_key(feature: Feature) -> WindowKey:
+    return feature.window_us or 0, feature.delay_us if feature.is_label else None
+
+
+class _Planner:
+    """Numbers fields, lanes and trails, then writes a step for every column."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        kinds = {field.name: field.kind for field in pipeline.events.fields}
+        conditions = {f.where: parse(f.where, kinds) for f in pipeline.features if f.where}
+        read = {name for feature in pipeline.features for name in (feature.of, feature.other) if name}
+        read |= {name for condition in conditions.values() for name in condition.fields}
+        fields = pipeline.events.fields
+        self._fields = tuple(f for f in fields if pipeline.raw_features or f.name in read)
+        self._numbers = {field.name: number for number, field in enumerate(self._fields)}
+        self._filtered: dict[tuple[int, str], Filtered] = {}
+        for f in pipeline.features:
+            if f.where:
+                one = Filtered(self._numbers.get(f.of, EVERY_ROW), conditions[f.where])
+                self._filtered.setdefault((one.field, f.where), one)
+        self._windows: dict[WindowKey, _Window] = {}
+        self._trails: dict[TrailKey, int] = {}  # kind, field, places, span → number
+        for feature in pipeline.features:
+            self._note(feature)
+        self._windows = dict(sorted(self._windows.items(), key=lambda item: item[0][1] is not None))
+
+    def _what(self, feature: Feature) -> int:
+        """Give the number of what a feature is computed of, EVERY_ROW for all events; a label has no other fields."""
+        if feature.is_label:
+            return 0
+        number = self._numbers.get(feature.of, EVERY_ROW)
+        if not feature.where:
+            return number
+        return len(self._fields) + list(self._filtered).index((number, feature.where))
+
+    def _note(self, feature: Feature) -> None:
+        if feature.operation in _TRAILS:
+            self._trails.setdefault(self._trail(feature), len(self._trails))
+        elif feature.window_us is not None:
+            window, what = self._windows.setdefault(_window_key(feature), _Window()), self._what(feature)
+            if feature.operation in ("count", "mean", "rate"):
+                window.count(what)
+            if feature.operation in ("sum", "mean", "rate"):
+                window.sum(what)
+            if feature.operation in _EXTRAS:
+                window.keep(_EXTRAS[feature.operation], what)
+
+    def _trail(self, feature: Feature) -> TrailKey:
+        span = feature.half_life_us or feature.window_us or 0
+        places = feature.k if feature.operation == "lag" else 1
+        return _TRAILS[feature.operation], self._what(feature), places, span
+
+    def plan(self) -> FeaturePlan:
+        """Lay out the head, write the steps."""
+        lanes: list[tuple[int, int, int, int]] = []
+        words, at = [], FIRST_WINDOW_WORD
+        for window in self._windows.values():
+            window.first = len(lanes)
+            words.append(at)
+            own = window.lanes()
+            at += WINDOW_WORDS + 2 * len(own)
+            lanes += own
+        trails, slots, at = self._lay_out_trails(len(lanes), at)
+        raw = range(len(self._fields)) if self._pipeline.raw_features else ()
+        steps: list[Step] = [(RAW, number, 0, 0.0, 0.0) for number in raw]
+        edges: list[float] = []
+        places = {f.name: -1 - number for number, f in enumerate(self._fields)}
+        for feature in self._pipeline.features:
+            made = self._steps(feature, places, edges, trails)
+            places[feature.name] = len(steps)
+            steps += made
+        windows = list(self._windows.values())
+        table, grid = np.array(steps, np.float64).reshape(-1, 5), np.array(lanes, np.int64).reshape(-1, 4)
+        operation_F, first_F, second_F = (np.ascontiguousarray(table[:, at], np.int64) for at in range(3))
+        plan = Plan(
+            operation_F,
+            first_F,
+            second_F,
+            np.ascontiguousarray(table[:, 3:]),
+            np.array(edges, np.float64),
+            sum(delay is None for _, delay in self._windows),
+            np.array([width for width, _ in self._windows], np.int64),
+            np.array([delay or 0 for _, delay in self._windows], np.int64),
+            np.array(list(dict.fromkeys(delay for _, delay in self._windows if delay is not None)), np.int64),
+            np.array(words, np.int64),
+            np.array([*(window.first for window in windows), len(lanes)], np.int64),
+            np.array([window.sums_at for window in windows], np.int64),
+            np.array([window.extras_at for window in windows], np.int64),
+            np.ascontiguousarray(grid[:, :2]),
+            np.ascontiguousarray(grid[:, 2]),
+            np.ascontiguousarray(grid[:, 3]),
+            np.array([row for row, _ in trails.values()], np.int64).reshape(-1, 6),
+            slots,
+            at,
+        )
+        is_keyed = any(COUNT <= step[0] <= ELAPSED for step in steps)
+        return FeaturePlan(columns(self._pipeline), self._fields, tuple(self._filtered.values()), plan, is_keyed)
+
+    def _lay_out_trails(self, slot: int, word: int) -> tuple[dict[TrailKey, tuple[tuple[int, ...], int]], int, int]:
+        """Give each trail's row and slot, then how many slots and words of the head there are."""
+        found: dict[TrailKey, tuple[tuple[int, ...], int]] = {}
+        for key in self._trails:
+            kind, field, places, span = key
+            found[key] = (kind, field, word, places, span, slot), slot
+            word += WEIGHTS_WORDS if kind == TRAIL_WEIGHTS else 1 + 2 * places
+            slot += 2 if kind == TRAIL_WEIGHTS else 1
+        return found, slot, word
+
+    def _steps(
+        self,
+        feature: Feature,
+        places: dict[str, int],
+        edges: list[float],
+        trails: dict[TrailKey, tuple[tuple[int, ...], int]],
+    ) -> list[Step]:
+        operation = feature.operation
+        if operation in _TRAILS:
+            return [(TRAIL, trails[self._trail(feature)][1] + (operation == "ewm_std"), 0, 0.0, 0.0)]
+        if feature.window_us is not None:
+            return [(*self._windowed(feature, self._windows[_window_key(feature)]), 0.0, 0.0)]
+        if operation == "elapsed":
+            return [(ELAPSED, 0, 0, 0.0, 0.0)]
+        if operation == "cyclic":
+            return [(made, PERIODS[feature.of], 0, 0.0, 0.0) for made in (SINE, COSINE)]
+        if operation == "one_hot":
+            field = self._numbers[feature.of]
+            return [(ONE_HOT, field, 0, _code(value), 0.0) for value in feature.values]
+        if operation == "hash":
+            return [(HASH, self._numbers[feature.of], 0, float(feature.buckets), 0.0)]
+        return [self._computed(feature, places, edges)]
+
+    def _windowed(self, feature: Feature, window: _Window) -> tuple[int, int, int]:
+        what = self._what(feature)
+        if feature.operation == "count":
+            return COUNT, window.counter(what), 0
+        if feature.operation == "sum":
+            return SUM, window.sum_lane(what), 0
+        if feature.operation in ("mean", "rate"):
+            return MEAN, window.counter(what), window.sum_lane(what)
+        kind = _EXTRAS[feature.operation]
+        return _EXTRA_OPERATIONS[kind], window.extra_lane(kind, what), 0
+
+    def _computed(self, feature: Feature, places: dict[str, int], edges: list[float]) -> Step:
+        first = places[feature.of]
+        if feature.operation in ("ratio", "difference"):
+            made = RATIO if feature.operation == "ratio" else DIFFERENCE
+            return made, first, places[feature.other or ""], 0.0, 0.0
+        if feature.operation == "log1p":
+            return LOG1P, first, 0, 0.0, 0.0
+        if feature.operation == "clip":
+            low = -np.inf if feature.low is None else feature.low
+            return CLIP, first, 0, low, np.inf if feature.high is None else feature.high
+        at = len(edges)
+        edges += feature.edges
+        return BUCKETISE, first, at, float(len(feature.edges)), 0.0
+
+
+def _code(value: str) -> float:
+    return float(category_code(np.uint64(hash_bytes(value.encode(), CATEGORY_SEED))))
