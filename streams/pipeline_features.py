@@ -148,7 +148,7 @@ class FeatureReader:
         of = self._operand(table, operation, table.get(operation))
         if operation == "clip":
             low, high = self._bound(table, "low"), self._bound(table, "high")
-            if low is None and high is None:
+            if "low" not in table.values and "high" not in table.values:
                 table.mistake("clip", "has no bounds", "low, high, or both")
             elif low is not None and high is not None and low > high:
                 table.mistake("low", f"{shown(low)} is above high, {shown(high)}")
