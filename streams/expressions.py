@@ -7,7 +7,7 @@ The grammar, from what binds least to what binds most; a binary operator takes i
 
     or   and   not   == != < <= > >= in, not in   + -   * /   unary -   field is missing
 
-Read by precedence climbing (Richards, Whitby-Strevens: BCPL, the language and its compiler, 1980, section 6.6).
+Read by precedence climbing (K. Clarke, The top-down parsing of expressions, 1986).
 """
 
 from __future__ import annotations
