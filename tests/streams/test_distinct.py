@@ -139,6 +139,16 @@ def test_registers_are_those_of_plain_python(precision: int, values: list[float]
     assert sketch(precision, values).tobytes() == reference_registers(precision, values)
 
 
+def test_the_highest_rank_is_one_more_than_the_bits_that_are_left() -> None:
+    """The one value whose hash is 0 has zeros only: it brings register 0 to a rank that no other value can exceed."""
+    (value,) = struct.unpack("<d", struct.pack("<Q", 2**64 - 0x9E3779B97F4A7C15))
+
+    assert hash_of(value) == 0
+    for precision in range(LEAST_PRECISION, MOST_PRECISION + 1):
+        assert sketch(precision, [value]).tobytes() == bytes([65 - precision]).ljust(1 << precision, b"\0")
+        assert 0 < count(sketch(precision, [value]), 0, precision) < 1.1
+
+
 def test_ranks_of_many_values_are_those_of_plain_python() -> None:
     """Also where registers have been raised many times."""
     values = np.random.default_rng(1).normal(size=20_000)
