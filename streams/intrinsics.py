@@ -74,7 +74,7 @@ def _float_bits(_typing: Any, _number: Any) -> Any:
     return numba.types.int64(numba.types.float64), generate
 
 
-def _bits_float(_typing: Any, _word: Any) -> Any:
+def _bits_float(_typing: Any, _bits: Any) -> Any:
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.DoubleType())
 
@@ -128,7 +128,7 @@ call_2: Callable[[int, int, int], int] = _intrinsic(_call(2))
 round_to_odd: Callable[[int, int, int], int] = _intrinsic(_round_to_odd)
 # float_bits(x): inside kernels, the bits of a float64 as an int64.
 float_bits: Callable[[float], int] = _intrinsic(_float_bits)
-# bits_float(word): inside kernels, the float64 whose bits an int64 has.
+# bits_float(bits): inside kernels, the float64 whose bits an int64 has.
 bits_float: Callable[[int], float] = _intrinsic(_bits_float)
 # trailing_zeros(word): inside kernels, how many zero bits an int64 ends in; 64 of 0.
 trailing_zeros: Callable[[int], int] = _intrinsic(_trailing_zeros)

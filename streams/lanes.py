@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import inlined
+from streams.distinct import add_distinct_kernel, fold_distinct_kernel
 from streams.intrinsics import bits_float, float_bits
-from streams.plan import MAXIMUM, MINIMUM, MOMENTS, Plan
+from streams.plan import MAXIMUM, MINIMUM, MOMENTS, REGISTERS, Plan
+from streams.quantiles import add_quantile_kernel, fold_quantile_kernel
 
 LEAST_BITS = 0x7FF0000000000000  # +infinity: the minimum of nothing
 MOST_BITS = -0x0010000000000000  # -infinity
@@ -43,6 +45,10 @@ def add_extras_kernel(
                     words[place] = float_bits(value) ^ MOST_BITS
             elif kind == MOMENTS:
                 _add_moment(sums, place, value)
+            elif kind == REGISTERS:
+                add_distinct_kernel(words, place, plan.lane_field_T2[lane, 1], value)
+            else:
+                add_quantile_kernel(words, place, plan.lane_field_T2[lane, 1], value)
         lane += plan.lane_size_T[lane]
 
 
@@ -70,6 +76,10 @@ def fold_extras_kernel(
                 to_words[place] = from_words[origin]
         elif kind == MOMENTS:
             _fold_moments(to_sums, place, from_sums, origin)
+        elif kind == REGISTERS:
+            fold_distinct_kernel(to_words, place, from_words, origin, plan.lane_field_T2[lane, 1])
+        else:
+            fold_quantile_kernel(to_words, place, from_words, origin, plan.lane_field_T2[lane, 1])
         lane += plan.lane_size_T[lane]
 
 

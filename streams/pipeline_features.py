@@ -25,6 +25,8 @@ _WINDOWED: dict[Operation, tuple[str, ...]] = {
     "min": _NUMBERS,
     "max": _NUMBERS,
     "rate": ("boolean",),
+    "distinct": _ANY,
+    "quantile": _NUMBERS,
 }
 _TRAILS: dict[Operation, tuple[str, ...]] = {
     "last": _ANY,
@@ -35,8 +37,22 @@ _TRAILS: dict[Operation, tuple[str, ...]] = {
 _COMPUTED: tuple[Operation, ...] = ("ratio", "difference", "log1p", "clip", "bucketise")
 _CODED: tuple[Operation, ...] = ("one_hot", "hash")
 _NOW: tuple[Operation, ...] = (*_WINDOWED, *_TRAILS, "elapsed", "cyclic", *_COMPUTED, *_CODED)
-_LATER = ("distinct", "quantile")
-_DETAILS = ("by", "window", "where", "k", "half_life", "values", "edges", "low", "high", "buckets", "delay")
+_PRECISIONS = 4, 12  # as in distinct.py, which would load numba
+_DETAILS = (
+    "by",
+    "window",
+    "where",
+    "k",
+    "half_life",
+    "values",
+    "edges",
+    "low",
+    "high",
+    "buckets",
+    "delay",
+    "q",
+    "precision",
+)
 _LATER_KEYS = {
     "exact": "exact windows",
     "ttl": "a lifetime of its own",
@@ -89,11 +105,8 @@ class FeatureReader:
     def _operation(self, features: Table, name: str, values: dict[str, Any]) -> Operation | None:
         if not re.fullmatch(NAME_PATTERN, name):
             features.mistake(name, "is no name for a feature", NAME_FORM)
-        named = [key for key in values if key in _NOW or key in _LATER]
-        later = [key for key in named if key in _LATER]
-        if later:
-            features.not_yet(name, f'"{later[0]}"', ", ".join(_NOW))
-        elif len(named) > 1:
+        named = [key for key in values if key in _NOW]
+        if len(named) > 1:
             features.mistake(name, f"names {len(named)} operations, {' and '.join(named)}", "one operation a feature")
         elif not named:
             nearest = next((key for key in values if key not in (*_DETAILS, *_LATER_KEYS)), "")
@@ -107,7 +120,10 @@ class FeatureReader:
             feature = self._of_label(table, name, operation)
         elif operation in _WINDOWED:
             of = self._field(table, operation, _WINDOWED[operation])
-            feature = Feature(name, operation, of, self._entity(table), table.duration("window"), self._where(table))
+            by, window_us, where = self._entity(table), table.duration("window"), self._where(table)
+            precision = table.integer("precision", 8, *_PRECISIONS) if operation == "distinct" else 8
+            q = self._share(table, "q") if operation == "quantile" else 0.5
+            feature = Feature(name, operation, of, by, window_us, where, precision=precision, q=q)
         elif operation in _TRAILS:
             feature = self._trail(table, name, operation)
         elif operation in _COMPUTED:
@@ -202,6 +218,14 @@ class FeatureReader:
             return None if value is None else float(value)
         table.mistake(key, f"{shown(value)} is not right", "a number")
         return None
+
+    def _share(self, table: Table, key: str) -> float:
+        value = table.get(key, required=True, allowed="a number from 0 to 1")
+        if _is_finite(value) and 0 <= value <= 1:
+            return float(value)
+        if value is not None:
+            table.mistake(key, f"{shown(value)} is not right", "a number from 0 to 1")
+        return 0.5
 
     def _edges(self, table: Table) -> tuple[float, ...]:
         form = "numbers in ascending order, such as [10, 100, 1000]"

@@ -20,11 +20,10 @@ from streams.frames import Column
 from streams.pipeline import Field
 
 # Operations: what a column is made of. Those from COUNT to ELAPSED need the entity's state.
-(RAW, COUNT, SUM, MEAN, LEAST, MOST, DEVIATION, TRAIL, ELAPSED,
- SINE, COSINE, RATIO, DIFFERENCE, LOG1P, CLIP, BUCKETISE, ONE_HOT, HASH) = range(18)  # fmt: skip
+(RAW, COUNT, SUM, MEAN, LEAST, MOST, DEVIATION, DISTINCT, QUANTILE, TRAIL, ELAPSED,
+ SINE, COSINE, RATIO, DIFFERENCE, LOG1P, CLIP, BUCKETISE, ONE_HOT, HASH) = range(20)  # fmt: skip
 # Kinds of extra lanes.
-MINIMUM, MAXIMUM, MOMENTS = 1, 2, 3
-EXTRA_WORDS = {MINIMUM: 1, MAXIMUM: 1, MOMENTS: 3}
+MINIMUM, MAXIMUM, MOMENTS, REGISTERS, BINS = 1, 2, 3, 4, 5
 # Kinds of trails, and the columns of `trails_M6`.
 TRAIL_LAST, TRAIL_LAG, TRAIL_WEIGHTS = 0, 1, 2
 TRAIL_KIND, TRAIL_FIELD, TRAIL_WORD, TRAIL_PLACES, TRAIL_SPAN, TRAIL_SLOT = range(6)
@@ -48,8 +47,10 @@ class Plan(NamedTuple):
 
     operation_F: Int64s
     first_F: Int64s  # by operation: field, operand, counter (2 * lane + half), lane, slot of a trail, or period
-    second_F: Int64s  # MEAN: the sum lane; RATIO, DIFFERENCE: an operand; BUCKETISE: the first edge
-    numbers_F2: Floats  # CLIP: bounds; BUCKETISE: how many edges; ONE_HOT: the code; HASH: buckets
+    second_F: (
+        Int64s  # MEAN: the sum lane; DISTINCT: precision; RATIO, DIFFERENCE: an operand; BUCKETISE: the first edge
+    )
+    numbers_F2: Floats  # QUANTILE: q; CLIP: bounds; BUCKETISE: how many edges; ONE_HOT: the code; HASH: buckets
     edges: Floats
     event_windows: int  # how many windows go by events; those of labels come behind
     width_W: Int64s  # window length, us
@@ -59,7 +60,7 @@ class Plan(NamedTuple):
     lane_start: Int64s  # [W+1]
     sum_start_W: Int64s  # the first sum lane of a window; its count lanes come before
     extra_start_W: Int64s  # the first extra lane; its sum lanes come before
-    lane_field_T2: Int64s  # sum and extra lane: the field; count lane: what its two counters count
+    lane_field_T2: Int64s  # sum lane: the field; extra lane: field and size parameter; count lane: what it counts
     lane_kind_T: Int64s  # of an extra lane's first word
     lane_size_T: Int64s  # words of an extra lane, at its first
     trails_M6: Int64s

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
+from streams.distinct import distinct_words
 from streams.expressions import parse
 from streams.features import columns
 from streams.hashing import CATEGORY_SEED, category_code, hash_bytes
 from streams.pipeline import Feature, Pipeline
 from streams.plan import (
+    BINS,
     BUCKETISE,
     CLIP,
     COSINE,
     COUNT,
     DEVIATION,
     DIFFERENCE,
+    DISTINCT,
     ELAPSED,
     EVERY_ROW,
-    EXTRA_WORDS,
     FIRST_WINDOW_WORD,
     HASH,
     LEAST,
@@ -29,8 +31,10 @@ from streams.plan import (
     MOST,
     NOTHING,
     ONE_HOT,
+    QUANTILE,
     RATIO,
     RAW,
+    REGISTERS,
     SINE,
     SUM,
     TRAIL,
@@ -43,13 +47,16 @@ from streams.plan import (
     Filtered,
     Plan,
 )
+from streams.quantiles import BINS as QUANTILE_BINS
+from streams.quantiles import quantile_words
 
-_EXTRAS = {"min": MINIMUM, "max": MAXIMUM, "std": MOMENTS}
-_EXTRA_OPERATIONS = {MINIMUM: LEAST, MAXIMUM: MOST, MOMENTS: DEVIATION}
+_EXTRAS = {"min": MINIMUM, "max": MAXIMUM, "std": MOMENTS, "distinct": REGISTERS, "quantile": BINS}
+_EXTRA_OPERATIONS = {MINIMUM: LEAST, MAXIMUM: MOST, MOMENTS: DEVIATION, REGISTERS: DISTINCT, BINS: QUANTILE}
 _TRAILS = {"last": TRAIL_LAST, "lag": TRAIL_LAG, "ewm_mean": TRAIL_WEIGHTS, "ewm_std": TRAIL_WEIGHTS}
 PERIODS = {"hour": 0, "weekday": 1, "month": 2}  # of cyclic features, each from its start to its end in UTC
 
 WindowKey = tuple[int, int | None]  # length, and of labels the delay (us)
+ExtraKey = tuple[int, int, int]  # kind, field, parameter of its size
 TrailKey = tuple[int, int, int, int]  # kind, field, places, span
 Step = tuple[int, int, int, float, float]  # operation, first, second, numbers
 
@@ -65,7 +72,7 @@ class _Window:
     def __init__(self) -> None:
         self.counted: list[int] = []
         self.summed: list[int] = []
-        self.extras: list[tuple[int, int]] = []  # kind, field
+        self.extras: list[ExtraKey] = []
         self.first = 0  # lane
 
     def count(self, what: int) -> None:
@@ -76,17 +83,18 @@ class _Window:
         if field not in self.summed:
             self.summed.append(field)
 
-    def keep(self, kind: int, field: int) -> None:
-        if (kind, field) not in self.extras:
-            self.extras.append((kind, field))
+    def keep(self, extra: ExtraKey) -> None:
+        if extra not in self.extras:
+            self.extras.append(extra)
 
     def lanes(self) -> list[tuple[int, int, int, int]]:
         """Give [field or first counter, second counter, kind, size] for each word."""
         padded = [*self.counted, NOTHING]
         lanes = [(padded[at], padded[at + 1], 0, 1) for at in range(0, len(self.counted), 2)]
         lanes += [(field, NOTHING, 0, 1) for field in self.summed]
-        for kind, field in self.extras:
-            lanes += [(field, NOTHING, kind, EXTRA_WORDS[kind])] * EXTRA_WORDS[kind]
+        for kind, field, parameter in self.extras:
+            words = extra_words(kind, parameter)
+            lanes += [(field, parameter, kind, words)] * words
         return lanes
 
     def counter(self, what: int) -> int:
@@ -103,9 +111,23 @@ class _Window:
     def sum_lane(self, field: int) -> int:
         return self.sums_at + self.summed.index(field)
 
-    def extra_lane(self, kind: int, field: int) -> int:
-        before = self.extras[: self.extras.index((kind, field))]
-        return self.extras_at + sum(EXTRA_WORDS[other] for other, _ in before)
+    def extra_lane(self, extra: ExtraKey) -> int:
+        before = self.extras[: self.extras.index(extra)]
+        return self.extras_at + sum(extra_words(kind, parameter) for kind, _, parameter in before)
+
+
+def extra_words(kind: int, parameter: int) -> int:
+    """Give the words of an extra lane."""
+    if kind == REGISTERS:
+        return distinct_words(parameter)
+    if kind == BINS:
+        return quantile_words(parameter)
+    return 3 if kind == MOMENTS else 1
+
+
+def _extra_key(feature: Feature, what: int) -> ExtraKey:
+    kind = _EXTRAS[feature.operation]
+    return kind, what, {REGISTERS: feature.precision, BINS: QUANTILE_BINS}.get(kind, 0)
 
 
 def _window_key(feature: Feature) -> WindowKey:
@@ -154,7 +176,7 @@ class _Planner:
             if feature.operation in ("sum", "mean", "rate"):
                 window.sum(what)
             if feature.operation in _EXTRAS:
-                window.keep(_EXTRAS[feature.operation], what)
+                window.keep(_extra_key(feature, what))
 
     def _trail(self, feature: Feature) -> TrailKey:
         span = feature.half_life_us or feature.window_us or 0
@@ -228,7 +250,8 @@ class _Planner:
         if operation in _TRAILS:
             return [(TRAIL, trails[self._trail(feature)][1] + (operation == "ewm_std"), 0, 0.0, 0.0)]
         if feature.window_us is not None:
-            return [(*self._windowed(feature, self._windows[_window_key(feature)]), 0.0, 0.0)]
+            q = feature.q if operation == "quantile" else 0.0
+            return [(*self._windowed(feature, self._windows[_window_key(feature)]), q, 0.0)]
         if operation == "elapsed":
             return [(ELAPSED, 0, 0, 0.0, 0.0)]
         if operation == "cyclic":
@@ -248,8 +271,8 @@ class _Planner:
             return SUM, window.sum_lane(what), 0
         if feature.operation in ("mean", "rate"):
             return MEAN, window.counter(what), window.sum_lane(what)
-        kind = _EXTRAS[feature.operation]
-        return _EXTRA_OPERATIONS[kind], window.extra_lane(kind, what), 0
+        extra = _extra_key(feature, what)
+        return _EXTRA_OPERATIONS[extra[0]], window.extra_lane(extra), extra[2]
 
     def _computed(self, feature: Feature, places: dict[str, int], edges: list[float]) -> Step:
         first = places[feature.of]

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import inlined
+from streams.distinct import count_distinct_kernel
 from streams.lanes import LEAST_BITS, MOST_BITS, deviation_kernel, extreme_kernel
 from streams.phases import phase_kernel
 from streams.plan import (
@@ -18,6 +19,7 @@ from streams.plan import (
     COUNTER_MASK,
     DEVIATION,
     DIFFERENCE,
+    DISTINCT,
     ELAPSED,
     HASH,
     LEAST,
@@ -25,6 +27,7 @@ from streams.plan import (
     MEAN,
     MOST,
     ONE_HOT,
+    QUANTILE,
     RATIO,
     RAW,
     SINE,
@@ -33,6 +36,7 @@ from streams.plan import (
     Plan,
     Totals,
 )
+from streams.quantiles import quantile_kernel
 
 Floats = npt.NDArray[np.float64]
 
@@ -90,6 +94,10 @@ def _of_entity(plan: Plan, column: int, elapsed_s: float, totals: Totals) -> flo
         return extreme_kernel(totals.counts_T[first], MOST_BITS)
     if operation == DEVIATION:
         return deviation_kernel(totals.sums_T, first)
+    if operation == DISTINCT:
+        return count_distinct_kernel(totals.counts_T, first, plan.second_F[column])
+    if operation == QUANTILE:
+        return quantile_kernel(totals.counts_T, first, plan.numbers_F2[column, 0])
     return elapsed_s
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from streams.hashing import CATEGORY_SEED, hash_bytes
 from streams.pipeline import Feature, Pipeline
+from tests.distinct_reference import reference_count, reference_registers
 
 Row = dict[str, Any]
 BEFORE_TIME = -(2**63)
@@ -104,7 +105,7 @@ class Reference:
         newest = self.newest_label.get(row["key"])
         rows = [{"time": time, "value": label} for time, label in self.counted.get((row["key"], feature.delay_us), [])]
         covered = covered_rows(rows, row["time"], newest, feature.window_us or 1)
-        return aggregated(feature.operation, [other["value"] for other in covered])
+        return aggregated(feature, [other["value"] for other in covered])
 
     def _count(self, name: str, rows: int = 1) -> None:
         self.tally[name] = self.tally.get(name, 0) + rows
@@ -240,7 +241,7 @@ class Reference:
         if feature.operation in ("last", "lag", "ewm_mean", "ewm_std"):
             return [self._trail(feature, row, past) if is_in_order else math.nan]
         covered = covered_rows(past, row["time"], newest, feature.window_us or 1)
-        return [aggregated(feature.operation, self._values(feature, covered))]
+        return [aggregated(feature, self._values(feature, covered))]
 
     def _values(self, feature: Feature, rows: list[Row]) -> list[float]:
         """What is there of a field in those rows that fulfil the condition; 1 for each row if no field is meant."""
@@ -305,8 +306,11 @@ CONDITIONS: dict[str, Callable[[Row], bool]] = {
 }
 
 
-def aggregated(operation: str, values: list[float]) -> float:
+def aggregated(feature: Feature, values: list[float]) -> float:
     """What an aggregate says of the values it covers."""
+    operation = feature.operation
+    if operation == "distinct":
+        return reference_count(feature.precision, reference_registers(feature.precision, values))
     if operation == "count":
         return float(len(values))
     if operation == "sum":

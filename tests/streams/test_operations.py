@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from consumers.featurize import FeatureTask
 from streams.pipeline import Feature
-from tests.feature_reference import CONDITIONS, Row
+from tests.feature_reference import CONDITIONS, Reference, Row, covered_rows
 from tests.featurizing import SECOND, SOURCE, START, assert_same, event, reference_run, run, small_pipeline
 
 MINUTE = 60 * SECOND
@@ -31,6 +31,8 @@ EVERYTHING = (
     Feature("n_big", "count", "*", "key", MINUTE, where="amount > 2"),
     Feature("min_north", "min", "amount", "key", MINUTE, where=NORTH),
     Feature("std_big", "std", "amount", "key", MINUTE, where="amount > 2"),
+    Feature("shops", "distinct", "shop", "key", MINUTE),
+    Feature("amounts", "distinct", "amount", "key", 7 * SECOND, precision=10),
     Feature("last", "last", "amount", "key"),
     Feature("last_minute", "last", "amount", "key", MINUTE),
     Feature("last_shop", "last", "shop", "key"),
@@ -164,6 +166,24 @@ def test_windows_equal_pandas_within_a_bucket() -> None:
         is_equal = ~np.isin(seconds - 60, seconds) & (covered > (1 if operation == "std" else 0))
         assert is_equal.sum() > 100
         np.testing.assert_allclose(found[is_equal], expected[is_equal], rtol=1e-9)
+
+
+@given(steps=STEPS, q=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]))
+@settings(deadline=None, max_examples=50)
+def test_quantiles_are_within_their_error(steps: list[Step], q: float) -> None:
+    """1.1 % of numpy's `lower` quantile of the same rows, in any order: at most 65 values need one level at most."""
+    feature, rows = Feature("f", "quantile", "amount", "key", MINUTE, q=q), rows_of(steps)
+    of = small_pipeline((feature,))
+    reference = Reference(of)
+    out = run(FeatureTask(of, 0, SOURCE), of, rows)
+    for row, (_, found) in zip(rows, out, strict=True):
+        past = reference.past.setdefault(row["key"], [])
+        newest = max((other["time"] for other in past), default=None)
+        covered = reference._values(feature, covered_rows(past, row["time"], newest, MINUTE))
+        past.append(row)
+        expected = np.quantile(covered, q, method="lower") if covered and row["key"] else math.nan
+
+        np.testing.assert_allclose(found["vector"][0], expected, rtol=0.011)
 
 
 def test_an_empty_window_has_no_extremes_and_no_deviation() -> None:
