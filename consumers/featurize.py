@@ -127,7 +127,10 @@ class FeatureTask:
 
     def late_rows(self) -> dict[int, int]:
         """Count, by window length in us, the events that were older than the window of their entity's newest."""
-        return dict(zip(self._plan.plan.width_W.tolist(), self._stage.windows.late_W.tolist(), strict=True))
+        late: dict[int, int] = {}
+        for width, rows in zip(self._plan.plan.width_W.tolist(), self._stage.windows.late_W.tolist(), strict=True):
+            late[width] = max(rows, late.get(width, 0))
+        return late
 
     def is_sound(self) -> bool:
         """Always."""

@@ -63,7 +63,7 @@ def empty_entities(capacity: int = SMALLEST_TABLE) -> Entities:
 def arena_need_kernel(plan: Plan) -> int:
     """Words of the arena that one event can take at most."""
     need: int = 0
-    for window in range(plan.width_W.size):
+    for window in range(plan.bucket_windows):
         need += 1 + KEPT * (plan.lane_start[window + 1] - plan.lane_start[window])
     return need
 
@@ -85,7 +85,7 @@ def entity_kernel(entities: Entities, plan: Plan, windows: Windows, key: int) ->
     for word in range(plan.head_words):
         windows.heads[head + word] = 0
     windows.heads[head + NEWEST] = windows.heads[head + NEWEST_LABEL] = NEVER
-    for window in range(plan.width_W.size):
+    for window in range(plan.bucket_windows):
         windows.heads[head + plan.word_W[window] + LIMIT] = NEVER
         windows.heads[head + plan.word_W[window] + CHUNK] = NO_CHUNK
     return entity
@@ -142,10 +142,10 @@ def pack_chunks_kernel(windows: Windows, plan: Plan, arena: npt.NDArray[np.int64
     end, entities = 0, windows.used[ENTITIES]
     for entity in range(entities):
         if entity + AHEAD < entities:
-            for window in range(plan.width_W.size):
+            for window in range(plan.bucket_windows):
                 later = windows.heads[(entity + AHEAD) * plan.head_words + plan.word_W[window] + CHUNK]
                 prefetch(windows.arena, max(later, 0))
-        for window in range(plan.width_W.size):
+        for window in range(plan.bucket_windows):
             word = entity * plan.head_words + plan.word_W[window] + CHUNK
             chunk = windows.heads[word]
             if chunk == NO_CHUNK:

@@ -1,4 +1,4 @@
-"""Lanes beyond counts and sums: what a bucket keeps of a field for minimum, maximum, deviation, and sketches.
+"""Lanes: the words of a bucket. Counts and sums, then *extras*: minimum, maximum, deviation, sketches.
 
 A lane's words are zero while nothing was added, so that state begins as zeros: a minimum is kept as its bits XOR those
 of infinity. Buckets are *folded* into one another, oldest first, and never taken out again.
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from streams.compiled import inlined
 from streams.distinct import add_distinct_kernel, fold_distinct_kernel
 from streams.intrinsics import bits_float, float_bits
-from streams.plan import MAXIMUM, MINIMUM, MOMENTS, REGISTERS, Plan
+from streams.plan import COUNTER_BITS, EVERY_ROW, MAXIMUM, MINIMUM, MOMENTS, REGISTERS, Plan
 from streams.quantiles import add_quantile_kernel, fold_quantile_kernel
 
 LEAST_BITS = 0x7FF0000000000000  # +infinity: the minimum of nothing
@@ -26,6 +26,39 @@ COUNTED, AVERAGE, SQUARES = 0, 1, 2  # words of moments: how many, mean, sum of 
 
 Words = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+
+@inlined
+def add_lanes_kernel(
+    plan: Plan, window: int, words: Words, sums: Floats, base: int, values_KB: Floats, row: int
+) -> None:
+    """Add a row to one bucket's lanes, lane i at `base` + i."""
+    first, counts_end, stop = plan.lane_start[window], plan.sum_start_W[window], plan.lane_start[window + 1]
+    extras = plan.extra_start_W[window]
+    for lane in range(first, counts_end):
+        words[base + lane] += counted_kernel(plan, lane, values_KB, row)
+    for lane in range(counts_end, extras):
+        sums[base + lane] += summed_kernel(plan, lane, values_KB, row)
+    if extras < stop:
+        add_extras_kernel(plan, extras, stop, words, sums, base, values_KB, row)
+
+
+@inlined
+def counted_kernel(plan: Plan, lane: int, values_KB: Floats, row: int) -> int:
+    """What a row adds to a count lane."""
+    added = 0
+    for half in range(2):
+        what = plan.lane_field_T2[lane, half]
+        if what == EVERY_ROW or (what >= 0 and not math.isnan(values_KB[what, row])):
+            added += 1 << (COUNTER_BITS * half)
+    return added
+
+
+@inlined
+def summed_kernel(plan: Plan, lane: int, values_KB: Floats, row: int) -> float:
+    """What a row adds to a sum lane."""
+    value: float = values_KB[plan.lane_field_T2[lane, 0], row]
+    return 0.0 if math.isnan(value) else value
 
 
 @inlined

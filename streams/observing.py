@@ -13,9 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import inlined
-from streams.lanes import add_extras_kernel, fold_extras_kernel
+from streams.exact import Exact, observe_exact_kernel
+from streams.lanes import (
+    add_extras_kernel,
+    add_lanes_kernel,
+    counted_kernel,
+    fold_extras_kernel,
+    summed_kernel,
+)
 from streams.pipeline import BUCKETS_PER_WINDOW
-from streams.plan import COUNTER_BITS, EVERY_ROW, Plan, Totals
+from streams.plan import Plan, Totals
 from streams.trails import forget_trails_kernel, observe_trails_kernel
 from streams.windows import (
     CHUNK,
@@ -44,13 +51,15 @@ Floats = npt.NDArray[np.float64]
 
 @inlined
 def observe_kernel(
-    plan: Plan, windows: Windows, entity: int, time_us: int, values_KB: Floats, row: int, totals: Totals
+    plan: Plan, windows: Windows, exact: Exact, entity: int, time_us: int, values_KB: Floats, row: int, totals: Totals
 ) -> float:
     """Give what the event's windows cover (`totals`) and the seconds since the entity's last event, then add it."""
     head = entity * plan.head_words
-    if plan.event_windows < plan.width_W.size:
+    if plan.event_windows < plan.bucket_windows:
         _read_label_windows(plan, windows, head, time_us, totals)
     newest = windows.heads[head + NEWEST]
+    if plan.bucket_windows < plan.width_W.size:
+        observe_exact_kernel(plan, windows.heads, windows.late_W, exact, head, newest, time_us, values_KB, row, totals)
     if time_us < newest:
         for window in range(plan.event_windows):
             age = _age(plan, window, newest, time_us)
@@ -78,7 +87,7 @@ def add_label_kernel(plan: Plan, windows: Windows, entity: int, delay: int, time
     if time_us > newest:
         _advance_label_windows(plan, windows, head, newest, time_us)
         newest = time_us
-    for window in range(plan.event_windows, plan.width_W.size):
+    for window in range(plan.event_windows, plan.bucket_windows):
         if plan.delay_W[window] == plan.delays_D[delay]:
             _add_at_age(plan, windows, head, window, _age(plan, window, newest, time_us), label_11, 0)
 
@@ -87,11 +96,11 @@ def add_label_kernel(plan: Plan, windows: Windows, entity: int, delay: int, time
 def _read_label_windows(plan: Plan, windows: Windows, head: int, time_us: int, totals: Totals) -> None:
     newest = windows.heads[head + NEWEST_LABEL]
     if time_us < newest:
-        for window in range(plan.event_windows, plan.width_W.size):
+        for window in range(plan.event_windows, plan.bucket_windows):
             _read_closed(plan, windows, head, window, _age(plan, window, newest, time_us), totals)
         return
     _advance_label_windows(plan, windows, head, newest, time_us)
-    for window in range(plan.event_windows, plan.width_W.size):
+    for window in range(plan.event_windows, plan.bucket_windows):
         first, sums, stop = plan.lane_start[window], plan.sum_start_W[window], plan.lane_start[window + 1]
         extras, opened = plan.extra_start_W[window], head + plan.word_W[window] + LANES - plan.lane_start[window]
         closed = opened + stop - first
@@ -106,7 +115,7 @@ def _read_label_windows(plan: Plan, windows: Windows, head: int, time_us: int, t
 
 @inlined
 def _advance_label_windows(plan: Plan, windows: Windows, head: int, newest: int, time_us: int) -> None:
-    for window in range(plan.event_windows, plan.width_W.size):
+    for window in range(plan.event_windows, plan.bucket_windows):
         word = head + plan.word_W[window]
         if time_us >= windows.heads[word + LIMIT]:
             advance_kernel(plan, windows, word, window, newest, time_us)
@@ -132,11 +141,11 @@ def _read_and_add(
     for lane in range(first, sums):
         count = windows.heads[opened + lane]
         totals.counts_T[lane] = windows.heads[closed + lane] + count
-        windows.heads[opened + lane] = count + _counted(plan, lane, values_KB, row)
+        windows.heads[opened + lane] = count + counted_kernel(plan, lane, values_KB, row)
     for lane in range(sums, extras):
         total = windows.head_sums[opened + lane]
         totals.sums_T[lane] = windows.head_sums[closed + lane] + total
-        windows.head_sums[opened + lane] = total + _summed(plan, lane, values_KB, row)
+        windows.head_sums[opened + lane] = total + summed_kernel(plan, lane, values_KB, row)
     if extras < stop:
         for lane in range(extras, stop):
             totals.counts_T[lane] = windows.heads[closed + lane]
@@ -171,7 +180,7 @@ def _add_at_age(plan: Plan, windows: Windows, head: int, window: int, age: int, 
     first, stop, word = plan.lane_start[window], plan.lane_start[window + 1], head + plan.word_W[window]
     lanes = stop - first
     if age == 0:
-        _add_lanes(plan, window, windows.heads, windows.head_sums, word + LANES - first, values_KB, row)
+        add_lanes_kernel(plan, window, windows.heads, windows.head_sums, word + LANES - first, values_KB, row)
     elif age <= KEPT:
         chunk = windows.heads[word + CHUNK]
         filled = windows.arena[chunk] >> ROOM_BITS if chunk != NO_CHUNK else 0
@@ -180,21 +189,8 @@ def _add_at_age(plan: Plan, windows: Windows, head: int, window: int, age: int, 
             windows.heads[word + CHUNK] = chunk
             filled |= 1 << (age - 1)
         place = chunk + 1 + ones_kernel(filled >> age) * lanes - first
-        _add_lanes(plan, window, windows.arena, windows.arena_sums, place, values_KB, row)
+        add_lanes_kernel(plan, window, windows.arena, windows.arena_sums, place, values_KB, row)
         close_kernel(plan, windows, word + LANES + lanes, window, chunk, filled)
-
-
-@inlined
-def _add_lanes(plan: Plan, window: int, words: Words, sums: Floats, base: int, values_KB: Floats, row: int) -> None:
-    """Add a row to one bucket's lanes, lane i at `base` + i."""
-    first, counts_end, stop = plan.lane_start[window], plan.sum_start_W[window], plan.lane_start[window + 1]
-    extras = plan.extra_start_W[window]
-    for lane in range(first, counts_end):
-        words[base + lane] += _counted(plan, lane, values_KB, row)
-    for lane in range(counts_end, extras):
-        sums[base + lane] += _summed(plan, lane, values_KB, row)
-    if extras < stop:
-        add_extras_kernel(plan, extras, stop, words, sums, base, values_KB, row)
 
 
 @inlined
@@ -202,21 +198,3 @@ def _fold_into_totals(
     plan: Plan, extras: int, stop: int, words: Words, sums: Floats, start: int, totals: Totals
 ) -> None:
     fold_extras_kernel(plan, extras, stop, totals.counts_T, totals.sums_T, 0, words, sums, start)
-
-
-@inlined
-def _counted(plan: Plan, lane: int, values_KB: Floats, row: int) -> int:
-    """What a row adds to a count lane."""
-    added = 0
-    for half in range(2):
-        what = plan.lane_field_T2[lane, half]
-        if what == EVERY_ROW or (what >= 0 and not math.isnan(values_KB[what, row])):
-            added += 1 << (COUNTER_BITS * half)
-    return added
-
-
-@inlined
-def _summed(plan: Plan, lane: int, values_KB: Floats, row: int) -> float:
-    """What a row adds to a sum lane."""
-    value: float = values_KB[plan.lane_field_T2[lane, 0], row]
-    return 0.0 if math.isnan(value) else value

@@ -72,6 +72,7 @@ class Feature(msgspec.Struct, frozen=True):
             alone may name a feature declared before.
         by, window_us: the entity, and how far back.
         where: only rows for which this condition holds count.
+        is_exact: the window keeps its events, and is no bucket longer or shorter than it says.
         is_label: it is of the label, not of a field; `of` is `label`. Labels count from their time + `delay_us` on.
         other: the second operand of ratio and difference.
         half_life_us: of ewm_mean and ewm_std.
@@ -102,6 +103,7 @@ class Feature(msgspec.Struct, frozen=True):
     buckets: int = 0
     is_label: bool = False
     delay_us: int = 0
+    is_exact: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -38,23 +38,9 @@ _COMPUTED: tuple[Operation, ...] = ("ratio", "difference", "log1p", "clip", "buc
 _CODED: tuple[Operation, ...] = ("one_hot", "hash")
 _NOW: tuple[Operation, ...] = (*_WINDOWED, *_TRAILS, "elapsed", "cyclic", *_COMPUTED, *_CODED)
 _PRECISIONS = 4, 12  # as in distinct.py, which would load numba
-_DETAILS = (
-    "by",
-    "window",
-    "where",
-    "k",
-    "half_life",
-    "values",
-    "edges",
-    "low",
-    "high",
-    "buckets",
-    "delay",
-    "q",
-    "precision",
-)
+_DETAILS = ("by", "window", "where", "exact", "k", "half_life", "values", "edges", "low", "high", "buckets", "delay",
+            "q", "precision")  # fmt: skip
 _LATER_KEYS = {
-    "exact": "exact windows",
     "ttl": "a lifetime of its own",
 }
 _MOST_LAGS, _MOST_VALUES, _MOST_EDGES, _MOST_BUCKETS = 1_000, 1_000, 1_000, 2**31
@@ -123,7 +109,8 @@ class FeatureReader:
             by, window_us, where = self._entity(table), table.duration("window"), self._where(table)
             precision = table.integer("precision", 8, *_PRECISIONS) if operation == "distinct" else 8
             q = self._share(table, "q") if operation == "quantile" else 0.5
-            feature = Feature(name, operation, of, by, window_us, where, precision=precision, q=q)
+            is_exact = table.boolean("exact", default=False)
+            feature = Feature(name, operation, of, by, window_us, where, precision=precision, q=q, is_exact=is_exact)
         elif operation in _TRAILS:
             feature = self._trail(table, name, operation)
         elif operation in _COMPUTED:

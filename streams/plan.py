@@ -34,6 +34,7 @@ COUNTER_BITS = 32
 COUNTER_MASK = (1 << COUNTER_BITS) - 1
 FIRST_WINDOW_WORD = 2  # an entity's head begins with its newest time, and that of its label windows
 WINDOW_WORDS = 2  # limit and chunk, before the lanes
+EXACT_WORDS = 3  # of a head: first and last block, and how many rows the last one has
 
 Int64s = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -52,7 +53,10 @@ class Plan(NamedTuple):
     )
     numbers_F2: Floats  # QUANTILE: q; CLIP: bounds; BUCKETISE: how many edges; ONE_HOT: the code; HASH: buckets
     edges: Floats
-    event_windows: int  # how many windows go by events; those of labels come behind
+    event_windows: int  # how many windows of buckets go by events; those of labels come behind
+    bucket_windows: int  # how many these are; exact windows come behind
+    exact_word: int  # where what they keep begins in an entity's head
+    exact_E: Int64s  # the fields they keep; their lanes number fields by place in it
     width_W: Int64s  # window length, us
     delay_W: Int64s  # of a label window: how much later than its time a label counts, us
     delays_D: Int64s  # those that occur

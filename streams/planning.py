@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from msgspec import structs
 
 from streams.distinct import distinct_words
 from streams.expressions import parse
@@ -20,6 +21,7 @@ from streams.plan import (
     DISTINCT,
     ELAPSED,
     EVERY_ROW,
+    EXACT_WORDS,
     FIRST_WINDOW_WORD,
     HASH,
     LEAST,
@@ -55,7 +57,7 @@ _EXTRA_OPERATIONS = {MINIMUM: LEAST, MAXIMUM: MOST, MOMENTS: DEVIATION, REGISTER
 _TRAILS = {"last": TRAIL_LAST, "lag": TRAIL_LAG, "ewm_mean": TRAIL_WEIGHTS, "ewm_std": TRAIL_WEIGHTS}
 PERIODS = {"hour": 0, "weekday": 1, "month": 2}  # of cyclic features, each from its start to its end in UTC
 
-WindowKey = tuple[int, int | None]  # length, and of labels the delay (us)
+WindowKey = tuple[int, int | None, bool]  # length, of labels the delay (us), whether it is exact
 ExtraKey = tuple[int, int, int]  # kind, field, parameter of its size
 TrailKey = tuple[int, int, int, int]  # kind, field, places, span
 Step = tuple[int, int, int, float, float]  # operation, first, second, numbers
@@ -131,7 +133,7 @@ def _extra_key(feature: Feature, what: int) -> ExtraKey:
 
 
 def _window_key(feature: Feature) -> WindowKey:
-    return feature.window_us or 0, feature.delay_us if feature.is_label else None
+    return feature.window_us or 0, feature.delay_us if feature.is_label else None, feature.is_exact
 
 
 class _Planner:
@@ -152,19 +154,29 @@ class _Planner:
                 one = Filtered(self._numbers.get(f.of, EVERY_ROW), conditions[f.where])
                 self._filtered.setdefault((one.field, f.where), one)
         self._windows: dict[WindowKey, _Window] = {}
+        self._exact: list[int] = []
         self._trails: dict[TrailKey, int] = {}  # kind, field, places, span → number
         for feature in pipeline.features:
             self._note(feature)
-        self._windows = dict(sorted(self._windows.items(), key=lambda item: item[0][1] is not None))
+        self._windows = dict(sorted(self._windows.items(), key=lambda item: (item[0][2], item[0][1] is not None)))
 
     def _what(self, feature: Feature) -> int:
         """Give the number of what a feature is computed of, EVERY_ROW for all events; a label has no other fields."""
         if feature.is_label:
             return 0
+        if feature.is_exact and feature.window_us:
+            return self._exact_place(feature)
         number = self._numbers.get(feature.of, EVERY_ROW)
         if not feature.where:
             return number
         return len(self._fields) + list(self._filtered).index((number, feature.where))
+
+    def _exact_place(self, feature: Feature) -> int:
+        """Give the place of a field among those that exact windows keep."""
+        what = self._what(structs.replace(feature, is_exact=False))
+        if what != EVERY_ROW and what not in self._exact:
+            self._exact.append(what)
+        return EVERY_ROW if what == EVERY_ROW else self._exact.index(what)
 
     def _note(self, feature: Feature) -> None:
         if feature.operation in _TRAILS:
@@ -187,12 +199,14 @@ class _Planner:
         """Lay out the head, write the steps."""
         lanes: list[tuple[int, int, int, int]] = []
         words, at = [], FIRST_WINDOW_WORD
-        for window in self._windows.values():
+        for (_, _, is_exact), window in self._windows.items():
             window.first = len(lanes)
             words.append(at)
             own = window.lanes()
-            at += WINDOW_WORDS + 2 * len(own)
+            at += 0 if is_exact else WINDOW_WORDS + 2 * len(own)
             lanes += own
+        exact_word = at
+        at += EXACT_WORDS if any(is_exact for _, _, is_exact in self._windows) else 0
         trails, slots, at = self._lay_out_trails(len(lanes), at)
         raw = range(len(self._fields)) if self._pipeline.raw_features else ()
         steps: list[Step] = [(RAW, number, 0, 0.0, 0.0) for number in raw]
@@ -211,10 +225,13 @@ class _Planner:
             second_F,
             np.ascontiguousarray(table[:, 3:]),
             np.array(edges, np.float64),
-            sum(delay is None for _, delay in self._windows),
-            np.array([width for width, _ in self._windows], np.int64),
-            np.array([delay or 0 for _, delay in self._windows], np.int64),
-            np.array(list(dict.fromkeys(delay for _, delay in self._windows if delay is not None)), np.int64),
+            sum(delay is None and not is_exact for _, delay, is_exact in self._windows),
+            sum(not is_exact for _, _, is_exact in self._windows),
+            exact_word,
+            np.array(self._exact, np.int64),
+            np.array([width for width, _, _ in self._windows], np.int64),
+            np.array([delay or 0 for _, delay, _ in self._windows], np.int64),
+            np.array(list(dict.fromkeys(delay for _, delay, _ in self._windows if delay is not None)), np.int64),
             np.array(words, np.int64),
             np.array([*(window.first for window in windows), len(lanes)], np.int64),
             np.array([window.sums_at for window in windows], np.int64),

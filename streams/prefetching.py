@@ -72,7 +72,7 @@ def _prefetch_pending(stage: Stage, name: int) -> None:
 def _prefetch_chunks(stage: Stage, plan: Plan, entity: int, time_us: int) -> None:
     if entity == NO_ENTITY:
         return
-    for window in range(plan.width_W.size):
+    for window in range(plan.bucket_windows):
         word = entity * plan.head_words + plan.word_W[window]
         chunk = stage.windows.heads[word + CHUNK]
         if chunk != NO_CHUNK and time_us >= stage.windows.heads[word + LIMIT]:

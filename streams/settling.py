@@ -137,7 +137,9 @@ def _fill_vector(
         entity = rows.entities[row]
         if entity == NO_ENTITY:
             entity = entity_kernel(stage.entities, plan, stage.windows, rows.keys[row])
-        elapsed_s = observe_kernel(plan, stage.windows, entity, rows.time[row], rows.values_KB, row, totals)
+        elapsed_s = observe_kernel(
+            plan, stage.windows, stage.exact, entity, rows.time[row], rows.values_KB, row, totals
+        )
     time_us, vectors_BF = rows.time[row], output.vectors_BF
     write_vector_kernel(plan, rows.values_KB, row, time_us, elapsed_s, totals, is_known, vectors_BF, at)
     return entity

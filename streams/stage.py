@@ -26,6 +26,7 @@ from streams.entities import (
     with_longer_arena,
 )
 from streams.errors import SnapshotError
+from streams.exact import Exact, empty_exact, exact_state, has_block_kernel, larger_exact, restored_exact
 from streams.hashing import hash_bytes
 from streams.held import Held, empty_held, held_state, holds_kernel, longer_held, restored_held
 from streams.ledger import Ledger, empty_ledger, lacks_room_kernel
@@ -48,6 +49,7 @@ class Stage(NamedTuple):
     early: Early
     pending: Pending
     held: Held
+    exact: Exact
     counters: npt.NDArray[np.int64]
 
 
@@ -55,7 +57,16 @@ def empty_stage(plan: FeaturePlan) -> Stage:
     """Give the state before the first row."""
     windows = empty_windows(plan.plan.width_W.size, plan.plan.head_words)
     pending = empty_pending(len(plan.columns))
-    return Stage(empty_entities(), windows, empty_ledger(), empty_early(), pending, empty_held(), new_counters())
+    return Stage(
+        empty_entities(),
+        windows,
+        empty_ledger(),
+        empty_early(),
+        pending,
+        empty_held(),
+        empty_exact(plan.plan.exact_E.size),
+        new_counters(),
+    )
 
 
 @inlined
@@ -66,6 +77,7 @@ def has_room_kernel(stage: Stage, plan: Plan, arena_need: int, text_need: int) -
         lacks_room_kernel(stage.ledger, pending.waiting.sizes[WAITING])
         or is_full_kernel(stage.early.waiting)
         or is_full_kernel(pending.waiting)
+        or (plan.bucket_windows < plan.width_W.size and not has_block_kernel(stage.exact))
         or (plan.delays_D.size > 0 and not holds_kernel(stage.held, most_held_kernel(plan, pending)))
         or pending.arena.size - pending.arena_sizes[USED] < text_need
         or (windows.used[ENTITIES] + 1) * plan.head_words > windows.heads.size
@@ -83,7 +95,7 @@ def most_held_kernel(plan: Plan, pending: Pending) -> int:
 
 def with_room(stage: Stage, plan: Plan, text_need: int) -> Stage:
     """Give the same state with room for a row in every table."""
-    entities, windows, ledger, early, pending, held, counters = stage
+    entities, windows, ledger, early, pending, held, exact, counters = stage
     if (windows.used[ENTITIES] + 1) * plan.head_words > windows.heads.size:
         heads = _longer(windows.heads)
         windows = windows._replace(heads=heads, head_sums=heads.view(np.float64))
@@ -106,7 +118,9 @@ def with_room(stage: Stage, plan: Plan, text_need: int) -> Stage:
         pending = _with_packed_texts(pending, text_need)
     if plan.delays_D.size:
         held = longer_held(held, (int(pending.waiting.sizes[WAITING]) + 2) * plan.delays_D.size)
-    return Stage(entities, windows, ledger, early, pending, held, counters)
+    if plan.bucket_windows < plan.width_W.size and not has_block_kernel(exact):
+        exact = larger_exact(exact)
+    return Stage(entities, windows, ledger, early, pending, held, exact, counters)
 
 
 def load_growth_kernels(plan: FeaturePlan) -> None:
@@ -144,6 +158,7 @@ def stage_state(stage: Stage, plan: FeaturePlan) -> Arrays:
     }
     state |= {f"ledger.{name}": array for name, array in ledger_state(stage.ledger).items()}
     state |= {f"early.{name}": array for name, array in early_state(stage.early).items()}
+    state |= {f"exact.{name}": array for name, array in exact_state(stage.exact).items()}
     state |= {f"held.{name}": array for name, array in held_state(stage.held).items()}
     state |= {f"pending.{name}": array for name, array in pending_state(stage.pending).items()}
     return state
@@ -178,6 +193,7 @@ def restored_stage(state: Mapping[str, npt.NDArray[Any]], plan: FeaturePlan) -> 
             state["pending.arena_sizes"].copy(),
         ),
         restored_held(state),
+        restored_exact(state),
         state["counters"].copy(),
     )
 

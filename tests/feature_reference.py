@@ -208,7 +208,7 @@ class Reference:
             for width in {
                 f.window_us
                 for f in self.pipeline.features
-                if f.window_us and f.operation not in trails and not f.is_label
+                if f.window_us and f.operation not in trails and not f.is_label and not f.is_exact
             }:
                 if newest is not None and bucket(newest, width) - bucket(row["time"], width) > 11:
                     self.late[width] = self.late.get(width, 0) + 1
@@ -240,7 +240,12 @@ class Reference:
             return [math.nan if newest is None or not is_in_order else (row["time"] - newest) / 1e6]
         if feature.operation in ("last", "lag", "ewm_mean", "ewm_std"):
             return [self._trail(feature, row, past) if is_in_order else math.nan]
-        covered = covered_rows(past, row["time"], newest, feature.window_us or 1)
+        if feature.is_exact:
+            least = max(row["time"], (row["time"] if newest is None else newest) - (feature.window_us or 0))
+            least -= feature.window_us or 0
+            covered = [other for other in past if least < other["time"] <= row["time"]]
+        else:
+            covered = covered_rows(past, row["time"], newest, feature.window_us or 1)
         return [aggregated(feature, self._values(feature, covered))]
 
     def _values(self, feature: Feature, rows: list[Row]) -> list[float]:

@@ -33,6 +33,12 @@ EVERYTHING = (
     Feature("std_big", "std", "amount", "key", MINUTE, where="amount > 2"),
     Feature("shops", "distinct", "shop", "key", MINUTE),
     Feature("amounts", "distinct", "amount", "key", 7 * SECOND, precision=10),
+    Feature("n_exactly", "count", "*", "key", 13 * SECOND, is_exact=True),
+    Feature("mean_exactly", "mean", "amount", "key", 30 * SECOND, is_exact=True),
+    Feature("std_exactly", "std", "amount", "key", 30 * SECOND, is_exact=True),
+    Feature("min_exactly", "min", "amount", "key", 13 * SECOND, is_exact=True),
+    Feature("n_big_exactly", "count", "*", "key", 30 * SECOND, where="amount > 2", is_exact=True),
+    Feature("shops_exactly", "distinct", "shop", "key", 30 * SECOND, is_exact=True),
     Feature("last", "last", "amount", "key"),
     Feature("last_minute", "last", "amount", "key", MINUTE),
     Feature("last_shop", "last", "shop", "key"),
@@ -184,6 +190,35 @@ def test_quantiles_are_within_their_error(steps: list[Step], q: float) -> None:
         expected = np.quantile(covered, q, method="lower") if covered and row["key"] else math.nan
 
         np.testing.assert_allclose(found["vector"][0], expected, rtol=0.011)
+
+
+def test_exact_windows_equal_pandas() -> None:
+    """`rolling` over any times; what is exactly a window old no longer counts, as in pandas' (t-w, t)."""
+    rng = np.random.default_rng(4)
+    seconds = np.unique(np.round(np.cumsum(rng.exponential(3, 500)), 3))
+    amounts = rng.normal(10, 5, seconds.size)
+    rows = [event(str(n), s, amount=float(a)) for n, (s, a) in enumerate(zip(seconds, amounts, strict=True))]
+    series = pd.Series(amounts, pd.to_datetime([row["time"] for row in rows], unit="us"))
+    for operation in ("mean", "std", "min", "max", "sum"):
+        expected = getattr(series.rolling("60s", closed="neither"), operation)().to_numpy()
+
+        found = np.array(values(Feature("f", operation, "amount", "key", MINUTE, is_exact=True), *rows))
+
+        if operation == "sum":
+            expected = np.nan_to_num(expected)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_blocks_of_rows_are_freed_and_used_again() -> None:
+    """A long run over a few keys takes what two windows hold, not what the run holds."""
+    of = small_pipeline((Feature("n", "count", "*", "key", 10 * SECOND, is_exact=True),))
+    task = FeatureTask(of, 0, SOURCE)
+    for start in range(0, 20_000, 2_000):
+        rows = [event(str(n), n * 0.1, f"k {n % 3}") for n in range(start, start + 2_000)]
+        out = run(task, of, rows)
+
+    assert [row["vector"][0] for _, row in out[-3:]] == [33.0, 33.0, 33.0]
+    assert task.state()["exact.next"].size <= 3 * (200 // 3 // 16 + 3)
 
 
 def test_an_empty_window_has_no_extremes_and_no_deviation() -> None:
