@@ -16,6 +16,7 @@ from serving.table import console
 from serving.tally import Tally
 from streams.durations import SECOND_US, duration_us
 from streams.errors import PipelineError
+from streams.metrics import serve_metrics
 from streams.pipeline import Pipeline
 
 
@@ -77,7 +78,11 @@ def _round(auditor: Auditor, notes: Console) -> None:
 
 
 def _go_on(pipeline: Pipeline, auditor: Auditor, options: Options, every_s: float) -> None:
-    """Repeat for ever; what is found is said as it comes, in full each time."""
+    """Repeat for ever; what is found is said as it comes, in full each time.
+
+    Raises:
+        UnavailableError: the address is taken or not ours.
+    """
     out = console()
 
     def say(tallies: Sequence[Tally]) -> None:
@@ -86,7 +91,8 @@ def _go_on(pipeline: Pipeline, auditor: Auditor, options: Options, every_s: floa
         else:
             show_report(out, pipeline.name, tallies)
 
-    print(
-        f"auditing {pipeline.name} every {options.every}; metrics on http://{options.metrics}/metrics", file=sys.stderr
-    )
-    watch_on(auditor, Export(pipeline), options.metrics or "", every_s, say)
+    export = Export(pipeline)
+    host, _, port = (options.metrics or "").rpartition(":")
+    bound = serve_metrics(export.metrics.registry, host, int(port))
+    print(f"auditing {pipeline.name} every {options.every}; http://{host}:{bound}/metrics", file=sys.stderr, flush=True)
+    watch_on(auditor, export, every_s, say)

@@ -25,7 +25,7 @@ from streams.errors import TopicError, UnavailableError
 from streams.features import columns
 from streams.frames import features_schema
 from streams.kafka import Topics
-from streams.metrics import RoleMetrics, serve_metrics
+from streams.metrics import RoleMetrics
 from streams.pipeline import Pipeline
 from streams.sources import SourceMemory
 from streams.tables import Table
@@ -153,16 +153,8 @@ def skew_of(tallies: Sequence[Tally]) -> Counter[str]:
     return found
 
 
-def watch_on(
-    auditor: Auditor, export: Export, address: str, every_s: float, say: Callable[[Sequence[Tally]], None]
-) -> None:
-    """Serve the metrics and repeat the round until interrupted; `say` is called when there is something new to say.
-
-    Raises:
-        UnavailableError: the address is taken or not ours.
-    """
-    host, _, port = address.rpartition(":")
-    serve_metrics(export.metrics.registry, host, int(port))
+def watch_on(auditor: Auditor, export: Export, every_s: float, say: Callable[[Sequence[Tally]], None]) -> None:
+    """Repeat the round until interrupted; `say` is called when there is something new to say."""
     while True:
         began = time.monotonic()
         auditor.round()
