@@ -59,7 +59,8 @@ def _check(options: Options) -> float:
         raise PipelineError([f"--sample {options.sample:g}: must be above 0 and at most 1"])
     if options.metrics and options.is_from_retained:
         raise PipelineError(["--from-retained compares once; leave out --metrics"])
-    if options.metrics and not options.metrics.rpartition(":")[2].isdecimal():
+    host, _, port = (options.metrics or "").rpartition(":")
+    if options.metrics and not (host and port.isdecimal()):
         raise PipelineError([f"--metrics {options.metrics}: HOST:PORT is needed"])
     try:
         return duration_us(options.every) / SECOND_US
