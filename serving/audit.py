@@ -71,7 +71,7 @@ class Audit:
         self._replicas: dict[int, Replica] = {}
         self._begins: dict[int, int] = {}  # of each source, the first number that can be compared
         self._last: dict[int, int] = {}  # and the largest one met
-        self._newest: Replica | None = None
+        self._newest: Replica | None = None  # of the source met last: where the stream goes on
         self._log_end = 0
 
     def run(self, served_end: int, log_end: int, seen: Callable[[int], None] = lambda _: None) -> None:

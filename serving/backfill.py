@@ -8,8 +8,9 @@ role holds too, and 8 bytes for each event since the oldest that waits.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,8 +115,7 @@ def run_backfill(pipeline: Pipeline, out: Path, partitions: Sequence[int], perio
     for partition, (start, _) in found.items():
         if start:
             show.print(cut_line(pipeline, partition, start), soft_wrap=True)
-    done = [_write(pipeline, partition, found[partition], out, period) for partition in partitions]
-    rows, corrections = sum(one.rows for one in done), sum(one.corrections for one in done)
+    rows, corrections = _write_all(pipeline, found, out, period)
     took_s = time.monotonic() - began
     if corrections:
         words = "labels were corrected or taken back after their event was settled"
@@ -151,16 +151,20 @@ def cut_line(pipeline: Pipeline, partition: int, start: int) -> str:
     return f"{begins}; features of {stretch}, and of what has an entity's last event before it, may differ"
 
 
-def _write(pipeline: Pipeline, partition: int, found: Bounds, out: Path, period: Period) -> Backfill:
-    log = KafkaControlLog(pipeline)
+def _write_all(pipeline: Pipeline, found: Mapping[int, Bounds], out: Path, period: Period) -> tuple[int, int]:
+    """Write one partition after another, so that the state of one is held; gives rows and corrections of all."""
+    log, rows, corrections = KafkaControlLog(pipeline), 0, 0
+    control = Control(log)
     try:
-        made = Backfill(pipeline, partition, Control(log), out, period)
-        feed = KafkaFeed(pipeline.kafka, f"{pipeline.name}.log", partition, found.start)
-        with progress(console()) as bars:
-            bar = bars.add_task(f"partition {partition}", total=found.end - found.start)
-            made.run(feed, found.end, lambda messages: bars.advance(bar, messages))
-        return made
+        for partition, (start, end) in found.items():
+            made = Backfill(pipeline, partition, control, out, period)
+            feed = KafkaFeed(pipeline.kafka, f"{pipeline.name}.log", partition, start)
+            with progress(console()) as bars:
+                bar = bars.add_task(f"partition {partition}", total=end - start)
+                made.run(feed, end, partial(bars.advance, bar))
+            rows, corrections = rows + made.rows, corrections + made.corrections
     except OSError as error:
         raise UnavailableError(f"{out} cannot be written: {error.strerror or error}; make room, start again") from None
     finally:
         log.close()
+    return rows, corrections

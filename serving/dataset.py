@@ -81,6 +81,8 @@ class PartitionFiles:
 
     def add(self, rows: pa.RecordBatch) -> None:
         """Take rows; they are written once there are enough for a row group."""
+        if not rows.num_rows:
+            return  # a narrow period leaves nothing of most steps
         self._waiting.append(rows)
         self._waiting_rows += rows.num_rows
         self.rows += rows.num_rows

@@ -16,13 +16,14 @@ SHOWN = 5  # differences kept in full
 
 
 class Tally(msgspec.Struct):
-    """The findings in one partition; everything counts sampled rows only.
+    """The findings in one partition; of a sample everything counts the rows that belong to it.
 
     Attributes:
         compared: served rows that were compared with their recomputation.
         only_served: served rows that the log does not give.
         only_recomputed: rows that the log gives, missing between served ones.
-        unserved: rows that the log gives, not served (yet): they come after the last served one.
+        unserved: rows that the log gives, not served (yet): they come after the last served one. Of a log that was cut
+            also those in between, sampled or not: duplicates of what is gone look so, too.
         out_of_reach: served rows whose log is gone, so that nothing can be said of them.
         unlike: differing values, by column.
         first: the first of them.

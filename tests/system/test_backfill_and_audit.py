@@ -21,6 +21,7 @@ import pytest
 from consumers.process import RoleProcess, run_until
 from consumers.roles import add_workers
 from serving.auditor import Auditor
+from serving.backfill import Period, run_backfill
 from serving.brokers import ensure_topics, load_pipeline, raw_partitions
 from serving.feed import KafkaFeed, bounds
 from serving.overview import fetch_metrics
@@ -264,17 +265,16 @@ def live_metrics(file: Path) -> dict[tuple[str, str | None], float]:
     return dict(samples)
 
 
-def test_a_log_that_was_cut_is_said(orders: Orders, tmp_path: Path) -> None:
+def test_a_log_that_was_cut_is_said(orders: Orders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The last test of this file: it cuts the log. A backfill goes on, an audit only if told so."""
     name = f"{orders.pipeline.name}.log"
     middle = bounds(orders.pipeline.kafka, name, [0])[0].end // 2
     topics = Topics(orders.pipeline.kafka)
     topics.cut(name, 0, middle)
     topics.close()
-    found = millrace("backfill", orders.file, "--out", tmp_path)
+    run_backfill(orders.pipeline, tmp_path, [], Period(), is_forced=False)
 
-    assert found.returncode == 0, found.stderr
-    assert f"orders.log partition 0 begins at offset {middle}" in found.stdout
+    assert f"orders.log partition 0 begins at offset {middle}" in capsys.readouterr().out
     with pytest.raises(UnavailableError, match=r"cut by retention.*--from-retained"):
         Auditor(orders.pipeline)
     with Auditor(orders.pipeline, is_from_retained=True) as auditor:
