@@ -12,14 +12,19 @@ import pytest
 
 from serving import audit
 from serving.audit import Audit, is_sampled
-from serving.names import Names
+from serving.names import Names, names
+from serving.recomputation import Recomputation
+from serving.replica import Replica
 from serving.tally import SHOWN, Tally
 from streams import frames
 from streams.control import Claim
 from streams.features import columns
 from streams.frames import EVENT, FrameSchema
+from streams.records import Records
+from streams.tables import Table
 from tests.faults.world import World, install
 from tests.memory_feed import MemoryFeed, Row, changed, frame, rows_of
+from tests.rows import batch_of
 
 LOG, FEATURES = "w.log", "w.features"
 PARTITION = 1
@@ -139,6 +144,17 @@ def test_missing_is_equal_to_missing_and_to_nothing_else(written: Written) -> No
     assert written.tally().unlike == {"amount": 1}
 
 
+def test_missing_is_missing_whatever_its_bits(written: Written) -> None:
+    """A float64 has many NaNs; which one another machine writes says nothing."""
+    other = float(np.array([0x7FF8000000000123], np.uint64).view(np.float64)[0])
+    row = next(row for row in written.rows() if np.isnan(row["vector"][0]))
+    written.change(row["number"], lambda row: row | {"vector": [other, *row["vector"][1:]]})
+    stored = next(one for one in written.rows() if one["number"] == row["number"])["vector"][:1]
+
+    assert np.array(stored).view(np.uint64).tolist() == [0x7FF8000000000123]
+    assert written.tally().skew == 0
+
+
 def test_zero_and_minus_zero_are_told_apart(written: Written) -> None:
     """Equal numbers of other bits were not computed in the same way."""
     row = next(row for row in written.rows() if row["vector"][2] == 0.0)
@@ -187,6 +203,18 @@ def test_rows_that_the_log_does_not_give_are_counted(written: Written) -> None:
     tally = written.tally()
 
     assert (tally.only_served, tally.only_recomputed, tally.unlike) == (3, 0, {})
+
+
+def test_a_number_given_twice_in_one_record_is_counted(written: Written) -> None:
+    """The second row is new to readers, and the log gives none for it."""
+    last = written.rows()[-1]
+    written.append([last | {"sequence": last["sequence"] + 1}])
+    written.served[-2:] = [
+        frame(written.schema, [row for record in written.served[-2:] for row in rows_of(written.schema, record)])
+    ]
+    tally = written.tally()
+
+    assert (tally.only_served, tally.only_recomputed, tally.compared) == (1, 0, len(written.rows()) - 1)
 
 
 def test_rows_not_served_yet_are_no_skew(written: Written) -> None:
@@ -288,6 +316,39 @@ def test_a_wrong_value_behind_the_cut_of_a_log_is_found(written: Written) -> Non
     written.change(number, lambda row: row | {"vector": [-5.0, *row["vector"][1:]]})
 
     assert written.tally(log_start=len(written.log) // 4).unlike["amount"] == 1
+
+
+def test_events_of_a_cut_log_are_told_apart_by_all_that_names_them(written: Written) -> None:
+    """Equal rows have equal names; a row that differs in one column has another."""
+    row = written.rows()[3] | {"key": "k1"}
+    others = [row | change for change in ({"id": "x"}, {"key": "x"}, {"time": 1}, {"produced": 1}, {"key": None})]
+    swapped = row | {"id": row["key"], "key": row["id"]}
+    found = names(batch_of(written.schema, [row, *others, swapped])).tolist()
+
+    assert len(set(found)) == 7
+    assert names(batch_of(written.schema, [row])).tolist() == found[:1]
+
+
+def test_a_name_met_twice_in_a_cut_log_is_the_first_row(written: Written) -> None:
+    """A twin whose first half is remembered no more: the stream gave the name's number to the first."""
+
+    class Twins(Recomputation):
+        def vectors(self, records: Records) -> Iterator[Table]:
+            yield batch_of(written.schema, written.rows()[:6])
+
+    numbers = iter([[3, -1, 5, 3, 8, 5]])
+    replica = Replica(
+        Twins(written.pipeline, PARTITION, written.world.control()),
+        MemoryFeed(written.log),
+        lambda rows: np.array(next(numbers)),
+    )
+    replica.open(1)
+
+    assert replica.fetch()
+    assert replica.number_B.tolist() == [3, 5, 8]
+    assert replica.table is not None
+    assert replica.table.numbers("number").tolist() == [0, 2, 4]
+    assert replica.unserved == 3
 
 
 def test_examples_in_the_docstrings_run() -> None:

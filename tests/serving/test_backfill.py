@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -104,6 +105,14 @@ def test_corrections_after_settling_are_counted_and_not_shown(tmp_path: Path) ->
     assert [(row["label"], row["outcome"]) for row in read(tmp_path)] == [(1.0, "set")] * 2
 
 
+def test_the_clocks_wait_for_events_and_labels_alike(tmp_path: Path) -> None:
+    """As in the stream: an early label is not forgotten before a source of events was heard of."""
+    of = small_pipeline(FEATURES)
+    backfill(of, [label("a", 1), mark(100), event("a", 2)], tmp_path, sizes=(1,))
+
+    assert [(row["label"], row["outcome"]) for row in read(tmp_path)] == [(1.0, "set")]
+
+
 def test_rows_that_ingest_repeated_are_written_once(tmp_path: Path) -> None:
     """After a crash of ingest the log has rows twice; numbers tell."""
     of, known = small_pipeline(FEATURES), control()
@@ -133,14 +142,23 @@ def test_a_period_leaves_out_rows_but_not_what_they_say_of_others(tmp_path: Path
 
 
 def test_events_that_wait_leave_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However the end is cut, each event leaves once; ties in time too."""
+    """However the end is cut, each event leaves once; only those of one time leave together whatever their number."""
     monkeypatch.setattr("serving.backfill.DRAIN_ROWS", 3)
+    portions: list[int] = []
+    add = dataset.PartitionFiles.add
+
+    def noted(self: dataset.PartitionFiles, rows: pa.RecordBatch) -> None:
+        portions.append(rows.num_rows)
+        add(self, rows)
+
+    monkeypatch.setattr(dataset.PartitionFiles, "add", noted)
     of = small_pipeline(FEATURES)
     backfill(of, [event(str(n), n // 4) for n in range(23)], tmp_path)
 
     assert [(row["id"], row["outcome"], row["label"]) for row in read(tmp_path)] == [
         (str(n), None, None) for n in range(23)
     ]
+    assert (max(portions), sum(portions)) == (4, 23)
 
 
 def test_rows_lie_in_groups_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
