@@ -63,9 +63,12 @@ def _check(options: Options) -> float:
     if options.metrics and not (host and port.isdecimal()):
         raise PipelineError([f"--metrics {options.metrics}: HOST:PORT is needed"])
     try:
-        return duration_us(options.every) / SECOND_US
+        every_s = duration_us(options.every) / SECOND_US
     except ValueError as error:
         raise PipelineError([f"--every: {error}; allowed: as 60s or 5m"]) from None
+    if not every_s:
+        raise PipelineError([f"--every {options.every}: must be above 0"])
+    return every_s
 
 
 def _round(auditor: Auditor, notes: Console) -> None:

@@ -39,7 +39,7 @@ class Unlike(NamedTuple):
 
 
 def compare(served: Table, recomputed: Table, columns: Sequence[Column]) -> Iterator[Unlike]:
-    """Yield the columns of P.features in which equally many rows differ; NaN is equal to NaN, 0 is not to -0."""
+    """Yield the columns of P.features in which two tables of as many rows differ: NaN is equal to NaN, 0 not to -0."""
     arrow, again = served.to_arrow(), recomputed.to_arrow()
     for name in ("id", "key"):
         mine, other = arrow.column(name), again.column(name)

@@ -73,6 +73,7 @@ def test_check_says_all_mistakes_at_once(tmp_path: Path) -> None:
         (("tail", FLIGHTS, "prediction"), 'did you mean "predictions"?'),
         (("audit", FLIGHTS, "--sample", "0"), "--sample 0: must be above 0 and at most 1"),
         (("audit", FLIGHTS, "--every", "1 minute"), "allowed: as 60s or 5m"),
+        (("audit", FLIGHTS, "--every", "0s"), "--every 0s: must be above 0"),
         (("audit", FLIGHTS, "--metrics", "9100"), "--metrics 9100: HOST:PORT is needed"),
         (("audit", FLIGHTS, "--metrics", "0.0.0.0:9100", "--from-retained"), "--from-retained compares once"),
         (("backfill", FLIGHTS, "--out", "x", "--from", "soon"), "--from soon: is no time; allowed: as 2026-01-31"),
