@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from serving import cli_topics, cli_up
+from serving import cli_features, cli_topics, cli_up
 from streams.errors import MillraceError, PipelineError
 from streams.lightness import stay_light
 
@@ -118,6 +118,8 @@ app.command()(cli_up.demo)
 app.command()(cli_topics.publish)
 app.command()(cli_topics.tail)
 app.command()(cli_topics.deadletters)
+app.command()(cli_features.backfill)
+app.command()(cli_features.audit)
 
 
 def main() -> None:

@@ -89,6 +89,10 @@ class _Families:
         self.version_examples = gauge("millrace_version_examples", "Examples seen by the version that serves.")
         self.version_lineage = gauge("millrace_version_lineage", "Lineage of the version that serves.")
         self.version_age = gauge("millrace_version_age_seconds", "Time since the version that serves was made.")
+        self.audited = counter("millrace_feature_audited_total", "Served rows compared with a recomputation.")
+        self.skew = counter(
+            "millrace_feature_skew_total", "Values and rows that are not as a recomputation gives them.", "column"
+        )
         self.info = gauge("millrace_info", "Always 1; names the release.", "version")
 
 
@@ -230,6 +234,14 @@ class RoleMetrics:
         self.families.version_lineage.labels(*self._base).set(lineage)
         self.families.version_examples.labels(*self._base).set(examples)
         self.families.version_age.labels(*self._base).set_function(lambda: self._clock() - made_us / 1e6)
+
+    # Audit
+
+    def audited(self, rows: int, skew: Mapping[str, int]) -> None:
+        """Count served rows that were compared, and by column what was not as it should be; 0 makes a series known."""
+        self.families.audited.labels(*self._base).inc(rows)
+        for column, values in skew.items():
+            self.families.skew.labels(*self._base, column).inc(values)
 
 
 class Sample(NamedTuple):

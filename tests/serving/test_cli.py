@@ -14,7 +14,7 @@ from serving.cli import app
 
 ROOT = Path(__file__).parents[2]
 FLIGHTS = str(ROOT / "examples" / "flights.toml")
-COMMANDS = ("check", "run", "up", "demo", "publish", "tail", "deadletters")
+COMMANDS = ("check", "run", "up", "demo", "publish", "tail", "deadletters", "backfill", "audit")
 
 
 def millrace(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -71,6 +71,12 @@ def test_check_says_all_mistakes_at_once(tmp_path: Path) -> None:
         (("up", FLIGHTS, "--scale", "feature=2"), 'did you mean "features"?'),
         (("up", FLIGHTS, "--scale", "features"), "--scale features: role=number is needed"),
         (("tail", FLIGHTS, "prediction"), 'did you mean "predictions"?'),
+        (("audit", FLIGHTS, "--sample", "0"), "--sample 0: must be above 0 and at most 1"),
+        (("audit", FLIGHTS, "--every", "1 minute"), "allowed: as 60s or 5m"),
+        (("audit", FLIGHTS, "--every", "0s"), "--every 0s: must be above 0"),
+        (("audit", FLIGHTS, "--metrics", "9100"), "--metrics 9100: HOST:PORT is needed"),
+        (("audit", FLIGHTS, "--metrics", "0.0.0.0:9100", "--from-retained"), "--from-retained compares once"),
+        (("backfill", FLIGHTS, "--out", "x", "--from", "soon"), "--from soon: is no time; allowed: as 2026-01-31"),
         (("demo", "--rate", "0"), "--rate 0: must be above 0"),
         (("demo", "--state", str(ROOT / "tests")), "is not empty and no demo's directory"),
     ],
