@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -112,6 +113,7 @@ class RoleProcess:
         self._log = KafkaControlLog(pipeline)
         self.control = Control(self._log)
         self._workers: list[Worker] = []
+        self._writer = ThreadPoolExecutor(1, "snapshots")  # one after the other: disk and memory are shared
 
     def add(self, make: Callable[[Control, Outbox, RoleMetrics], Role], candidate: str = "") -> None:
         """Make a worker for a role, its kernels loaded; call `run` when all are added.
@@ -138,7 +140,7 @@ class RoleProcess:
         outputs = KafkaOutputs(pipeline) if role.answers_to else None
         shop = Shop(role, pipeline, inbox, self.control, self.topics, outputs, Path(pipeline.state) / "snapshots")
         settings = Settings(self.is_replay, run.snapshot_every_s, run.align_wait_s)
-        self._workers.append(Worker(shop, outbox, metrics, settings))
+        self._workers.append(Worker(shop, outbox, metrics, settings, writer=self._writer.submit))
 
     def run(self) -> None:
         """Loop until SIGTERM or SIGINT, then drain, snapshot and leave the groups. Errors pass through."""

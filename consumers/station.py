@@ -54,6 +54,13 @@ class Shop(NamedTuple):
     snapshots: Path
 
 
+class Captured(NamedTuple):
+    """The state of one input partition at one position, as a snapshot will hold it."""
+
+    manifest: Manifest
+    state: State
+
+
 class Station:
     """One input partition of a running worker."""
 
@@ -181,6 +188,10 @@ class Station:
 
     def save(self) -> tuple[int, str]:
         """Write a snapshot (outputs are flushed already); gives the offset and metadata to commit."""
+        return self.write(self.capture())
+
+    def capture(self) -> Captured:
+        """Copy the state as it is (outputs are flushed already); the stream may go on while it is written."""
         position = self.reached
         state: State = {_INLET + name: array for name, array in self.inlet.state().items()}
         state |= {_TASK + name: array for name, array in self.task.state().items()}
@@ -200,11 +211,16 @@ class Station:
             arrays=(),
             outputs=self._outputs,
         )
-        witness = self._store.save(manifest, state)
-        self.saved_position = position
-        self.saved_bytes = sum(array.nbytes for array in state.values())
         self.has_changed = False
-        return position, msgspec.json.encode(witness).decode()
+        return Captured(manifest, state)
+
+    def write(self, captured: Captured) -> tuple[int, str]:
+        """Write what was captured, one after the other; gives the offset and metadata to commit. Any thread may."""
+        manifest, state = captured
+        witness = self._store.save(manifest, state)
+        self.saved_position = manifest.position
+        self.saved_bytes = sum(array.nbytes for array in state.values())
+        return manifest.position, msgspec.json.encode(witness).decode()
 
     def _output_ends(self) -> dict[str, int]:
         shop = self._shop

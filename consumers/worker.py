@@ -1,7 +1,7 @@
 """The worker loop, one for all roles.
 
     poll → decode → align partitions by time → drop repeats → the role's task → merge, frame, produce → marks
-    every few seconds: flush outputs → write snapshots → commit offsets with the snapshots' names as witness
+    every few seconds: flush outputs → copy a state, write it beside the stream → commit with its name as witness
 
 A crash anywhere repeats rows from the last snapshot, never loses any, and readers drop the repeats (PROTOCOL 3-7,
 20-22). Everything from outside (consumer, producer, clock, topics) is a parameter, so tests run this very loop over
@@ -17,10 +17,11 @@ from collections.abc import Callable
 import msgspec
 
 from consumers.outlet import Outlet
+from consumers.saving import Saver, Writer, at_once
 from consumers.station import Shop, Station
 from streams.errors import UnavailableError
 from streams.faults import fail_point
-from streams.kafka import Outbox, RebalancedError
+from streams.kafka import Outbox
 from streams.merging import LIVE_AGE_US, Aligner
 from streams.metrics import RoleMetrics
 from streams.records import Records
@@ -33,8 +34,6 @@ STEP_S = 0.25  # what a step's rows may take: stopping, snapshots and the group 
 FIRST_ROWS, LEAST_ROWS, MOST_ROWS = 2_500, 100, 10_000  # of a step: at first, for the slowest role, for the fastest
 TICK_EVERY_S = 0.05
 MEASURE_EVERY_S = 1.0
-COMMIT_EVERY_S = 1.0  # roles without state only commit, which is cheap
-SNAPSHOT_SHARE = 0.05  # snapshots take at most this share of the time
 
 Partition = tuple[str, int]
 
@@ -60,6 +59,7 @@ class Worker:
         metrics: RoleMetrics,
         settings: Settings,
         clock: Callable[[], float] = time.time,
+        writer: Writer = at_once,
     ) -> None:
         self.shop = shop
         self._role = shop.role
@@ -70,10 +70,9 @@ class Worker:
         self._settings = settings
         self._stations: dict[Partition, Station] = {}
         self._outlet = Outlet(outbox, shop.pipeline.name, dict(shop.role.writes), metrics)
+        self._saver = Saver(shop, self._flush, self._is_ours, metrics, settings.snapshot_every_s, clock, writer)
         self._aligner = Aligner(is_replay=settings.is_replay, align_wait_us=int(settings.align_wait_s * 1e6))
         self._next_tick = self._next_measure = self._next_marks = 0.0
-        self._next_snapshot = 0.0
-        self._turn = -1  # of the partitions, for snapshots
         self._is_live = False
         self._most_rows = FIRST_ROWS
         self.has_more = False
@@ -85,7 +84,7 @@ class Worker:
         """Announce schemas and join the group; partitions come during `step`."""
         for schema in self._role.writes.values():
             self.shop.control.announce(schema)
-        self._next_snapshot = self._clock() + self._snapshot_interval(0.0)
+        self._saver.start()
         self._inbox.subscribe(list(dict.fromkeys(self._role.inputs)), self._assign, self._revoke, self._lose)
 
     def step(self, timeout_s: float) -> bool:
@@ -208,8 +207,7 @@ class Worker:
 
     def _regular(self) -> None:
         now = self._clock()
-        if now >= self._next_snapshot:
-            self._snapshot_next()
+        self._saver.tend(self.stations)
         try:
             if now >= self._next_tick:
                 self._next_tick = now + TICK_EVERY_S
@@ -222,55 +220,16 @@ class Worker:
 
     def snapshot(self) -> None:
         """Flush outputs, write snapshots of all partitions, commit."""
-        self._snapshot(self.stations)
+        self._saver.save_all(self.stations)
 
-    def _snapshot_next(self) -> None:
-        """Do so for the partition whose turn it is: the stream stops for one at a time. Commits alone are cheap."""
-        stations = self.stations
-        if self._role.has_state and stations:
-            self._turn += 1
-            stations = [stations[self._turn % len(stations)]]
-        self._snapshot(stations)
+    def _flush(self) -> None:
+        """Let everything put out so far be acknowledged."""
+        self._put_marks(self._clock(), is_due=True)  # a mark whose record is committed would not be read again
+        self._outlet.send()
+        self._outbox.flush()
 
-    def _snapshot(self, stations: list[Station]) -> None:
-        """Flush, write, commit: in this order, or rows could be lost (PROTOCOL 21)."""
-        began = self._clock()
-        stations = [station for station in stations if station.has_changed]
-        if stations:
-            self._put_marks(began, is_due=True)  # a mark whose record is committed would not be read again
-            self._outlet.send()
-            fail_point("before_flush")
-            self._outbox.flush()
-            fail_point("after_flush")
-            self._commit(stations)
-        self._next_snapshot = self._clock() + self._snapshot_interval(self._clock() - began)
-
-    def _commit(self, stations: list[Station]) -> None:
-        offsets: dict[Partition, tuple[int, str]] = {}
-        for station in stations:
-            began = self._clock()
-            if self._role.has_state and not station.task.is_sound():
-                self._metrics.incident("not_finite")  # the last good snapshot stays
-            elif self._role.has_state:
-                offsets[station.topic, station.partition] = station.save()
-                self._metrics.snapshot_taken(station.partition, self._clock() - began, station.saved_bytes)
-                fail_point("after_snapshot")
-            elif station.intake.position >= 0:
-                offsets[station.topic, station.partition] = station.progress()
-                station.has_changed = station.intake.rows > 0
-        if offsets:
-            try:
-                self._inbox.commit(offsets)
-            except RebalancedError:  # the snapshot stands; whoever has the partition now goes by it
-                for station in stations:
-                    station.has_changed = True  # if that is still us, the next commit must not be left out
-                return
-        fail_point("after_commit")
-
-    def _snapshot_interval(self, took_s: float) -> float:
-        if not self._role.has_state:
-            return max(COMMIT_EVERY_S, took_s / SNAPSHOT_SHARE)
-        return max(self._settings.snapshot_every_s / max(1, len(self._stations)), took_s / SNAPSHOT_SHARE)
+    def _is_ours(self, station: Station) -> bool:
+        return self._stations.get((station.topic, station.partition)) is station
 
     def _measure(self) -> None:
         for station in self.stations:

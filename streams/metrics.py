@@ -79,6 +79,9 @@ class _Families:
             "millrace_label_delay_seconds", "Event time to label time of joined labels.", DELAY_BOUNDS_S
         )
         self.snapshot = histogram("millrace_snapshot_seconds", "Time one snapshot took.", SNAPSHOT_BOUNDS_S)
+        self.snapshot_pause = histogram(
+            "millrace_snapshot_pause_seconds", "Time the stream stood still for a snapshot.", SNAPSHOT_BOUNDS_S
+        )
         self.snapshot_bytes = gauge("millrace_snapshot_bytes", "Size of the newest snapshot.", "partition")
         self.snapshot_age = gauge("millrace_snapshot_age_seconds", "Time since the newest snapshot.", "partition")
         self.log_loss = gauge("millrace_model_log_loss", "Mean log loss in nats.", "span")
@@ -208,6 +211,10 @@ class RoleMetrics:
         for state, rows in states.items():
             self.families.accounts.labels(*self._base, account, str(partition), state).set(rows)
         self.families.unaccounted.labels(*self._base, account, str(partition)).set(total - sum(states.values()))
+
+    def snapshot_pause(self, duration_s: float) -> None:
+        """Observe how long the stream stood still while a state was copied."""
+        self.families.snapshot_pause.labels(*self._base).observe(duration_s)
 
     def snapshot_taken(self, partition: int, duration_s: float, size_bytes: int) -> None:
         """Observe a snapshot that has just been written; its age is computed at each scrape."""

@@ -12,6 +12,7 @@ import numpy as np
 from consumers.ingest import IngestRole
 from consumers.inlet import FrameInlet
 from consumers.role import Decoded, Inlet, OpenPartition, Role, Task, decode_each
+from consumers.saving import Writer, at_once
 from consumers.station import Shop
 from consumers.worker import Settings, Worker
 from streams import frames
@@ -120,7 +121,9 @@ class Office:
         self.counts = {"events": 2, "labels": 1, "p.log": 2, "p.features": 2}
         self.broker = Broker(lambda: self.now, self.counts)
 
-    def worker(self, role: str = "copy", partitions: Sequence[tuple[str, int]] = (), **settings: Any) -> Worker:
+    def worker(
+        self, role: str = "copy", partitions: Sequence[tuple[str, int]] = (), writer: Writer = at_once, **settings: Any
+    ) -> Worker:
         """Start a worker with these partitions; it reads everything there is in each poll."""
         control = Control(MemoryControlLog(self.broker, "p.control"))
         outbox, metrics = MemoryOutbox(self.broker), RoleMetrics(role, "p")
@@ -132,7 +135,7 @@ class Office:
             made = CopyRole(self.pipeline, control)
         inbox = EagerInbox(self.broker, f"p.{role}")
         shop = Shop(made, self.pipeline, inbox, control, self.broker, self.broker, self.pipeline.state / "snapshots")
-        worker = Worker(shop, outbox, metrics, Settings(**settings), lambda: self.now)
+        worker = Worker(shop, outbox, metrics, Settings(**settings), lambda: self.now, writer)
         worker.start()
         if partitions:
             inbox.give(list(partitions))

@@ -250,7 +250,7 @@ def test_a_mark_goes_to_every_log_partition_behind_its_rows(office: Office) -> N
 def test_live_marks_go_once_a_second(office: Office) -> None:
     """Not with every frame: under low load marks would be most of what is sent."""
     worker = office.worker("ingest", [EVENTS0])
-    worker._next_snapshot = office.now + 1_000.0
+    worker._saver.next_s = office.now + 1_000.0
     for i in range(12):
         office.event(f"e{i}", at=i / 4)
         run_for(office, worker, 0.25)
@@ -264,7 +264,7 @@ def test_catching_up_marks_go_with_every_batch(office: Office, monkeypatch: pyte
     for i in range(4):
         office.event(f"e{i}", at=i, stamp=-100)
     worker = office.worker("ingest", [EVENTS0])
-    worker._next_snapshot = office.now + 1_000.0
+    worker._saver.next_s = office.now + 1_000.0
     for _ in range(3):
         worker.step(0)
     worker._outbox.flush()

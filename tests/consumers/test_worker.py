@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import msgspec
 import pytest
 
-import consumers.worker
+import consumers.saving
 from consumers.worker import Worker
 from streams import frames
 from streams.snapshots import SnapshotStore, Witness
@@ -138,7 +140,7 @@ def test_outputs_then_snapshot_then_commit(office: Office, monkeypatch: pytest.M
         is_committed = office.commit("copy", "p.log", 0) is not None
         seen.append((name, len(office.broker.logs["p.features", 0]), newest, is_committed))
 
-    monkeypatch.setattr(consumers.worker, "fail_point", look)
+    monkeypatch.setattr(consumers.saving, "fail_point", look)
     worker.snapshot()
 
     assert seen == [
@@ -147,6 +149,76 @@ def test_outputs_then_snapshot_then_commit(office: Office, monkeypatch: pytest.M
         ("after_snapshot", 1, 2, False),
         ("after_commit", 1, 2, True),
     ]
+
+
+class Later:
+    """A writer that writes when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[Callable[[], tuple[int, str]], Future[tuple[int, str]]]] = []
+
+    def __call__(self, write: Callable[[], tuple[int, str]]) -> Future[tuple[int, str]]:
+        self.begun.append((write, Future()))
+        return self.begun[-1][1]
+
+    def write(self) -> None:
+        """Write the first that was begun."""
+        write, done = self.begun.pop(0)
+        done.set_result(write())
+
+
+def test_the_stream_goes_on_while_a_snapshot_is_written(office: Office) -> None:
+    """Rows taken meanwhile belong to the next one: what is committed is the position at which the state was copied."""
+    later = Later()
+    worker = office.worker(partitions=[LOG0], writer=later)
+    worker.step(0)
+    office.now += 1_000
+    worker.step(0)
+    office.log(0, [{"kind": "event", "source": office.source(), "sequence": 5, "time": 5, "id": "e5", "key": "k"}])
+    worker.step(0)
+
+    assert len(later.begun) == 1
+    assert office.commit("copy", "p.log", 0) is None
+    assert worker.stations[0].reached == 6
+
+    later.write()
+    worker.step(0)
+    found = store(office).find().manifest
+
+    assert found is not None
+    assert found.position == 5
+    assert witness(office).number == found.number
+    assert office.broker.commits["p.copy", *LOG0][0] == 5
+
+
+def test_what_came_while_a_snapshot_was_written_is_in_the_next(office: Office) -> None:
+    """Stopping waits for the one that is being written, and then saves again."""
+    later = Later()
+    worker = office.worker(partitions=[LOG0], writer=later)
+    worker.step(0)
+    office.now += 1_000
+    worker.step(0)
+    office.log(0, [{"kind": "event", "source": office.source(), "sequence": 5, "time": 5, "id": "e5", "key": "k"}])
+    worker.step(0)
+    later.write()
+    worker.stop()
+
+    assert office.broker.commits["p.copy", *LOG0][0] == 6
+
+
+def test_a_snapshot_of_a_partition_that_was_lost_is_not_committed(office: Office) -> None:
+    """It stands, and whoever has the partition now may go by it."""
+    later = Later()
+    worker = office.worker(partitions=[LOG0], writer=later)
+    worker.step(0)
+    office.now += 1_000
+    worker.step(0)
+    worker._lose([LOG0])
+    later.write()
+    worker.step(0)
+
+    assert office.commit("copy", "p.log", 0) is None
+    assert store(office).find().newest_number == 2
 
 
 def test_a_fenced_commit_is_not_the_end(office: Office) -> None:
@@ -225,7 +297,7 @@ def test_snapshots_take_at_most_a_twentieth_of_the_time(office: Office, monkeypa
     monkeypatch.setattr(worker._outbox, "flush", lambda: setattr(office, "now", office.now + 2.0))
     worker.snapshot()
 
-    assert worker._next_snapshot == office.now + 40.0
+    assert worker._saver.next_s == office.now + 40.0
 
 
 # Giving partitions up

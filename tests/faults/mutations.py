@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import consumers.outlet
-import consumers.worker
+import consumers.saving
 from consumers.featurize import FeatureTask
 from consumers.outlet import Outlet
 from consumers.roles import FeaturesRole
@@ -53,8 +53,9 @@ def _commit_first(patch: pytest.MonkeyPatch, *, has_state: bool) -> None:
         if self.shop.role.has_state != has_state:
             snapshot(self)
             return
-        self._commit([s for s in self.stations if s.has_changed])
-        getattr(consumers.worker, "fail_point")("after_commit")  # noqa: B009 - the one the world installed
+        changed = [station for station in self.stations if station.has_changed]
+        self._saver._commit(self._saver._saved(changed), changed)
+        getattr(consumers.saving, "fail_point")("after_commit")  # noqa: B009 - the one the world installed
         self._outbox.flush()
 
     patch.setattr(Worker, "snapshot", early)

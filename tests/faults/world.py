@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+import consumers.saving
 import consumers.worker
 from consumers.ingest import IngestRole
 from consumers.role import Role
@@ -26,6 +28,7 @@ from streams.control import Control
 from streams.metrics import RoleMetrics
 from streams.pipeline import Condition, Events, Feature, Field, Labels, Model, Pipeline, Run, Serve
 from streams.snapshots import State
+from tests.faults.deferred_writer import DeferredWriter
 from tests.memory_kafka import Broker, MemoryControlLog, MemoryInbox, MemoryOutbox, Record
 
 START_S = 1_700_000_000.0
@@ -78,6 +81,12 @@ def pipeline(state: Path) -> Pipeline:
             Feature("sum_1m", "sum", "amount", "key", 60_000_000),
             Feature("mean_1m", "mean", "amount", "key", 60_000_000),
             Feature("since", "elapsed", "*", "key"),
+            Feature("std_1m", "std", "amount", "key", 60_000_000, where="amount > 1"),
+            Feature("max_9s", "max", "amount", "key", 9_000_000, is_exact=True),
+            Feature("late", "rate", "label", "key", 60_000_000, is_label=True, delay_us=3_000_000),
+            Feature("shops", "distinct", "shop", "key", 60_000_000, precision=4),
+            Feature("last", "last", "shop", "key"),
+            Feature("faded", "ewm_mean", "amount", "key", half_life_us=9_000_000),
             Feature("hour", "cyclic", "hour"),
         ),
         raw_features=True,
@@ -95,6 +104,7 @@ class Member:
     inbox: MemoryInbox
     outbox: MemoryOutbox
     worker: Worker
+    writer: DeferredWriter
     is_zombie: bool = False
     steps_left: int = 0
 
@@ -192,7 +202,9 @@ class World:
         inbox.rng, inbox.limit = random.Random(self.rng.random()), self.rng.choice([2, 5, 20])
         shop = Shop(made, self.pipeline, inbox, control, broker, broker, self.pipeline.state / "snapshots")
         settings = Settings(self.is_replay, snapshot_every_s=1e9)
-        member = Member(role, inbox, outbox, Worker(shop, outbox, metrics, settings, lambda: self.now))
+        writer = DeferredWriter()
+        worker = Worker(shop, outbox, metrics, settings, lambda: self.now, writer)
+        member = Member(role, inbox, outbox, worker, writer)
         member.worker.start()
         inbox.give(partitions)
         self.members.append(member)
@@ -276,8 +288,12 @@ class World:
                 self._crash(member)
                 return
         if dice < 0.7:
+            if self.with_faults and self.rng.random() < 0.15:
+                self.snapshots += 1
+                member.worker._saver.next_s = -math.inf  # one is due: begun in this step, written in a later one
             member.worker.step(0)
             member.outbox.deliver_some(self.rng)
+            member.writer.write_some(self.rng)
         elif dice < 0.84:
             self.snapshots += 1
             member.worker.snapshot()
@@ -308,3 +324,4 @@ class World:
 def install(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     """Let the world decide at every fail point of the worker loop."""
     monkeypatch.setattr(consumers.worker, "fail_point", world.fail_point)
+    monkeypatch.setattr(consumers.saving, "fail_point", world.fail_point)
