@@ -15,13 +15,14 @@ from streams.features import columns
 from streams.pipeline import Feature, Field, Operation, Pipeline
 
 _MOST_SHOWN = 6  # edges or values: more of them are told by their number
+_LARGEST_SHORT = 1e15  # larger whole numbers read better with an exponent
 
 # What is taken of the rows that a window covers, and what stands there if it covers none.
 _WINDOWED: dict[Operation, tuple[str, str]] = {
     "count": ("count of {of}", "0 if there is none"),
     "sum": ("sum of {of}", "0 if there is none"),
     "mean": ("mean of {of}", "NaN if there is none"),
-    "std": ("standard deviation of {of}", "NaN for fewer than two"),
+    "std": ("standard deviation of {of}", "NaN for fewer than 2"),
     "min": ("smallest {of}", "NaN if there is none"),
     "max": ("largest {of}", "NaN if there is none"),
     "rate": ("share of {of} that is true", "NaN if there is none"),
@@ -30,14 +31,14 @@ _WINDOWED: dict[Operation, tuple[str, str]] = {
 }
 _OTHERS_MISSING: dict[Operation, str] = {
     "last": "NaN if there is none",
-    "lag": "NaN if there is no such event, or it lacks {of}",
+    "lag": "NaN if there is none",
     "ewm_mean": "NaN before the first",
     "ewm_std": "NaN before the second",
-    "elapsed": "NaN for the first event",
+    "elapsed": "NaN for the first",
     "cyclic": "never missing",
-    "ratio": "NaN if either is missing, or {other} is 0",
-    "difference": "NaN if either is missing",
-    "log1p": "NaN if {of} is missing, or at most -1",
+    "ratio": "NaN, also for x / 0",
+    "difference": "NaN if either is",
+    "log1p": "NaN, also up to -1",
 }
 
 
@@ -45,7 +46,8 @@ class FeatureLine(msgspec.Struct, frozen=True):
     """One feature in words, with the columns of the feature matrix that it fills.
 
     Attributes:
-        missing: what stands there without a value, and when that is so.
+        missing: what stands there without a value.
+        reach: how far back it looks; empty if at nothing but the event.
         declared: its keys in the pipeline file and their values as TOML; empty for a raw field.
     """
 
@@ -54,7 +56,13 @@ class FeatureLine(msgspec.Struct, frozen=True):
     missing: str
     columns: tuple[str, ...]
     is_category: bool
-    declared: dict[str, str]
+    reach: str = ""
+    declared: dict[str, str] = {}
+
+    @property
+    def declaration(self) -> str:
+        """Give what is declared as the pipeline file has it, between its braces."""
+        return ", ".join(f"{key} = {value}" for key, value in self.declared.items())
 
 
 def feature_lines(pipeline: Pipeline) -> tuple[FeatureLine, ...]:
@@ -70,6 +78,7 @@ def feature_lines(pipeline: Pipeline) -> tuple[FeatureLine, ...]:
                 missing(feature),
                 feature.columns,
                 is_category=feature.name in categories,
+                reach=reach(feature),
                 declared=declared(feature),
             )
             for feature in pipeline.features
@@ -78,8 +87,8 @@ def feature_lines(pipeline: Pipeline) -> tuple[FeatureLine, ...]:
 
 
 def _raw_line(field: Field) -> FeatureLine:
-    is_category, meaning = field.kind == "category", f"the {field.kind} as it came"
-    return FeatureLine(field.name, meaning, "NaN if the event lacks it", (field.name,), is_category, {})
+    meaning = f"the {field.kind} as it came"
+    return FeatureLine(field.name, meaning, "NaN", (field.name,), is_category=field.kind == "category")
 
 
 def declared(feature: Feature) -> dict[str, str]:
@@ -97,13 +106,18 @@ def declared(feature: Feature) -> dict[str, str]:
         "k": feature.k if feature.operation == "lag" else None,
         "q": feature.q if feature.operation == "quantile" else None,
         "where": feature.where,
-        "low": feature.low,
-        "high": feature.high,
-        "edges": feature.edges or None,
+        "low": _short(feature.low),
+        "high": _short(feature.high),
+        "edges": [_short(edge) for edge in feature.edges] or None,
         "values": feature.values or None,
         "buckets": feature.buckets or None,
     }
     return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items() if value is not None}
+
+
+def _short(value: float | None) -> float | None:
+    """Leave out the fraction of a whole number."""
+    return int(value) if value is not None and value.is_integer() and abs(value) < _LARGEST_SHORT else value
 
 
 def meaning(feature: Feature) -> str:
@@ -122,14 +136,30 @@ def meaning(feature: Feature) -> str:
 
 
 def missing(feature: Feature) -> str:
-    """Say what stands there without a value, and when that is so; an event without a key has none of its entity's.
+    """Say what stands there without a value; without a key, everything of an entity is NaN besides.
 
     >>> missing(Feature("delay_1d", "std", "dep_delay", "tail", 86_400_000_000))
-    'NaN for fewer than two'
+    'NaN for fewer than 2'
     """
     if feature.operation in _WINDOWED:
         return _WINDOWED[feature.operation][1]
-    return _OTHERS_MISSING.get(feature.operation, "NaN if {of} is missing").format(of=feature.of, other=feature.other)
+    return _OTHERS_MISSING.get(feature.operation, "NaN")
+
+
+def reach(feature: Feature) -> str:
+    """Say how far back a feature looks.
+
+    >>> reach(Feature("before", "lag", "dep_delay", "tail", k=3))
+    '3 events'
+    """
+    if feature.by is None:
+        return ""
+    if feature.half_life_us:
+        return f"half-life {duration_text(feature.half_life_us)}"
+    if feature.operation in _WINDOWED:
+        return duration_text(feature.window_us or 0)
+    limit = f" in {duration_text(feature.window_us)}" if feature.window_us else ""
+    return f"{feature.k} event{'' if feature.k == 1 else 's'}{limit}"
 
 
 def _of_window(feature: Feature) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from streams import feature_words
 from streams.durations import DAY_US, HOUR_US
-from streams.feature_words import declared, feature_lines, meaning, missing
+from streams.feature_words import feature_lines, meaning, missing, reach
 from streams.features import columns
 from streams.pipeline import Feature
 from streams.pipeline_file import read_pipeline
@@ -40,7 +40,7 @@ SAID = [
     (
         Feature("f", "std", "amount", "key", HOUR_US),
         "standard deviation of amount of the same key over the last 1h",
-        "NaN for fewer than two",
+        "NaN for fewer than 2",
     ),
     (
         Feature("f", "min", "amount", "key", HOUR_US),
@@ -76,12 +76,12 @@ SAID = [
     (
         Feature("f", "lag", "amount", "key"),
         "amount of the event before of the same key",
-        "NaN if there is no such event, or it lacks amount",
+        "NaN if there is none",
     ),
     (
         Feature("f", "lag", "shop", "key", DAY_US, k=3),
         "shop of the 3rd event before of the same key, not older than 1d",
-        "NaN if there is no such event, or it lacks shop",
+        "NaN if there is none",
     ),
     (
         Feature("f", "ewm_mean", "amount", "key", half_life_us=HOUR_US),
@@ -93,38 +93,38 @@ SAID = [
         "standard deviation of amount of the same key, weights halved every 1h",
         "NaN before the second",
     ),
-    (Feature("f", "elapsed", "*", "key"), "seconds since the last event of the same key", "NaN for the first event"),
+    (Feature("f", "elapsed", "*", "key"), "seconds since the last event of the same key", "NaN for the first"),
     (Feature("f", "cyclic", "hour"), "the hour of the event's time, as a point on a circle", "never missing"),
     (
         Feature("f", "ratio", "amount", other="is_new"),
         "amount divided by is_new",
-        "NaN if either is missing, or is_new is 0",
+        "NaN, also for x / 0",
     ),
-    (Feature("f", "difference", "amount", other="is_new"), "amount less is_new", "NaN if either is missing"),
+    (Feature("f", "difference", "amount", other="is_new"), "amount less is_new", "NaN if either is"),
     (
         Feature("f", "log1p", "amount"),
         "natural logarithm of 1 + amount",
-        "NaN if amount is missing, or at most -1",
+        "NaN, also up to -1",
     ),
-    (Feature("f", "clip", "amount", low=-1.0), "amount, at least -1", "NaN if amount is missing"),
-    (Feature("f", "clip", "amount", low=0.0, high=2.5), "amount, at least 0, at most 2.5", "NaN if amount is missing"),
+    (Feature("f", "clip", "amount", low=-1.0), "amount, at least -1", "NaN"),
+    (Feature("f", "clip", "amount", low=0.0, high=2.5), "amount, at least 0, at most 2.5", "NaN"),
     (
         Feature("f", "bucketise", "amount", edges=(10.0, 100.0)),
         "how many of these edges amount has reached: 10, 100",
-        "NaN if amount is missing",
+        "NaN",
     ),
     (
         Feature("f", "bucketise", "amount", edges=tuple(map(float, range(40)))),
         "how many of these edges amount has reached: 0, 1, 2, 3, 4 … 39 (40)",
-        "NaN if amount is missing",
+        "NaN",
     ),
     (
         Feature("f", "one_hot", "shop", values=("web", "app")),
         "1 where shop is the column's value, else 0: web, app",
-        "NaN if shop is missing",
+        "NaN",
     ),
-    (Feature("f", "hash", "shop"), "shop as a code", "NaN if shop is missing"),
-    (Feature("f", "hash", "shop", buckets=64), "shop as a code below 64", "NaN if shop is missing"),
+    (Feature("f", "hash", "shop"), "shop as a code", "NaN"),
+    (Feature("f", "hash", "shop", buckets=64), "shop as a code below 64", "NaN"),
 ]
 FILE = """
 [pipeline]
@@ -158,10 +158,26 @@ def test_every_operation_is_said_in_words(feature: Feature, meant: str, without:
 def test_what_is_shown_as_declared_declares_it(feature: Feature, tmp_path: Path) -> None:
     """Pasted into a pipeline file it is the same feature."""
     file = tmp_path / "pipeline.toml"
-    declaration = ", ".join(f"{key} = {value}" for key, value in declared(feature).items())
-    file.write_text(FILE.format(declaration=declaration), encoding="utf-8")
+    (line,) = feature_lines(small_pipeline((feature,)))
+    file.write_text(FILE.format(declaration=line.declaration), encoding="utf-8")
 
     assert read_pipeline(file, {}).features == (feature,)
+
+
+@pytest.mark.parametrize(
+    ("feature", "back"),
+    [
+        (Feature("f", "count", "*", "key", DAY_US), "1d"),
+        (Feature("f", "last", "amount", "key", DAY_US), "1 event in 1d"),
+        (Feature("f", "lag", "amount", "key", k=3), "3 events"),
+        (Feature("f", "ewm_std", "amount", "key", half_life_us=HOUR_US), "half-life 1h"),
+        (Feature("f", "elapsed", "*", "key"), "1 event"),
+        (Feature("f", "clip", "amount", low=0.0), ""),
+    ],
+)
+def test_how_far_back_a_feature_looks(feature: Feature, back: str) -> None:
+    """A time, a number of events, a half-life, or not at all."""
+    assert reach(feature) == back
 
 
 def test_lines_follow_the_columns_and_know_categories() -> None:
@@ -173,7 +189,8 @@ def test_lines_follow_the_columns_and_know_categories() -> None:
     assert [line.name for line in lines] == ["amount", "shop", "is_new", "was", "at"]
     assert [column for line in lines for column in line.columns] == [column.name for column in columns(of)]
     assert [line.is_category for line in lines] == [False, True, False, True, False]
-    assert (lines[1].meaning, lines[1].missing) == ("the category as it came", "NaN if the event lacks it")
+    assert [line.reach for line in lines] == ["", "", "", "1 event", ""]
+    assert (lines[1].meaning, lines[1].missing) == ("the category as it came", "NaN")
     assert [line.name for line in feature_lines(small_pipeline(features))] == ["was", "at"]
 
 
