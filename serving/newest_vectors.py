@@ -1,7 +1,7 @@
 """The newest feature vectors of a pipeline, read backwards from the ends of its features topic.
 
-Frames hold one row or thousands, so how far to go back shows only on the way: each step takes twice as many frames of
-every partition as the one before.
+Frames hold one row or thousands, so how far to go back shows only on the way: each step takes four times as many frames
+of every partition as the one before, and costs a third of a second besides.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streams.kafka import Message, Reader, Topics
 from streams.pipeline import Pipeline
 from streams.records import HeldRecords, Record
 
-FIRST_FRAMES = 4
+FIRST_FRAMES, GROWTH = 4, 4  # of a step, for each partition
 POLL_MESSAGES = 10_000
 POLL_S = 0.2
 
@@ -82,7 +82,7 @@ def read_backwards(frames: Frames, topic: str, partitions: list[int], schema: Fr
             elif messages:
                 first[partition] = spans[partition][1]
         ends = {one: start for one, (start, _) in spans.items()}
-        step *= 2
+        step *= GROWTH
     times_B, vectors_BF = (np.concatenate(parts) for parts in zip(*found, strict=True))
     newest = np.argsort(times_B, kind="stable")[-rows:]
     return Vectors(times_B[newest], vectors_BF[newest])
