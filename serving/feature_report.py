@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from serving.distributions import CategoryColumn, NumberColumn, bars, distributions
+from serving.distributions import BINS, CategoryColumn, NumberColumn, bars, distributions
 from serving.newest_vectors import Vectors, newest_vectors
 from serving.table import console, grid, number
 from streams.feature_costs import EntityCost, FeatureCost, feature_costs
@@ -28,6 +29,9 @@ MISSING_NOTE = (
     "An event without a key has NaN for everything of its entity; one older than the newest of its entity has NaN for "
     "elapsed, last, lag, ewm_mean and ewm_std."
 )
+LEAST_NAME = 14  # characters of a column's name before it is broken
+UNITS = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+SMALLEST = 1e-3  # below it and above the units numbers have an exponent
 Column = NumberColumn | CategoryColumn
 
 
@@ -163,13 +167,15 @@ def _distributions(described: Sequence[Column]) -> list[RenderableType]:
 
 def _of_numbers(found: Sequence[NumberColumn]) -> Table:
     table = grid(
-        "column", ">values", ">missing", ">mean", ">min", ">5 %", ">median", ">95 %", ">max", "1 % to 99 %",
-        wrap=("column",),
-    )  # fmt: skip
+        "column", ">missing", ">mean", ">min", ">5 %", ">median", ">95 %", ">max", "1 % to 99 %", wrap=("column",)
+    )
+    table.padding = (0, 1, 0, 0)  # so that nine columns fit into a hundred characters
+    for column, width in ((table.columns[0], LEAST_NAME), (table.columns[-1], BINS)):
+        column.min_width = width
     for one in found:
         told = (one.mean, one.least, one.low, one.median, one.high, one.most)
         drawn = bars(one.histogram) if one.histogram else ""
-        table.add_row(one.name, number(one.values), share(one.missing), *map(_short, told), drawn)
+        table.add_row(one.name, share(one.missing), *("-" if value is None else short(value) for value in told), drawn)
     return table
 
 
@@ -194,8 +200,23 @@ def share(ratio: float) -> str:
     return ">99.9 %" if ratio > 0.999 else f"{100 * ratio:.1f} %"
 
 
-def _short(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+def short(value: float) -> str:
+    """Write a number with about three digits, in eight characters at most.
+
+    >>> [short(value) for value in (-0.0, 0.25, -1.2345, 1_234.5, -49_350.0, 5e8, 2.6e-7, 1e300, float("inf"))]
+    ['0', '0.25', '-1.23', '1234', '-49.4k', '500M', '2.6e-07', '1.0e+300', 'inf']
+    """
+    size = abs(value)
+    if size == 0 or math.isinf(size):
+        return f"{value + 0.0:g}"  # no zero has a sign
+    if SMALLEST <= size < 999.5:
+        return f"{value:.3g}"
+    if 999.5 <= size < 9_999.5:
+        return f"{value:.0f}"
+    for unit, scale in UNITS.items():
+        if 9_999.5 <= size < 999.5 * scale:
+            return f"{value / scale:.3g}{unit}"
+    return f"{value:.1e}"
 
 
 def _note(out: Console, text: str) -> None:

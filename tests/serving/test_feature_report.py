@@ -100,11 +100,32 @@ def test_distributions_follow_the_features(capsys: pytest.CaptureFixture[str]) -
     shown = capsys.readouterr().out
     found = lines(shown.partition("The newest 2 rows of p.features")[2])
 
-    assert found["amount"] == [["2", "0 %", "2", "1", "1.1", "2", "2.9", "3", "█", "█"]]
-    assert found["mean"] == [["1", "50.0 %", "2.5", "2.5", "2.5", "2.5", "2.5", "2.5", "█"]]
-    assert found["total"] == [["2", "0 %", "5e+08", "0", "5e+07", "5e+08", "9.5e+08", "1e+09", "█", "█"]]
+    assert found["amount"] == [["0 %", "2", "1", "1.1", "2", "2.9", "3", "█", "█"]]
+    assert found["mean"] == [["50.0 %", "2.5", "2.5", "2.5", "2.5", "2.5", "2.5", "█"]]
+    assert found["total"] == [["0 %", "500M", "0", "50M", "500M", "950M", "1G", "█", "█"]]
     assert found["shop"] == [["2", "0 %", "1", "100 %"]]
     assert max(map(len, shown.splitlines())) <= 110
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (-0.0, "0"),
+        (-999.4, "-999"),
+        (999.6, "1000"),
+        (9_999.4, "9999"),
+        (9_999.6, "10k"),
+        (999_600.0, "1M"),
+        (1.5e15, "1.5e+15"),
+        (-0.00123, "-0.00123"),
+        (-0.000999, "-1.0e-03"),
+        (-math.inf, "-inf"),
+        (math.nan, "nan"),
+    ],
+)
+def test_a_number_has_three_digits_and_at_most_eight_characters(value: float, text: str) -> None:
+    """Its columns stay in a hundred characters."""
+    assert feature_report.short(value) == text
 
 
 @pytest.mark.parametrize(
