@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from streams.durations import DAY_US, HOUR_US
 from streams.entities import SMALLEST_TABLE
 from streams.feature_costs import TABLE_LEAST_BYTES, TABLE_MOST_BYTES, EntityCost, FeatureCost, Words
 from streams.pipeline import Feature, Pipeline
+from streams.pipeline_file import read_pipeline
 from streams.windows import ARENA_DEAD, ARENA_END, ENTITIES, KEPT
 from tests.feature_reference import Row
 from tests.featurizing import SECOND, SOURCE, event, label, run, small_pipeline
 
+ROOT = Path(__file__).parents[2]
 MINUTE = 60 * SECOND
 COUNTS = (
     Feature("n", "count", "*", "key", MINUTE),
@@ -174,6 +177,16 @@ def test_the_table_of_keys_takes_what_is_said_of_it(keys: int) -> None:
 
     assert table_bytes > SMALLEST_TABLE * 16
     assert TABLE_LEAST_BYTES - 1 <= table_bytes / keys <= TABLE_MOST_BYTES
+
+
+def test_the_numbers_on_the_page_are_the_computed_ones() -> None:
+    """docs/features.md says what the features of the bench cost."""
+    page = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
+    (cost,) = feature_costs.feature_costs(read_pipeline(ROOT / "tests" / "bench" / "bench.toml", {})).entities
+    three = f"{cost.typical_bytes:,}, {cost.most_bytes:,} and {cost.unpacked_bytes:,} bytes a key"
+
+    assert f"For the bench's 16 features that is {three}" in page
+    assert f"{8 * cost.words.head} bytes a key for the 16 features of the bench" in page
 
 
 def test_examples_in_the_docstrings_run() -> None:

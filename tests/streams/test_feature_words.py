@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import re
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,34 @@ def test_lines_follow_the_columns_and_know_categories() -> None:
     assert [line.reach for line in lines] == ["", "", "", "1 event", ""]
     assert (lines[1].meaning, lines[1].missing) == ("the category as it came", "NaN")
     assert [line.name for line in feature_lines(small_pipeline(features))] == ["was", "at"]
+
+
+def test_both_pages_name_every_operation() -> None:
+    """docs/features.md says what each gives, docs/pipeline.md shows how one is declared."""
+    docs = Path(__file__).parents[2] / "docs"
+    said, declared = (
+        (docs / name).read_text(encoding="utf-8").partition(start)[2].partition("\n## ")[0]
+        for name, start in (("features.md", "## What a feature says"), ("pipeline.md", "## [features]"))
+    )
+    operations = {feature.operation for feature, _, _ in SAID}
+
+    assert {one for one in operations if f"`{one} = " not in said} == set()
+    assert {one for one in operations if f"`{one}`" not in declared} == set()
+
+
+def test_the_manuals_examples_are_right(tmp_path: Path) -> None:
+    """Those of docs/pipeline.md all together make a pipeline file."""
+    root, file = Path(__file__).parents[2], tmp_path / "pipeline.toml"
+    manual = (root / "docs" / "pipeline.md").read_text(encoding="utf-8").partition("## [features]")[2]
+    examples = re.findall(r"\| `(\w+ = \{ .* \})` \|", manual.partition("\n## ")[0])
+    flights = (root / "examples" / "flights.toml").read_text(encoding="utf-8")
+    head, _, rest = flights.partition("[features]\n")
+    head = head.replace("[events.fields]\n", '[events.fields]\nis_wet = "boolean"\n')
+    file.write_text(f"{head}[features]\n" + "\n".join(examples) + f"\n[models{rest.partition('[models')[2]}")
+    lines = feature_lines(read_pipeline(file, {}))
+
+    assert len(examples) == 15
+    assert [f"{line.name} = {{ {line.declaration} }}" for line in lines if line.declared] == examples
 
 
 def test_examples_in_the_docstrings_run() -> None:
