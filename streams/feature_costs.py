@@ -102,7 +102,7 @@ class Costs(msgspec.Struct, frozen=True):
 
 
 def feature_costs(pipeline: Pipeline) -> Costs:
-    """Count the state of all declared features; makes a plan for each of them, 0.1 ms and more with their number."""
+    """Count the state of all declared features; makes a plan for each of them: 0.1 s for 100, 1 s for 400."""
     owned: dict[str, list[Feature]] = {}
     for feature in pipeline.features:
         if feature.by is not None:

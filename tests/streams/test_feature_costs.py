@@ -13,11 +13,12 @@ from streams import feature_costs
 from streams.durations import DAY_US, HOUR_US
 from streams.entities import SMALLEST_TABLE
 from streams.feature_costs import TABLE_LEAST_BYTES, TABLE_MOST_BYTES, EntityCost, FeatureCost, Words
-from streams.pipeline import Feature, Pipeline
+from streams.pipeline import Feature, Field, Pipeline
 from streams.pipeline_file import read_pipeline
 from streams.windows import ARENA_DEAD, ARENA_END, ENTITIES, KEPT
 from tests.feature_reference import Row
 from tests.featurizing import SECOND, SOURCE, event, label, run, small_pipeline
+from tests.rows import events, pipeline
 
 ROOT = Path(__file__).parents[2]
 MINUTE = 60 * SECOND
@@ -95,13 +96,14 @@ def test_bytes_are_those_of_the_layout() -> None:
 
 
 def test_each_entity_has_state_of_its_own() -> None:
-    """Also where features of two entities have a window in common; a field may name the events' key."""
+    """Also where features of two entities have a window in common; a field may name the entity that its path is."""
+    card = Field("card", "category", ("key",))
     features = (
         Feature("n", "count", "*", "key", DAY_US),
         Feature("by_shop", "count", "*", "shop", DAY_US),
-        Feature("n_too", "count", "*", "key", DAY_US),
+        Feature("n_too", "count", "*", "card", DAY_US),
     )
-    costs = feature_costs.feature_costs(small_pipeline(features))
+    costs = feature_costs.feature_costs(pipeline(events=events(fields=(*events().fields, card)), features=features))
     one = Words(head=4, windows=1, bucket=1)
 
     assert costs.features == (
