@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from serving import cli_features, cli_topics, cli_up
+from serving import cli_features, cli_recompute, cli_topics, cli_up
 from streams.errors import MillraceError, PipelineError
 from streams.lightness import stay_light
 
@@ -115,11 +115,12 @@ def rebuild(file: Annotated[Path, typer.Argument(help="The pipeline file.")]) ->
 
 app.command()(cli_up.up)
 app.command()(cli_up.demo)
+app.command()(cli_features.features)
 app.command()(cli_topics.publish)
 app.command()(cli_topics.tail)
 app.command()(cli_topics.deadletters)
-app.command()(cli_features.backfill)
-app.command()(cli_features.audit)
+app.command()(cli_recompute.backfill)
+app.command()(cli_recompute.audit)
 
 
 def main() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from streams.durations import duration_text
-from streams.pipeline import Feature, Field, Pipeline
+from streams.feature_words import FeatureLine, feature_lines
+from streams.pipeline import Pipeline
 from streams.topic_specs import TopicSpec, topic_specs
 
 
@@ -16,15 +17,6 @@ class Stage(msgspec.Struct, frozen=True):
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     purpose: str
-
-
-class FeatureLine(msgspec.Struct, frozen=True):
-    """One feature in words, with the columns of the feature matrix that it fills."""
-
-    name: str
-    meaning: str
-    columns: tuple[str, ...]
-    is_category: bool
 
 
 class ModelLine(msgspec.Struct, frozen=True):
@@ -48,12 +40,11 @@ class Description(msgspec.Struct, frozen=True):
 
 def describe(pipeline: Pipeline) -> Description:
     """Spell out a pipeline; `is_user_topic` tells the users' topics, and whatever topic is absent gets created."""
-    raw = pipeline.events.fields if pipeline.raw_features else ()
     return Description(
         name=pipeline.name,
         topics=topic_specs(pipeline),
         stages=_stages(pipeline),
-        features=(*map(_raw_line, raw), *map(_feature_line, pipeline.features)),
+        features=feature_lines(pipeline),
         models=tuple(
             ModelLine(model.name, model.kind, model.params, is_champion=model.name == pipeline.serve.champion)
             for model in pipeline.models
@@ -85,19 +76,3 @@ def _stages(pipeline: Pipeline) -> tuple[Stage, ...]:
         ),
         Stage("serve", inner("features", "control"), inner("predictions"), f"answers with {pipeline.serve.champion}"),
     )
-
-
-def _raw_line(field: Field) -> FeatureLine:
-    return FeatureLine(field.name, f"the {field.kind} as it came", (field.name,), is_category=field.kind == "category")
-
-
-def _feature_line(feature: Feature) -> FeatureLine:
-    if feature.operation == "cyclic":
-        meaning = f"the {feature.of} of the event's time, as a point on a circle"
-    elif feature.operation == "elapsed":
-        meaning = f"seconds since the last event of the same {feature.by}"
-    else:
-        what = "events" if feature.of == "*" else feature.of
-        window = duration_text(feature.window_us or 0)
-        meaning = f"{feature.operation} of {what} of the same {feature.by} over the last {window}"
-    return FeatureLine(feature.name, meaning, feature.columns, is_category=False)

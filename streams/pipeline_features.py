@@ -28,6 +28,7 @@ _WINDOWED: dict[Operation, tuple[str, ...]] = {
     "distinct": _ANY,
     "quantile": _NUMBERS,
 }
+_OF_LABELS: tuple[Operation, ...] = ("count", "sum", "mean", "std", "min", "max", "rate")
 _TRAILS: dict[Operation, tuple[str, ...]] = {
     "last": _ANY,
     "lag": _ANY,
@@ -102,7 +103,7 @@ class FeatureReader:
         return None
 
     def _declared(self, table: Table, name: str, operation: Operation) -> Feature:
-        if operation in _WINDOWED and table.values.get(operation) == "label" and "label" not in self.fields:
+        if operation in _OF_LABELS and table.values.get(operation) == "label" and "label" not in self.fields:
             feature = self._of_label(table, name, operation)
         elif operation in _WINDOWED:
             of = self._field(table, operation, _WINDOWED[operation])

@@ -14,7 +14,7 @@ from serving.cli import app
 
 ROOT = Path(__file__).parents[2]
 FLIGHTS = str(ROOT / "examples" / "flights.toml")
-COMMANDS = ("check", "run", "up", "demo", "publish", "tail", "deadletters", "backfill", "audit")
+COMMANDS = ("check", "features", "run", "up", "demo", "publish", "tail", "deadletters", "backfill", "audit")
 
 
 def millrace(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -48,6 +48,7 @@ def test_check_shows_topics_stages_features_and_models() -> None:
     assert found.returncode == 0
     for text in ("flights.departures", "yours", "flights.predictions", "since_last", "champion: answers", "for ever"):
         assert text in found.stdout
+    assert "mean of dep_delay of the same tail over the last 7d" in found.stdout
 
 
 def test_check_says_all_mistakes_at_once(tmp_path: Path) -> None:
