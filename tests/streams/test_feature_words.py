@@ -219,7 +219,7 @@ def test_the_manuals_examples_are_right(tmp_path: Path) -> None:
     file.write_text(f"{head}[features]\n" + "\n".join(examples) + f"\n[models{rest.partition('[models')[2]}")
     lines = feature_lines(read_pipeline(file, {}))
 
-    assert len(examples) == 15
+    assert len(examples) == 17
     assert [f"{line.name} = {{ {line.declaration} }}" for line in lines if line.declared] == examples
 
 
