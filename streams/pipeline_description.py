@@ -95,9 +95,13 @@ def _feature_line(feature: Feature) -> FeatureLine:
     if feature.operation == "cyclic":
         meaning = f"the {feature.of} of the event's time, as a point on a circle"
     elif feature.operation == "elapsed":
-        meaning = f"seconds since the last event of the same {feature.by}"
+        meaning = f"seconds since the last event of the same {_entity(feature)}"
     else:
         what = "events" if feature.of == "*" else feature.of
         window = duration_text(feature.window_us or 0)
-        meaning = f"{feature.operation} of {what} of the same {feature.by} over the last {window}"
+        meaning = f"{feature.operation} of {what} of the same {_entity(feature)} over the last {window}"
     return FeatureLine(feature.name, meaning, feature.columns, is_category=False)
+
+
+def _entity(feature: Feature) -> str:
+    return feature.by if isinstance(feature.by, str) else " and ".join(feature.by or ())
