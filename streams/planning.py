@@ -123,8 +123,9 @@ class _Planner:
         conditions = {f.where: parse(f.where, kinds) for f in stage.features if f.where}
         read = {name for feature in stage.features for name in (feature.of, feature.other) if name}
         read |= {name for condition in conditions.values() for name in condition.fields}
-        fields = pipeline.events.fields if stage.number == 1 else stage_specs(pipeline)[stage.number - 2].carried
-        self._fields = tuple(f for f in fields if self._is_raw or f.name in read)
+        if stage.number == 1:  # what travels further is numbered here
+            read |= {field.name for field in stage.carried}
+        self._fields = tuple(f for f in pipeline.events.fields if self._is_raw or f.name in read)
         self._numbers = {field.name: number for number, field in enumerate(self._fields)}
         self._filtered: dict[tuple[int, str], Filtered] = {}
         for f in stage.features:
