@@ -16,6 +16,8 @@ CLOCK, LABEL_CLOCK = 15, 16  # the clocks after the last row taken
 LATEST = 17  # the largest time of a row taken
 COUNTERS = 18
 
+ROW_ACCOUNT = "rows"  # of what was numbered
+
 EVENT_STATES = {"settled": SETTLED, "pending": PENDING, "duplicate": DUPLICATE}
 LABEL_STATES = {
     "joined": JOINED,
@@ -40,5 +42,5 @@ def accounts(counters: npt.NDArray[np.int64], kept_rows: int) -> dict[str, tuple
     return {
         "events": (int(counters[EVENTS]), {name: int(counters[at]) for name, at in EVENT_STATES.items()}),
         "labels": (int(counters[LABELS]), {name: int(counters[at]) for name, at in LABEL_STATES.items()}),
-        "rows": (int(counters[NUMBERED]), {"label_rows": int(counters[LABEL_ROWS]), "pending": kept_rows}),
+        ROW_ACCOUNT: (int(counters[NUMBERED]), {"label_rows": int(counters[LABEL_ROWS]), "pending": kept_rows}),
     }

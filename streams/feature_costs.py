@@ -18,6 +18,7 @@ from streams.entities import ARENA_GROWTH, DEAD_SHARE
 from streams.pipeline import Feature, Pipeline
 from streams.plan import FIRST_WINDOW_WORD
 from streams.planning import make_plan
+from streams.stages import stage_specs
 from streams.windows import KEPT, room_kernel
 
 WORD_BYTES = 8
@@ -123,12 +124,14 @@ def feature_costs(pipeline: Pipeline) -> Costs:
 
 def _words(pipeline: Pipeline, features: list[Feature]) -> Words:
     """Count what these features need for each key of their entity, which they all have in common."""
-    plan = make_plan(msgspec.structs.replace(pipeline, features=tuple(features))).plan
+    alone = msgspec.structs.replace(pipeline, features=tuple(features))
+    number = next(stage.number for stage in stage_specs(alone) if stage.features)
+    plan = make_plan(alone, number).plan
     event = 1 + plan.exact_E.size if plan.bucket_windows < plan.width_W.size else 0  # its time, and fields
     return Words(plan.head_words, plan.bucket_windows, int(plan.lane_start[plan.bucket_windows]), event)
 
 
-def _entity(pipeline: Pipeline, by: str) -> str:
+def _entity(pipeline: Pipeline, by: str | tuple[str, ...]) -> str:
     """Name an entity by its path: a field may name it too."""
     paths = {field.name: ".".join(field.path) for field in pipeline.events.fields}
-    return paths.get(by, by)
+    return " and ".join(paths.get(name, name) for name in ((by,) if isinstance(by, str) else by))

@@ -175,12 +175,12 @@ def _of_window(feature: Feature) -> str:
     if feature.is_label and feature.operation == "rate":
         subject = "share of labels that are 1"
     over = "over exactly" if feature.is_exact else "over"
-    text = f"{subject} of the same {feature.by} {over} the last {duration_text(feature.window_us or 0)}"
+    text = f"{subject} of the same {_entity(feature)} {over} the last {duration_text(feature.window_us or 0)}"
     return f"{text}, each label from {duration_text(feature.delay_us)} after its time on" if feature.delay_us else text
 
 
 def _of_entity(feature: Feature) -> str:
-    of, whose = feature.of, f"of the same {feature.by}"
+    of, whose = feature.of, f"of the same {_entity(feature)}"
     limit = f", not older than {duration_text(feature.window_us)}" if feature.window_us else ""
     if feature.operation == "elapsed":
         return f"seconds since the last event {whose}"
@@ -191,6 +191,10 @@ def _of_entity(feature: Feature) -> str:
         return f"{of} of the {event} before {whose}{limit}"
     subject = "mean" if feature.operation == "ewm_mean" else "standard deviation"
     return f"{subject} of {of} {whose}, weights halved every {duration_text(feature.half_life_us or 0)}"
+
+
+def _entity(feature: Feature) -> str:
+    return feature.by if isinstance(feature.by, str) else " and ".join(feature.by or ())
 
 
 def _ordinal(number: int) -> str:

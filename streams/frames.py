@@ -20,6 +20,7 @@ from streams.building import Builder, read
 from streams.layouts import Layout
 from streams.pipeline import Pipeline
 from streams.records import HeldRecords, Packed, Record
+from streams.stages import StageSpec, stage_topic
 from streams.tables import Stack, Table, cut
 
 EVENT, LABEL, MARK, VERSION, COMMAND = 0, 1, 2, 3, 4
@@ -141,6 +142,19 @@ def examples_schema(columns: tuple[Column, ...]) -> FrameSchema:
     """Columns of P.examples: event rows, and label rows with the vector of prediction time."""
     vector = pa.list_(pa.float64(), len(columns))
     return _schema("examples", [*_COMMON, ("number", pa.int64()), *_LABEL, ("vector", vector)], columns)
+
+
+def stage_schema(stage: StageSpec, columns: tuple[Column, ...]) -> FrameSchema:
+    """Columns of the topic between a stage and the next: what later stages need, and the whole feature matrix.
+
+    `number` is the first stage's, whose place in the log it tells. `entity.N` is the hash of the entity of stage N, 0
+    where it is missing. Fields are numbers, categories among them their codes. Columns of later stages are NaN.
+    """
+    entities = [(f"entity.{number}", pa.int64()) for number in stage.entities]
+    fields = [(f"field.{field.name}", pa.float64()) for field in stage.carried]
+    vector = pa.list_(pa.float64(), len(columns))
+    own = [*_COMMON, ("number", pa.int64()), *_LABEL, *entities, *fields, ("vector", vector)]
+    return _schema(stage_topic(stage.number), own, columns)
 
 
 def build(schema: FrameSchema, columns: dict[str, Any], rows: int) -> Table:

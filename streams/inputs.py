@@ -1,4 +1,7 @@
-"""Rows of the log on their way into the kernels: columns as read-only views, fields as one matrix, hashed names."""
+"""Rows on their way into the kernels: columns as read-only views, fields as one matrix, hashed names.
+
+Rows of the log name the entities of later stages by text; between stages their hashes travel, and fields as numbers.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,16 @@ from streams.frames import Batch
 from streams.hashing import CATEGORY_SEED, ENTITY_SEED, category_code, hash_text
 from streams.layouts import Text
 from streams.plan import EVERY_ROW, FeaturePlan
+from streams.stages import StageSpec
+from streams.tables import Table
 
-NO_KEY = 0  # stands for the key's hash where there is no key
+NO_KEY = 0  # stands for the hash of a key, or of another entity, where there is none
 NO_ENTITY = -1
+NUMBER_FACTOR = np.int64(0x1E3779B97F4A7C15)  # odd: no two numbers give the same product
 
 
 class Input(NamedTuple):
-    """B rows of the log and their K fields, as read-only views; the hashes are filled in by `name_rows_kernel`."""
+    """B rows and their K fields, as read-only views; the hashes of names are filled in by `name_rows_kernel`."""
 
     kind: npt.NDArray[np.int8]
     outcome: npt.NDArray[np.int8]
@@ -32,17 +38,18 @@ class Input(NamedTuple):
     clock: npt.NDArray[np.int64]
     values_KB: npt.NDArray[np.float64]
     names: npt.NDArray[np.int64]  # hash of id and key
-    keys: npt.NDArray[np.int64]  # hash of the key
-    entities: npt.NDArray[np.int64]  # the key's entity, where a look ahead has found one; else NO_ENTITY
+    keys: npt.NDArray[np.int64]  # hash of the key, or of the stage's entity
+    entities: npt.NDArray[np.int64]  # that key's entity, where a look ahead has found one; else NO_ENTITY
+    others: npt.NDArray[np.int64]  # [B, E] hashes of the entities of later stages
 
 
 def make_input(batch: Batch, plan: FeaturePlan) -> Input:
-    """View a batch as the kernels take it; only the fields are copied."""
+    """View a batch as the kernels of its stage take it; only the fields are copied."""
     rows = batch.rows
     values_KB = np.empty((len(plan.fields) + len(plan.filtered), rows.num_rows))
     for place, field in enumerate(plan.fields):
         name = f"field.{field.name}"
-        if field.kind == "category":
+        if field.kind == "category" and plan.stage.number == 1:
             encode_categories_kernel(rows.text(name), values_KB, place)
         else:
             values_KB[place] = rows.numbers(name)
@@ -65,9 +72,54 @@ def make_input(batch: Batch, plan: FeaturePlan) -> Input:
         np.empty(rows.num_rows, np.int64),
         np.empty(rows.num_rows, np.int64),
         np.full(rows.num_rows, NO_ENTITY),
+        _others(rows, plan.stage),
     )
     name_rows_kernel(taken)
+    if plan.stage.number > 1:
+        _name_by_number(taken, rows.numbers("number"))
+        if not plan.stage.is_last:
+            taken.keys[:] = rows.numbers(f"entity.{plan.stage.number}")
     return taken
+
+
+def _others(rows: Table, stage: StageSpec) -> npt.NDArray[np.int64]:
+    """Give the hashes of the entities of later stages; between stages they travel as columns and are not asked for."""
+    others = np.empty((rows.num_rows, len(stage.entities)), np.int64)
+    if stage.number == 1:
+        for place, entity in enumerate(stage.entities.values()):
+            others[:, place] = hash_entities([rows.text(f"field.{name}") for name in entity])
+    return others
+
+
+def _name_by_number(rows: Input, number_B: npt.NDArray[np.int64]) -> None:
+    """Let names hold the first stage's number too.
+
+    An id that is no longer remembered may come again, with other entities, and so overtake what is under way.
+    """
+    np.bitwise_xor(rows.names, number_B * NUMBER_FACTOR, out=rows.names)
+
+
+def hash_entities(fields: list[Text]) -> npt.NDArray[np.int64]:
+    """Give the hash of each row's entity, NO_KEY where one of its fields is missing.
+
+    It is XXH64 of the first field's text, and of each further one seeded with the hash of those before: no two lists of
+    texts run into one another, and no separator is needed.
+    """
+    hashes = np.full(fields[0].offsets.size - 1, ENTITY_SEED, np.int64)
+    for texts in fields:
+        hash_kernel(texts, hashes)
+    return hashes
+
+
+@bare
+def hash_kernel(texts: Text, hashes: npt.NDArray[np.int64]) -> None:
+    """Hash one text more into every hash."""
+    for row in range(hashes.size):
+        if hashes[row] != NO_KEY and is_there_kernel(texts.valid, row):
+            seed = np.uint64(hashes[row])
+            hashes[row] = np.int64(hash_text(texts.data, texts.offsets[row], texts.offsets[row + 1], seed))
+        else:
+            hashes[row] = NO_KEY
 
 
 def _filter(values_KB: npt.NDArray[np.float64], plan: FeaturePlan) -> None:
@@ -89,6 +141,13 @@ def _sealed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def is_there_kernel(valid: npt.NDArray[np.uint8], row: int) -> bool:
     """Whether a text is there, by its column's bitmap."""
     return valid.size == 0 or (valid[row >> 3] >> (row & 7)) & 1 == 1
+
+
+@inlined
+def copy_others_kernel(target: npt.NDArray[np.int64], at: int, source: npt.NDArray[np.int64], row: int) -> None:
+    """Copy one row's hashes of other entities."""
+    for entity in range(target.shape[1]):
+        target[at, entity] = source[row, entity]
 
 
 @bare

@@ -44,16 +44,16 @@ class Ledger(NamedTuple):
     records: npt.NDArray[np.int64]  # [at least PLACES, RECORD_WORDS]
     values: npt.NDArray[np.float64]
     halves: npt.NDArray[np.uint32]  # the lower half of each record's hash
+    others: npt.NDArray[np.int64]  # [as many, E] hashes of the event's other entities, where there is a chain of stages
     sizes: npt.NDArray[np.int64]
 
 
-def empty_ledger(words: int = SMALLEST, places: int = SMALLEST) -> Ledger:
+def empty_ledger(words: int = SMALLEST, places: int = SMALLEST, entities: int = 0) -> Ledger:
     """Give a ledger that knows nothing; its arrays go on beyond the places, which costs nothing until they are used."""
     records = zeros((SPARE * places, RECORD_WORDS), np.int64)
     sizes = np.array([0, 0, 0, 0, places, 0], np.int64)
-    return Ledger(
-        zeros((words,), np.int64), records, records.view(np.float64), zeros((SPARE * places,), np.uint32), sizes
-    )
+    halves, others = zeros((SPARE * places,), np.uint32), zeros((SPARE * places, entities), np.int64)
+    return Ledger(zeros((words,), np.int64), records, records.view(np.float64), halves, others, sizes)
 
 
 @inlined

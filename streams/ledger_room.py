@@ -72,16 +72,20 @@ def ledger_state(ledger: Ledger) -> dict[str, npt.NDArray[Any]]:
     """Give what a snapshot keeps."""
     held = _held(ledger)
     records, halves = np.empty((held, RECORD_WORDS), np.int64), np.empty(held, np.uint32)
-    _copy_in_order(ledger, records, halves)
-    return {"words": ledger.words.copy(), "records": records, "halves": halves, "sizes": ledger.sizes.copy()}
+    others = np.empty((held, ledger.others.shape[1]), np.int64)
+    _copy_in_order(ledger, records, halves, others)
+    words, sizes = ledger.words.copy(), ledger.sizes.copy()
+    return {"words": words, "records": records, "halves": halves, "others": others, "sizes": sizes}
 
 
 def restored_ledger(state: Mapping[str, npt.NDArray[Any]], waiting: int) -> Ledger:
     """Give the ledger that `ledger_state` described, when so many events wait."""
     words, records, halves, sizes = (state[f"ledger.{name}"] for name in ("words", "records", "halves", "sizes"))
-    fresh = empty_ledger(words.size, _places_for(halves.size + waiting))
+    others = state["ledger.others"]
+    fresh = empty_ledger(words.size, _places_for(halves.size + waiting), others.shape[1])
     places = fresh.sizes[PLACES]
     fresh.words[:], fresh.records[: halves.size], fresh.halves[: halves.size] = words, records, halves
+    fresh.others[: halves.size] = others
     fresh.sizes[:] = sizes
     fresh.sizes[[START, PLACES]] = 0, places
     return fresh
@@ -106,7 +110,7 @@ def _with_longer_ring(ledger: Ledger, clock_us: int, waiting: int, early: int) -
     known = known_kernel(ledger, clock_us)
     if 2 * known < held:
         places = np.empty(held, np.int64)
-        fresh = empty_ledger(1, _places_for(known + waiting))
+        fresh = empty_ledger(1, _places_for(known + waiting), ledger.others.shape[1])
         gather_kernel(ledger, fresh, clock_us, places)
         return _renewed(ledger, fresh, places, waiting + early)
     places_needed = _places_for(held + waiting)
@@ -119,18 +123,20 @@ def _with_longer_ring(ledger: Ledger, clock_us: int, waiting: int, early: int) -
 def _with_places(ledger: Ledger, places: int) -> Ledger:
     """Give the same ledger with its records at the front of another ring."""
     held = _held(ledger)
-    fresh = empty_ledger(1, places)
-    _copy_in_order(ledger, fresh.records[:held], fresh.halves[:held])
+    fresh = empty_ledger(1, places, ledger.others.shape[1])
+    _copy_in_order(ledger, fresh.records[:held], fresh.halves[:held], fresh.others[:held])
     fresh.sizes[:] = ledger.sizes
     fresh.sizes[[START, PLACES]] = 0, places
     return fresh._replace(words=ledger.words)
 
 
-def _copy_in_order(ledger: Ledger, records: npt.NDArray[np.int64], halves: npt.NDArray[np.uint32]) -> None:
+def _copy_in_order(
+    ledger: Ledger, records: npt.NDArray[np.int64], halves: npt.NDArray[np.uint32], others: npt.NDArray[np.int64]
+) -> None:
     """Copy what the ring holds, oldest first."""
     held, start = halves.size, int(ledger.sizes[START])
     first = min(held, int(ledger.sizes[PLACES]) - start)  # records before the ring's end; the others begin at its front
-    for target, array in ((records, ledger.records), (halves, ledger.halves)):
+    for target, array in ((records, ledger.records), (halves, ledger.halves), (others, ledger.others)):
         target[:first] = array[start : start + first]
         target[first:] = array[: held - first]
 
@@ -172,6 +178,8 @@ def gather_kernel(ledger: Ledger, fresh: Ledger, clock_us: int, places: npt.NDAr
             fresh.halves[end] = ledger.halves[place]
             for word in range(RECORD_WORDS):
                 fresh.records[end, word] = ledger.records[place, word]
+            for other in range(ledger.others.shape[1]):
+                fresh.others[end, other] = ledger.others[place, other]
             end += 1
         place = place + 1 if place + 1 < sizes[PLACES] else 0
     fresh.sizes[NEXT] = end

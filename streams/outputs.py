@@ -1,4 +1,4 @@
-"""Rows on their way out: the columns of P.examples, filled by kernels in one block, and the tables made of it."""
+"""Rows on their way out: columns of P.examples or of a topic between stages, filled by kernels in one block."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streams.tables import Table
 
 
 class Output(NamedTuple):
-    """Room for B rows of P.examples with F features. `cause` is the input row that made a row."""
+    """Room for B rows with F features. `cause` is the input row that made a row."""
 
     kind: npt.NDArray[np.int8]
     outcome: npt.NDArray[np.int8]
@@ -33,6 +33,7 @@ class Output(NamedTuple):
     key_offsets: npt.NDArray[np.int32]
     key_data: npt.NDArray[np.uint8]
     key_valid: npt.NDArray[np.uint8]  # one byte a row
+    others: npt.NDArray[np.int64]  # [B, E] hashes of the entities of later stages
     sizes: npt.NDArray[np.int64]  # [rows, rows without a key, joined labels]
 
 
@@ -40,18 +41,19 @@ ROWS, KEYLESS, DELAYS = 0, 1, 2
 
 
 class Room:
-    """Memory for rows of P.examples, laid out as in a table; what is not used of it is never touched.
+    """Memory for rows, laid out as in a table; what is not used of it is never touched.
 
     Args:
-        layout: of P.examples.
+        layout: of P.examples, or of a topic between stages.
         rows: at most so many.
         id_bytes, key_bytes: of all ids and of all keys, at most.
+        entities: how many later stages have one.
 
     Attributes:
         output: the columns, for kernels to fill.
     """
 
-    def __init__(self, layout: Layout, rows: int, id_bytes: int, key_bytes: int) -> None:
+    def __init__(self, layout: Layout, rows: int, id_bytes: int, key_bytes: int, entities: int = 0) -> None:
         sizes, nulls = layout.zeros(), layout.zeros()
         sizes[layout.places["id"]], sizes[layout.places["key"]] = id_bytes, key_bytes
         nulls[layout.places["key"]] = 1
@@ -60,25 +62,27 @@ class Room:
         self._block, self._places, self._second = layout.blank(rows, sizes, nulls, spare=8 * rows)
         id_at, key_at = (self._places[layout.places[name], DATA] for name in ("id", "key"))
         self.output = Output(
-            self._column("kind"),
-            self._column("outcome"),
-            self._column("time"),
-            self._column("produced"),
-            self._column("number"),
+            self.column("kind"),
+            self.column("outcome"),
+            self.column("time"),
+            self.column("produced"),
+            self.column("number"),
             np.empty(rows, np.int64),
             np.empty(rows, np.int64),
-            self._column("label"),
-            self._column("vector").reshape(rows, layout.features),
-            self._column("id"),
+            self.column("label"),
+            self.column("vector").reshape(rows, layout.features),
+            self.column("id"),
             self._block[id_at : id_at + id_bytes],
-            self._column("key"),
+            self.column("key"),
             self._block[key_at : key_at + key_bytes],
             np.empty(rows, np.uint8),
+            np.empty((rows, entities), np.int64),
             np.zeros(3, np.int64),
         )
         self.output.id_offsets[0] = self.output.key_offsets[0] = 0
 
-    def _column(self, name: str) -> npt.NDArray[Any]:
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """View the room of a column, of text its offsets."""
         column = self._layout.places[name]
         at, width = int(self._places[column, ITEMS]), int(self._layout.widths[column])
         dtype = self._layout.dtypes[column]
@@ -86,11 +90,11 @@ class Room:
             return self._block[at : at + 4 * (self._rows + 1)].view(np.int32)
         return self._block[at : at + self._rows * width].view(dtype)
 
-    def examples(self, source: int, sequence: int) -> Table:
-        """Give the rows so far; `sequence` is the first row's."""
+    def table(self, source: int, sequence_B: npt.NDArray[np.int64]) -> Table:
+        """Give the rows so far, with these numbers."""
         rows = int(self.output.sizes[ROWS])
-        self._column("source")[:rows] = source
-        self._column("sequence")[:rows] = np.arange(sequence, sequence + rows)
+        self.column("source")[:rows] = source
+        self.column("sequence")[:rows] = sequence_B
         key = self._layout.places["key"]
         if self.output.sizes[KEYLESS]:
             bitmap = np.packbits(self.output.key_valid[:rows], bitorder="little")
@@ -147,6 +151,13 @@ def copy_row_kernel(target_BF: npt.NDArray[np.float64], at: int, source_BF: npt.
     """Copy one row of a matrix to a row of another as wide."""
     columns = target_BF.shape[1]
     copy_items(target_BF, at * columns, source_BF, row * columns, columns)
+
+
+@inlined
+def fill_row_kernel(vectors_BF: npt.NDArray[np.float64], at: int, value: float) -> None:
+    """Write one value into a whole row of a matrix."""
+    for column in range(vectors_BF.shape[1]):
+        vectors_BF[at, column] = value
 
 
 @inlined

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from streams.compiled import bare, inlined
 from streams.deadlines import ITEMS, SLOTS, Deadlines, deadlines_state, empty_deadlines, is_alive_kernel
-from streams.inputs import Input, is_there_kernel
+from streams.inputs import Input, copy_others_kernel, is_there_kernel
 from streams.intrinsics import copy_items
 
 # Words of a row; KEY_SIZE is -1 without a key, ENTITY without an entity.
@@ -29,18 +29,20 @@ class Pending(NamedTuple):
     waiting: Deadlines
     rows: npt.NDArray[np.int64]  # [P, WORDS]
     vectors_PF: npt.NDArray[np.float64]
+    others: npt.NDArray[np.int64]  # [P, E] hashes of the event's other entities, where there is a chain of stages
     arena: npt.NDArray[np.uint8]
     arena_sizes: npt.NDArray[np.int64]
 
 
-def empty_pending(features: int) -> Pending:
-    """Give a store without rows."""
+def empty_pending(features: int, entities: int) -> Pending:
+    """Give a store without rows, for vectors of so many features; the first stage of a chain keeps none."""
     waiting = empty_deadlines()
     slots = waiting.orders.size
     return Pending(
         waiting,
         np.empty((slots, WORDS), np.int64),
         np.empty((slots, features)),
+        np.empty((slots, entities), np.int64),
         np.empty(SMALLEST_ARENA_BYTES, np.uint8),
         np.zeros(2, np.int64),
     )
@@ -54,6 +56,7 @@ def pending_state(pending: Pending) -> dict[str, npt.NDArray[np.generic]]:
     }
     state["rows"] = pending.rows[:slots].copy()
     state["vectors"] = pending.vectors_PF[:slots].copy()
+    state["others"] = pending.others[:slots].copy()
     state["arena"] = pending.arena[: pending.arena_sizes[USED]].copy()
     state["arena_sizes"] = pending.arena_sizes.copy()
     return state
@@ -68,12 +71,19 @@ def keep_row_kernel(pending: Pending, slot: int, rows: Input, row: int, number: 
     words[slot, ENTITY] = entity
     words[slot, PRODUCED] = rows.produced[row]
     words[slot, TEXT] = pending.arena_sizes[USED]
+    copy_others_kernel(pending.others, slot, rows.others, row)
     start = rows.id.offsets[row]
     _keep_text(pending, slot, rows.id.data, start, rows.id.offsets[row + 1] - start, ID_SIZE)
     words[slot, KEY_SIZE] = -1
     if is_there_kernel(rows.key.valid, row):
         start = rows.key.offsets[row]
         _keep_text(pending, slot, rows.key.data, start, rows.key.offsets[row + 1] - start, KEY_SIZE)
+
+
+@inlined
+def keeps_vectors_kernel(pending: Pending) -> bool:
+    """Whether vectors are kept here; the first stage of a chain leaves that to the last."""
+    return bool(pending.vectors_PF.shape[1] > 0)
 
 
 @inlined

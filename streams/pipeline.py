@@ -70,7 +70,8 @@ class Feature(msgspec.Struct, frozen=True):
     Attributes:
         of: a field's name, `*`, for cyclic the period (`hour`, `weekday`, `month`); what is computed from the event
             alone may name a feature declared before.
-        by, window_us: the entity, and how far back.
+        by: what names the entity: the key, a category field, or several in their declared order.
+        window_us: how far back.
         where: only rows for which this condition holds count.
         is_exact: the window keeps its events, and is no bucket longer or shorter than it says.
         is_label: it is of the label, not of a field; `of` is `label`. Labels count from their time + `delay_us` on.
@@ -88,7 +89,7 @@ class Feature(msgspec.Struct, frozen=True):
     name: str
     operation: Operation
     of: str
-    by: str | None = None
+    by: str | tuple[str, ...] | None = None
     window_us: int | None = None
     where: str | None = None
     other: str | None = None

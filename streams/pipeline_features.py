@@ -239,22 +239,33 @@ class FeatureReader:
             table.mistake("where", str(error))
         return condition
 
-    def _entity(self, table: Table) -> str:
-        by = table.get("by", required=True, allowed=", ".join(self.key_names))
-        if isinstance(by, list):
-            table.not_yet("by", "an entity of several fields", ", ".join(self.key_names))
-        elif by is not None and by not in self.key_names and self.key != ():
-            self._wrong_entity(table, by)
-        return str(by)
+    def _entity(self, table: Table) -> str | tuple[str, ...]:
+        """Read what names the entity: the key, a category field, or a list of them."""
+        categories = [field.name for field in self.fields.values() if field.kind == "category"]
+        options = list(dict.fromkeys([*self.key_names, *categories]))
+        by = table.get("by", required=True, allowed=", ".join(options))
+        names = by if isinstance(by, list) else [by]
+        is_one = len(names) == 1
+        if isinstance(by, list) and (not by or len(set(map(str, by))) < len(by)):
+            table.mistake("by", f"{shown(by)} is not right", 'fields such as ["origin", "dest"], each once')
+        elif by is not None and self.key != ():
+            wrong = [one for one in names if one not in (options if is_one else categories)]
+            for one in wrong:
+                self._wrong_entity(table, one, options if is_one else categories)
+        declared = tuple(name for name in self.fields if name in names)
+        return str(names[0]) if is_one else declared
 
-    def _wrong_entity(self, table: Table, by: object) -> None:
-        if self.key is None:
-            table.mistake("by", "the events have no key", "declare [events] key first")
-        elif isinstance(by, str) and by in self.fields:
-            table.not_yet("by", "another entity than the events' key", ", ".join(self.key_names))
+    def _wrong_entity(self, table: Table, by: object, options: list[str]) -> None:
+        if not options:
+            table.mistake("by", "the events have no key", "declare [events] key first, or a category field")
+            return
+        if isinstance(by, str) and by in self.fields:
+            wrong = f"{shown(by)} is a {self.fields[by].kind}"
+        elif isinstance(by, str) and by in self.key_names:
+            wrong = f"{shown(by)} is no declared field"
         else:
-            wrong = f"{shown(by)} is not the events' key"
-            table.mistake("by", wrong, ", ".join(self.key_names), str(by), self.key_names)
+            wrong = f"{shown(by)} is neither the events' key nor a declared field"
+        table.mistake("by", wrong, ", ".join(options), str(by), options)
 
     def _check_columns(self, table: Table, features: tuple[Feature, ...], *, is_raw: bool) -> None:
         """Two columns of one name would be one to every model."""

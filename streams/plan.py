@@ -18,6 +18,7 @@ import numpy.typing as npt
 from streams.expressions import Expression
 from streams.frames import Column
 from streams.pipeline import Field
+from streams.stages import StageSpec
 
 # Operations: what a column is made of. Those from COUNT to ELAPSED need the entity's state.
 (RAW, COUNT, SUM, MEAN, LEAST, MOST, DEVIATION, DISTINCT, QUANTILE, TRAIL, ELAPSED,
@@ -41,11 +42,12 @@ Floats = npt.NDArray[np.float64]
 
 
 class Plan(NamedTuple):
-    """What kernels need to know; F columns, W windows, T words of one bucket of each window, M trails.
+    """What kernels need to know; F columns of a stage, W windows, T words of one bucket of each window, M trails.
 
-    An *operand* is an earlier column, or -1 - the number of a field.
+    An *operand* is an earlier column of the matrix, or -1 - the number of a field.
     """
 
+    column_F: Int64s  # where in the matrix it is put out
     operation_F: Int64s
     first_F: Int64s  # by operation: field, operand, counter (2 * lane + half), lane, slot of a trail, or period
     second_F: (
@@ -80,13 +82,14 @@ class Filtered(NamedTuple):
 
 
 class FeaturePlan(NamedTuple):
-    """The columns of a pipeline, the fields they read (numbered in this order), and the plan for the kernels."""
+    """All columns of a pipeline; the fields that those of one stage read, numbered in this order; the kernels' plan."""
 
     columns: tuple[Column, ...]
     fields: tuple[Field, ...]
     filtered: tuple[Filtered, ...]  # numbered behind the fields
     plan: Plan
     is_keyed: bool  # whether any column needs the entity's state
+    stage: StageSpec
 
 
 class Totals(NamedTuple):

@@ -51,6 +51,7 @@ from streams.plan import (
 )
 from streams.quantiles import BINS as QUANTILE_BINS
 from streams.quantiles import quantile_words
+from streams.stages import StageSpec, stage_specs
 
 _EXTRAS = {"min": MINIMUM, "max": MAXIMUM, "std": MOMENTS, "distinct": REGISTERS, "quantile": BINS}
 _EXTRA_OPERATIONS = {MINIMUM: LEAST, MAXIMUM: MOST, MOMENTS: DEVIATION, REGISTERS: DISTINCT, BINS: QUANTILE}
@@ -63,9 +64,9 @@ TrailKey = tuple[int, int, int, int]  # kind, field, places, span
 Step = tuple[int, int, int, float, float]  # operation, first, second, numbers
 
 
-def make_plan(pipeline: Pipeline) -> FeaturePlan:
-    """Compile the declared features into the plan that the kernels follow."""
-    return _Planner(pipeline).plan()
+def make_plan(pipeline: Pipeline, stage: int = 1) -> FeaturePlan:
+    """Compile the features of one stage into the plan that the kernels follow."""
+    return _Planner(pipeline, stage_specs(pipeline)[stage - 1]).plan()
 
 
 class _Window:
@@ -139,24 +140,26 @@ def _window_key(feature: Feature) -> WindowKey:
 class _Planner:
     """Numbers fields, lanes and trails, then writes a step for every column."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+    def __init__(self, pipeline: Pipeline, stage: StageSpec) -> None:
+        self._pipeline, self._stage = pipeline, stage
+        self._is_raw = pipeline.raw_features and stage.number == 1
         kinds = {field.name: field.kind for field in pipeline.events.fields}
-        conditions = {f.where: parse(f.where, kinds) for f in pipeline.features if f.where}
-        read = {name for feature in pipeline.features for name in (feature.of, feature.other) if name}
+        conditions = {f.where: parse(f.where, kinds) for f in stage.features if f.where}
+        read = {name for feature in stage.features for name in (feature.of, feature.other) if name}
         read |= {name for condition in conditions.values() for name in condition.fields}
-        fields = pipeline.events.fields
-        self._fields = tuple(f for f in fields if pipeline.raw_features or f.name in read)
+        if stage.number == 1:  # what travels further is numbered here
+            read |= {field.name for field in stage.carried}
+        self._fields = tuple(f for f in pipeline.events.fields if self._is_raw or f.name in read)
         self._numbers = {field.name: number for number, field in enumerate(self._fields)}
         self._filtered: dict[tuple[int, str], Filtered] = {}
-        for f in pipeline.features:
+        for f in stage.features:
             if f.where:
                 one = Filtered(self._numbers.get(f.of, EVERY_ROW), conditions[f.where])
                 self._filtered.setdefault((one.field, f.where), one)
         self._windows: dict[WindowKey, _Window] = {}
         self._exact: list[int] = []
         self._trails: dict[TrailKey, int] = {}  # kind, field, places, span → number
-        for feature in pipeline.features:
+        for feature in stage.features:
             self._note(feature)
         self._windows = dict(sorted(self._windows.items(), key=lambda item: (item[0][2], item[0][1] is not None)))
 
@@ -208,18 +211,22 @@ class _Planner:
         exact_word = at
         at += EXACT_WORDS if any(is_exact for _, _, is_exact in self._windows) else 0
         trails, slots, at = self._lay_out_trails(len(lanes), at)
-        raw = range(len(self._fields)) if self._pipeline.raw_features else ()
+        raw = range(len(self._fields)) if self._is_raw else ()
         steps: list[Step] = [(RAW, number, 0, 0.0, 0.0) for number in raw]
+        filled, end = [*raw], len(self._pipeline.events.fields) if self._pipeline.raw_features else 0
         edges: list[float] = []
         places = {f.name: -1 - number for number, f in enumerate(self._fields)}
         for feature in self._pipeline.features:
-            made = self._steps(feature, places, edges, trails)
-            places[feature.name] = len(steps)
-            steps += made
+            start, end = end, end + len(feature.columns)
+            if feature in self._stage.features:
+                steps += self._steps(feature, places, edges, trails)
+                filled += range(start, end)
+            places[feature.name] = start
         windows = list(self._windows.values())
         table, grid = np.array(steps, np.float64).reshape(-1, 5), np.array(lanes, np.int64).reshape(-1, 4)
         operation_F, first_F, second_F = (np.ascontiguousarray(table[:, at], np.int64) for at in range(3))
         plan = Plan(
+            np.array(filled, np.int64),
             operation_F,
             first_F,
             second_F,
@@ -244,7 +251,8 @@ class _Planner:
             at,
         )
         is_keyed = any(COUNT <= step[0] <= ELAPSED for step in steps)
-        return FeaturePlan(columns(self._pipeline), self._fields, tuple(self._filtered.values()), plan, is_keyed)
+        filtered = tuple(self._filtered.values())
+        return FeaturePlan(columns(self._pipeline), self._fields, filtered, plan, is_keyed, self._stage)
 
     def _lay_out_trails(self, slot: int, word: int) -> tuple[dict[TrailKey, tuple[tuple[int, ...], int]], int, int]:
         """Give each trail's row and slot, then how many slots and words of the head there are."""

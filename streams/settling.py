@@ -11,21 +11,34 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from streams import accounts as count
 from streams import ledger as known
 from streams import pending as kept
 from streams.compiled import bare, inlined
 from streams.deadlines import NO_SLOT, due_kernel, push_kernel, remove_kernel
-from streams.entities import arena_need_kernel, entity_kernel
+from streams.entities import arena_need_kernel
+from streams.featuring import count_due_labels_kernel, fill_vector_kernel, hold_label_kernel
 from streams.frames import AMENDED, EVENT, LABEL, MISSING, NO_OUTCOME, RETRACTED, SET
-from streams.held import count_label_kernel, due_label_kernel, hold_kernel
-from streams.inputs import NO_ENTITY, Input, is_there_kernel
-from streams.observing import observe_kernel
-from streams.outputs import DELAYS, KEYLESS, Output, copy_row_kernel, emit_kernel, emit_names_kernel, emit_text_kernel
+from streams.inputs import Input, copy_others_kernel, is_there_kernel
+from streams.outputs import (
+    DELAYS,
+    KEYLESS,
+    Output,
+    copy_row_kernel,
+    emit_kernel,
+    emit_names_kernel,
+    emit_text_kernel,
+    fill_row_kernel,
+)
 from streams.plan import Plan, Totals
 from streams.prefetching import prefetch_kernel
 from streams.stage import Stage, has_room_kernel
-from streams.vectors import write_vector_kernel
+
+Int64s = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 NO_PRODUCED = -1
 MOST_DROPPED = 4  # forgotten records that leave the ledger with a row; more than a row adds, and never a burst
@@ -56,8 +69,10 @@ def take_rows_kernel(
     for row in range(start, rows.kind.size):
         prefetch_kernel(rows, row, plan, stage)
         if rows.kind[row] == EVENT or rows.kind[row] == LABEL:
-            if plan.delays_D.size and not _count_due_labels(plan, stage, rows.time[row], arena_need, text_need):
-                return row
+            if plan.delays_D.size:
+                stage.counters[count.LATEST] = max(stage.counters[count.LATEST], rows.time[row])
+                if not count_due_labels_kernel(plan, stage, arena_need, text_need):
+                    return row
             if not has_room_kernel(stage, plan, arena_need, text_need):
                 return row
             if rows.kind[row] == EVENT:
@@ -69,23 +84,10 @@ def take_rows_kernel(
 
 
 @inlined
-def _count_due_labels(plan: Plan, stage: Stage, time_us: int, arena_need: int, text_need: int) -> bool:
-    """Add the labels to their windows whose time the log has reached; false when they need room first."""
-    stage.counters[count.LATEST] = max(stage.counters[count.LATEST], time_us)
-    due = due_label_kernel(stage.held, stage.counters[count.LATEST])
-    while due >= 0:
-        if not has_room_kernel(stage, plan, arena_need, text_need):
-            return False
-        count_label_kernel(stage.held, plan, stage.windows, due)
-        due = due_label_kernel(stage.held, stage.counters[count.LATEST])
-    return True
-
-
-@inlined
 def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, output: Output, totals: Totals) -> None:
     counters, ledger, name, time_us = stage.counters, stage.ledger, rows.names[row], rows.time[row]
     counters[count.EVENTS] += 1
-    place = _find(stage, name)
+    place = find_kernel(stage, name)
     kind = known.kind_kernel(ledger, ledger.words[place], counters[count.CLOCK])
     if kind not in (known.EMPTY, known.EARLY):
         counters[count.DUPLICATE] += 1
@@ -95,7 +97,11 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
     counters[count.NUMBERED] += 1
     event = emit_kernel(output, EVENT, NO_OUTCOME, row, time_us, rows.produced[row], number, math.nan)
     emit_names_kernel(rows, row, output, event)
-    entity = _fill_vector(rows, row, plan, terms, stage, output, totals, event)
+    copy_others_kernel(output.others, event, rows.others, row)
+    if plan.column_F.size < output.vectors_BF.shape[1]:  # later stages fill in the others
+        fill_row_kernel(output.vectors_BF, event, math.nan)
+    is_known = terms.is_keyed and is_there_kernel(rows.key.valid, row)
+    entity = fill_vector_kernel(rows, row, plan, is_known, stage, totals, output.vectors_BF, event)
     if kind == known.EARLY:
         at = known.slot_kernel(ledger.words[place])
         label, label_us = stage.early.labels[at], stage.early.times[at]
@@ -104,45 +110,22 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
         if label_us <= time_us + terms.wait_us:
             at = emit_kernel(output, LABEL, SET, row, label_us, rows.produced[row], number, label)
             emit_names_kernel(rows, row, output, at)
-            copy_row_kernel(output.vectors_BF, at, output.vectors_BF, event)
+            _recall_vector(stage, output, at, output.vectors_BF, event)
+            copy_others_kernel(output.others, at, rows.others, row)
             _count_join(stage, output, label_us - time_us)
-            _hold(plan, stage, entity, label, label_us)
+            hold_label_kernel(plan, stage, entity, label, label_us)
             counters[count.SETTLED] += 1
             counters[count.LABEL_ROWS] += 1
             known.settle_kernel(ledger, place, name, known.SETTLED_SET, number, label, label_us + terms.keep_us)
+            _remember_others(ledger, place, rows.others, row)
             return
         counters[count.TOO_LATE] += 1
     slot = push_kernel(stage.pending.waiting, time_us + terms.wait_us, number, name)
     kept.keep_row_kernel(stage.pending, slot, rows, row, number, entity)
-    copy_row_kernel(stage.pending.vectors_PF, slot, output.vectors_BF, event)
+    if kept.keeps_vectors_kernel(stage.pending):
+        copy_row_kernel(stage.pending.vectors_PF, slot, output.vectors_BF, event)
     counters[count.PENDING] += 1
     known.wait_kernel(ledger, place, name, known.PENDING, slot)
-
-
-@inlined
-def _fill_vector(
-    rows: Input,
-    row: int,
-    plan: Plan,
-    terms: Terms,
-    stage: Stage,
-    output: Output,
-    totals: Totals,
-    at: int,
-) -> int:
-    """Compute an event's vector and give its entity."""
-    elapsed_s, entity = math.nan, NO_ENTITY
-    is_known = terms.is_keyed and is_there_kernel(rows.key.valid, row)
-    if is_known:
-        entity = rows.entities[row]
-        if entity == NO_ENTITY:
-            entity = entity_kernel(stage.entities, plan, stage.windows, rows.keys[row])
-        elapsed_s = observe_kernel(
-            plan, stage.windows, stage.exact, entity, rows.time[row], rows.values_KB, row, totals
-        )
-    time_us, vectors_BF = rows.time[row], output.vectors_BF
-    write_vector_kernel(plan, rows.values_KB, row, time_us, elapsed_s, totals, is_known, vectors_BF, at)
-    return entity
 
 
 @inlined
@@ -150,7 +133,7 @@ def _take_label(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
     counters, ledger, name, time_us = stage.counters, stage.ledger, rows.names[row], rows.time[row]
     label, is_retraction = rows.label[row], rows.outcome[row] == RETRACTED
     counters[count.LABELS] += 1
-    place = _find(stage, name)
+    place = find_kernel(stage, name)
     word = ledger.words[place]
     kind = known.kind_kernel(ledger, word, counters[count.CLOCK])
     if kind == known.EMPTY:
@@ -169,12 +152,13 @@ def _take_label(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
         elif time_us > event_us + terms.wait_us:
             counters[count.TOO_LATE] += 1
         else:
-            _hold(plan, stage, stage.pending.rows[at, kept.ENTITY], label, time_us)
-            number = _settle(stage, output, at, row, SET, label, time_us)
+            hold_label_kernel(plan, stage, stage.pending.rows[at, kept.ENTITY], label, time_us)
+            number = send_label_row_kernel(stage, output, at, row, SET, label, time_us)
             emit_names_kernel(rows, row, output, output.sizes[0] - 1)
             _count_join(stage, output, time_us - event_us)
             counters[count.PENDING] -= 1
             known.settle_kernel(ledger, place, name, known.SETTLED_SET, number, label, time_us + terms.keep_us)
+            _remember_others(ledger, place, stage.pending.others, at)
     elif kind == known.SETTLED_MISSING:
         counters[count.TOO_LATE] += 1
     else:
@@ -188,7 +172,24 @@ def _take_label(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
 
 
 @inlined
-def _find(stage: Stage, name: int) -> int:
+def _recall_vector(stage: Stage, output: Output, at: int, vectors_BF: Floats, row: int) -> None:
+    """Give a label row its event's vector, if this is the stage that keeps it."""
+    if kept.keeps_vectors_kernel(stage.pending):
+        copy_row_kernel(output.vectors_BF, at, vectors_BF, row)
+    else:
+        fill_row_kernel(output.vectors_BF, at, math.nan)
+
+
+@inlined
+def _remember_others(ledger: known.Ledger, place: int, others: Int64s, row: int) -> None:
+    """Keep the other entities of an event that has just been settled, for what may be said of it later."""
+    if others.shape[1] > 0:
+        copy_others_kernel(ledger.others, known.record_kernel(ledger, ledger.words[place]), others, row)
+
+
+@inlined
+def find_kernel(stage: Stage, name: int) -> int:
+    """Give the place of a name in the ledger, or of the empty word where it belongs."""
     return known.find_kernel(stage.ledger, stage.pending.waiting.names, stage.early.waiting.names, name)
 
 
@@ -236,32 +237,28 @@ def _correct(
     label = math.nan if is_retraction else label
     at = emit_kernel(output, LABEL, outcome, row, rows.time[row], NO_PRODUCED, number, label)
     emit_names_kernel(rows, row, output, at)
-    for column in range(output.vectors_BF.shape[1]):
-        output.vectors_BF[at, column] = math.nan
+    fill_row_kernel(output.vectors_BF, at, math.nan)
+    copy_others_kernel(output.others, at, stage.ledger.others, record)
     stage.counters[count.RETRACTED if is_retraction else count.AMENDED] += 1
     kind = known.SETTLED_RETRACTED if is_retraction else known.SETTLED_SET
     known.amend_kernel(stage.ledger, record, kind, number, label)
 
 
 @inlined
-def _settle(stage: Stage, output: Output, slot: int, cause: int, outcome: int, label: float, time_us: int) -> int:
+def send_label_row_kernel(
+    stage: Stage, output: Output, slot: int, cause: int, outcome: int, label: float, time_us: int
+) -> int:
     """Send the label row of a pending row and give its number; the row's id and key follow."""
     pending = stage.pending
     number: int = pending.rows[slot, kept.NUMBER]
     at = emit_kernel(output, LABEL, outcome, cause, time_us, pending.rows[slot, kept.PRODUCED], number, label)
-    copy_row_kernel(output.vectors_BF, at, pending.vectors_PF, slot)
+    _recall_vector(stage, output, at, pending.vectors_PF, slot)
+    copy_others_kernel(output.others, at, pending.others, slot)
     remove_kernel(pending.waiting, slot)
     kept.forget_text_kernel(pending, slot)
     stage.counters[count.SETTLED] += 1
     stage.counters[count.LABEL_ROWS] += 1
     return number
-
-
-@inlined
-def _hold(plan: Plan, stage: Stage, entity: int, label: float, time_us: int) -> None:
-    """Keep a label for its entity's label features, if there are any and it is one."""
-    if plan.delays_D.size and entity != NO_ENTITY and not math.isnan(label):
-        hold_kernel(stage.held, plan, entity, label, time_us)
 
 
 @inlined
@@ -279,7 +276,7 @@ def _pass_time(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, ou
     counters[count.CLOCK] = rows.clock[row]
     due = due_kernel(pending.waiting, rows.label_clock[row])
     while due != NO_SLOT:
-        _settle_missing(plan, terms, stage, output, row, due)
+        settle_missing_kernel(plan, terms, stage, output, row, due)
         due = due_kernel(pending.waiting, rows.label_clock[row])
     due = due_kernel(early, rows.clock[row])
     while due != NO_SLOT:
@@ -287,20 +284,20 @@ def _pass_time(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, ou
         remove_kernel(early, due)
         counters[count.WAITING] -= 1
         counters[count.UNKNOWN] += 1
-        known.forget_kernel(stage.ledger, _find(stage, name))
+        known.forget_kernel(stage.ledger, find_kernel(stage, name))
         due = due_kernel(early, rows.clock[row])
     known.drop_kernel(stage.ledger, rows.clock[row], MOST_DROPPED)
 
 
 @inlined
-def _settle_missing(plan: Plan, terms: Terms, stage: Stage, output: Output, cause: int, slot: int) -> None:
-    """Settle the pending event of a slot, whose deadline is the first."""
+def settle_missing_kernel(plan: Plan, terms: Terms, stage: Stage, output: Output, cause: int, slot: int) -> None:
+    """Settle the pending event of a slot as missing."""
     pending = stage.pending
-    deadline_us = pending.waiting.heap[0, 0]
     name, words = pending.waiting.names[slot], pending.rows
+    deadline_us = words[slot, kept.TIME] + terms.wait_us
     at = output.sizes[0]
-    _hold(plan, stage, words[slot, kept.ENTITY], terms.missing, deadline_us)
-    number = _settle(stage, output, slot, cause, MISSING, terms.missing, deadline_us)
+    hold_label_kernel(plan, stage, words[slot, kept.ENTITY], terms.missing, deadline_us)
+    number = send_label_row_kernel(stage, output, slot, cause, MISSING, terms.missing, deadline_us)
     start, id_size, key_size = words[slot, kept.TEXT], words[slot, kept.ID_SIZE], words[slot, kept.KEY_SIZE]
     emit_text_kernel(output.id_offsets, output.id_data, at, pending.arena, start, id_size)
     emit_text_kernel(output.key_offsets, output.key_data, at, pending.arena, start + id_size, max(key_size, 0))
@@ -309,4 +306,6 @@ def _settle_missing(plan: Plan, terms: Terms, stage: Stage, output: Output, caus
     stage.counters[count.PENDING] -= 1
     stage.counters[count.SETTLED_MISSING] += 1
     until_us = deadline_us + terms.keep_us
-    known.settle_kernel(stage.ledger, _find(stage, name), name, known.SETTLED_MISSING, number, terms.missing, until_us)
+    place = find_kernel(stage, name)
+    known.settle_kernel(stage.ledger, place, name, known.SETTLED_MISSING, number, terms.missing, until_us)
+    _remember_others(stage.ledger, place, pending.others, slot)

@@ -56,17 +56,22 @@ class Stage(NamedTuple):
 def empty_stage(plan: FeaturePlan) -> Stage:
     """Give the state before the first row."""
     windows = empty_windows(plan.plan.width_W.size, plan.plan.head_words)
-    pending = empty_pending(len(plan.columns))
+    entities = len(plan.stage.entities)
     return Stage(
         empty_entities(),
         windows,
-        empty_ledger(),
+        empty_ledger(entities=entities),
         empty_early(),
-        pending,
+        empty_pending(kept_columns(plan), entities),
         empty_held(),
         empty_exact(plan.plan.exact_E.size),
         new_counters(),
     )
+
+
+def kept_columns(plan: FeaturePlan) -> int:
+    """Say how long the vectors are that wait for label rows; in a chain only the last stage keeps them."""
+    return len(plan.columns) if plan.stage.is_last else 0
 
 
 @inlined
@@ -112,8 +117,11 @@ def with_room(stage: Stage, plan: Plan, text_need: int) -> Stage:
         early = longer_early(early)
     if is_full_kernel(pending.waiting):
         waiting = longer_deadlines(pending.waiting)
-        rows, vectors = resized(pending.rows, waiting.orders.size), resized(pending.vectors_PF, waiting.orders.size)
-        pending = pending._replace(waiting=waiting, rows=rows, vectors_PF=vectors)
+        slots = waiting.orders.size
+        rows, vectors = resized(pending.rows, slots), resized(pending.vectors_PF, slots)
+        pending = pending._replace(
+            waiting=waiting, rows=rows, vectors_PF=vectors, others=resized(pending.others, slots)
+        )
     if pending.arena.size - pending.arena_sizes[USED] < text_need:
         pending = _with_packed_texts(pending, text_need)
     if plan.delays_D.size:
@@ -189,6 +197,7 @@ def restored_stage(state: Mapping[str, npt.NDArray[Any]], plan: FeaturePlan) -> 
             waiting,
             resized(state["pending.rows"], slots),
             resized(state["pending.vectors"], slots),
+            resized(state["pending.others"], slots),
             _at_least(state["pending.arena"], fresh.pending.arena),
             state["pending.arena_sizes"].copy(),
         ),
@@ -202,13 +211,18 @@ def _at_least(array: npt.NDArray[Any], smallest: npt.NDArray[Any]) -> npt.NDArra
     return resized(array, max(array.shape[0], smallest.shape[0]))
 
 
+def _entity_hashes(plan: FeaturePlan) -> list[int]:
+    entities = (plan.stage.entity, *plan.stage.entities.values())
+    return [hash_bytes("\0".join(entity).encode()) >> 1 for entity in entities]
+
+
 def signature(plan: FeaturePlan) -> npt.NDArray[np.int64]:
     """What the state's layout depends on, as one array."""
     parts = [np.ravel(np.asarray(part)) for part in plan.plan]
     conditions = [hash_bytes(f"{one.field} {one.condition.text}".encode()) for one in plan.filtered]
     return np.concatenate(
         [
-            np.array([len(plan.columns)], np.int64),
+            np.array([len(plan.columns), plan.stage.number, plan.stage.last, *_entity_hashes(plan)], np.int64),
             *(part.view(np.int64) if part.dtype == np.float64 else part.astype(np.int64) for part in parts),
             np.array(conditions, np.uint64).view(np.int64),
         ]

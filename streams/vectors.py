@@ -74,7 +74,7 @@ def write_vector_kernel(
             value = _of_category(plan, column, values_KB[first, row])
         else:
             value = _of_operands(plan, column, values_KB, row, vectors_BF, at)
-        vectors_BF[at, column] = value
+        vectors_BF[at, plan.column_F[column]] = value
 
 
 @inlined

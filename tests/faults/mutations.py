@@ -88,8 +88,8 @@ def marks_numbered(patch: pytest.MonkeyPatch) -> None:
     def put_mark(self: Outlet, target: Any, source: int, time_us: int) -> None:
         send(self, target, source, time_us)
         for task in tasks:
-            if task._source == source:
-                task._sequences += 1
+            if task._delivery._source == source:
+                task._delivery.sequences += 1
 
     patch.setattr(FeatureTask, "process", process)
     patch.setattr(Outlet, "put_mark", put_mark)

@@ -222,6 +222,26 @@ def test_a_missing_label_is_dropped_or_gets_a_value(tmp_path: Path, written: str
     assert pipeline.labels.missing == meant
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ('"shop"', "shop"),
+        ('["shop"]', "shop"),
+        ('["shop", "region"]', ("shop", "region")),
+        ('["region", "shop"]', ("shop", "region")),
+    ],
+)
+def test_an_entity_may_be_one_or_more_category_fields(
+    tmp_path: Path, written: str, meant: str | tuple[str, ...]
+) -> None:
+    """Several are one entity in whatever order they are named; a list of one is that one. No key is needed."""
+    text = SMALLEST.replace("[labels]", 'shop = "category"\nregion = "category"\n[labels]')
+    feature = f'visits = {{ count = "*", by = {written}, window = "1h" }}'
+    pipeline = pipeline_of(f"{text}\n[features]\n{feature}\n", tmp_path)
+
+    assert pipeline.features == (Feature("visits", "count", "*", meant, HOUR_US),)
+
+
 def test_an_entity_may_be_named_by_its_field_or_by_its_path(tmp_path: Path) -> None:
     """Both mean the events' key."""
     text = SMALLEST.replace('topic = "visits"', 'topic = "visits"\nkey = "who.id"').replace(

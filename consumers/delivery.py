@@ -1,0 +1,121 @@
+"""What leaves a stage: feature rows and examples from the last, rows for the next stage's partitions from any other."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from streams import frames
+from streams.features import columns
+from streams.frames import EVENT, LABEL, Rows, examples_schema, features_schema
+from streams.inputs import Input
+from streams.outputs import ROWS, Room
+from streams.pipeline import Pipeline
+from streams.plan import FeaturePlan
+from streams.routing import place_by_entity, place_by_key
+from streams.stages import stage_topic
+from streams.tables import Table
+
+NOWHERE = -1
+_TEXTS = {"id", "key"}
+
+Int64s = npt.NDArray[np.int64]
+
+
+class ExamplesDelivery:
+    """Rows for P.features and P.examples, each numbered.
+
+    Args:
+        pipeline: the pipeline.
+        partition: of P.features.
+        source: numbers the rows.
+        examples_partition: of P.examples.
+    """
+
+    def __init__(self, pipeline: Pipeline, partition: int, source: int, examples_partition: int) -> None:
+        self._partition, self._source, self._examples_partition = partition, source, examples_partition
+        self._features_schema = features_schema(columns(pipeline))
+        self.layout = examples_schema(columns(pipeline)).layout
+        self.sequences = np.zeros(2, np.int64)  # the next of P.features and of P.examples
+
+    def send(self, room: Room, _: Input) -> list[Rows]:
+        """Give the rows that a kernel has put out."""
+        output = room.output
+        count = int(output.sizes[ROWS])
+        if not count:
+            return []
+        next_feature, next_example = self.sequences.tolist()
+        examples = room.table(self._source, np.arange(next_example, next_example + count))
+        features, is_event = room.features(self._features_schema.layout, examples, next_feature)
+        self.sequences += np.array([is_event.size, count])
+        cause = output.cause[:count]
+        made = [Rows("examples", self._examples_partition, examples, np.arange(count), cause)]
+        if is_event.size:
+            made.insert(0, Rows("features", self._partition, features, is_event, cause[is_event]))
+        return made
+
+
+class StageDelivery:
+    """Rows for the next stage, to the partition of its entity.
+
+    Args:
+        pipeline: the pipeline.
+        plan: of this stage.
+        source: numbers the rows, in each partition by themselves.
+    """
+
+    def __init__(self, pipeline: Pipeline, plan: FeaturePlan, source: int) -> None:
+        self._plan, self._spec = plan, plan.stage
+        self._source, self._partitions = source, pipeline.partitions
+        self._schema = frames.stage_schema(plan.stage, plan.columns)
+        self._topic = stage_topic(plan.stage.number)
+        self.layout = self._schema.layout
+        self.sequences = np.zeros(pipeline.partitions, np.int64)  # the next of each partition
+
+    def send(self, room: Room, rows: Input) -> list[Rows]:
+        """Give the rows that the first stage's kernel has put out for `rows`."""
+        output = room.output
+        count = int(output.sizes[ROWS])
+        cause, is_event = output.cause[:count], output.kind[:count] == EVENT
+        for place, number in enumerate(self._spec.entities):
+            room.column(f"entity.{number}")[:count] = output.others[:count, place]
+        places = {field.name: place for place, field in enumerate(self._plan.fields)}
+        for field in self._spec.carried:
+            values = rows.values_KB[places[field.name], cause]
+            room.column(f"field.{field.name}")[:count] = np.where(is_event, values, np.nan)
+        table = room.table(self._source, np.zeros(count, np.int64))
+        parts = _parts(self._targets(table))
+        self._number(parts, room.column("sequence"))
+        return [Rows(self._topic, to, table, index, cause[index]) for to, index in parts]
+
+    def pass_on(self, rows: Table, vectors_BF: npt.NDArray[np.float64]) -> list[Rows]:
+        """Give the event and label rows of a middle stage, with these vectors."""
+        targets = self._targets(rows)
+        targets[rows.numbers("kind") > LABEL] = NOWHERE
+        parts, sequence = _parts(targets), np.zeros(rows.num_rows, np.int64)
+        self._number(parts, sequence)
+        kept = [name for name in self.layout.names if name not in {"source", "sequence", "vector"}]
+        own = {name: rows.text(name) if name in _TEXTS else rows.numbers(name) for name in kept}
+        own |= {"source": np.full(rows.num_rows, self._source, np.int32), "sequence": sequence, "vector": vectors_BF}
+        table = frames.build(self._schema, own, rows.num_rows)
+        return [Rows(self._topic, to, table, index, index) for to, index in parts]
+
+    def _targets(self, rows: Table) -> Int64s:
+        following = self._spec.number + 1
+        if following not in self._spec.entities:
+            return place_by_key(rows.text("key"), self._partitions)
+        return place_by_entity(rows.numbers(f"entity.{following}"), rows.text("key"), self._partitions)
+
+    def _number(self, parts: list[tuple[int, Int64s]], sequence_B: Int64s) -> None:
+        """Write the rows' numbers: they are gapless in each partition."""
+        for to, index in parts:
+            sequence_B[index] = np.arange(self.sequences[to], self.sequences[to] + index.size)
+            self.sequences[to] += index.size
+
+
+def _parts(targets: Int64s) -> list[tuple[int, Int64s]]:
+    """Give the rows of each partition that has any, in order."""
+    order = np.argsort(targets, kind="stable")
+    places, starts = np.unique(targets[order], return_index=True)
+    found = zip(places.tolist(), np.split(order, starts[1:]), strict=True) if targets.size else ()
+    return [(to, index) for to, index in found if to != NOWHERE]

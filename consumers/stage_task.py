@@ -1,0 +1,86 @@
+"""What the tasks of all feature stages have in common: the state of one partition, and its form in a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+
+from consumers.delivery import ExamplesDelivery, StageDelivery
+from streams.deadlines import WAITING
+from streams.inputs import Input, longest_kernel
+from streams.outputs import Room
+from streams.pending import count_due_kernel
+from streams.pipeline import Pipeline
+from streams.planning import make_plan
+from streams.stage import empty_stage, restored_stage, stage_state, with_room
+
+
+class StageTask:
+    """Tables of one stage on one partition, and where its rows go.
+
+    Args:
+        pipeline: the pipeline.
+        number: the stage's.
+        partition: its input partition.
+        source: numbers the rows it puts out.
+        examples_partition: of P.examples, where the last stage writes.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, number: int, partition: int, source: int, examples_partition: int = 0
+    ) -> None:
+        self._plan = make_plan(pipeline, number)
+        self.columns = self._plan.columns
+        self._partition = partition
+        self._stage = empty_stage(self._plan)
+        self._delivery: ExamplesDelivery | StageDelivery
+        if self._plan.stage.is_last:
+            self._delivery = ExamplesDelivery(pipeline, partition, source, examples_partition)
+        else:
+            self._delivery = StageDelivery(pipeline, self._plan, source)
+
+    def _room(self, rows: Input, clock_us: int) -> Room:
+        """Give room for what the rows can cause: each as an event and its label row, and what was due before."""
+        total = 2 * rows.kind.size
+        due_rows, due_bytes = count_due_kernel(self._stage.pending, clock_us)
+        id_bytes, key_bytes = (int(text.offsets[-1] - text.offsets[0]) for text in (rows.id, rows.key))
+        need = (total + due_rows, 2 * id_bytes + due_bytes, 2 * key_bytes + due_bytes)
+        return Room(self._delivery.layout, *need, len(self._plan.stage.entities))
+
+    def _grow(self, text_need: int) -> None:
+        self._stage = with_room(self._stage, self._plan.plan, text_need)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Give everything the next worker needs, as copies."""
+        return stage_state(self._stage, self._plan) | {"sequences": self._delivery.sequences.copy()}
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on where `state` was taken.
+
+        Raises:
+            SnapshotError: when the state was written for other features.
+        """
+        self._stage = restored_stage(state, self._plan)
+        self._delivery.sequences = state["sequences"].copy()
+
+    def pending_events(self) -> int:
+        """Count the events that wait for their label."""
+        return int(self._stage.pending.waiting.sizes[WAITING])
+
+    def late_rows(self) -> dict[int, int]:
+        """Count, by window length in us, the events that were older than the window of their entity's newest."""
+        late: dict[int, int] = {}
+        for width, rows in zip(self._plan.plan.width_W.tolist(), self._stage.windows.late_W.tolist(), strict=True):
+            late[width] = max(rows, late.get(width, 0))  # of an exact window and one of buckets as long
+        return late
+
+    def is_sound(self) -> bool:
+        """Always."""
+        return True
+
+
+def longest_names(rows: Input) -> int:
+    """Give the bytes that one row's id and key can take."""
+    return longest_kernel(rows.id.offsets) + longest_kernel(rows.key.offsets)

@@ -1,0 +1,57 @@
+"""Hashes of entities and the partitions they mean: golden values, since rows of every release must meet."""
+
+from __future__ import annotations
+
+import numpy as np
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.decoding import texts
+from streams.hashing import ENTITY_SEED, PARTITION_SEED
+from streams.inputs import NO_KEY, hash_entities
+from streams.routing import place_by_entity, place_by_key
+
+ORIGIN, ROUTE, EMPTY = 0x6C687E26133CA12A, 0xEA7D84E7A80276F4, 0xD5AFBA1336A3BE4B
+
+
+def unsigned(*fields: list[str | None]) -> list[int]:
+    """The hashes of entities whose fields have these texts."""
+    return hash_entities([texts(field) for field in fields]).view(np.uint64).tolist()  # type: ignore[no-any-return]
+
+
+def test_golden_hashes() -> None:
+    """One field, two fields, the empty text; a missing text is no entity."""
+    assert unsigned(["JFK", "", None]) == [ORIGIN, EMPTY, NO_KEY]
+    assert unsigned(["JFK", "JFK", None], ["LAX", None, "LAX"]) == [ROUTE, NO_KEY, NO_KEY]
+
+
+def test_golden_partitions() -> None:
+    """Of the upper half of the hash; without an entity of the key, as in the log."""
+    hashes, keys = np.array([ORIGIN, ROUTE, EMPTY, NO_KEY], np.uint64).view(np.int64), texts(["N1"] * 4)
+
+    assert place_by_entity(hashes, keys, 7).tolist() == [4, 4, 3, 4]
+    assert place_by_entity(hashes, keys, 5).tolist() == [0x6C687E26 % 5, 0xEA7D84E7 % 5, 0xD5AFBA13 % 5, 0]
+    assert place_by_key(texts(["N1", None]), 7).tolist() == [4, 0xEF46DB3751D8E999 % 7]
+
+
+FIELD = st.lists(st.none() | st.text(max_size=40), min_size=8, max_size=8)
+
+
+@given(fields=st.lists(FIELD, min_size=1, max_size=3), partitions=st.integers(1, 1_000))
+def test_hashes_and_partitions_follow_the_published_algorithm(fields: list[list[str | None]], partitions: int) -> None:
+    """XXH64 of each text, seeded with the hash of those before it."""
+    expected = []
+    for row in zip(*fields, strict=True):
+        hashed = ENTITY_SEED
+        for text in row:
+            hashed = xxhash.xxh64_intdigest(text.encode(), hashed) if hashed and text is not None else NO_KEY
+        expected.append(hashed)
+    places = [
+        (hashed >> 32 if hashed else xxhash.xxh64_intdigest((key or "").encode(), PARTITION_SEED)) % partitions
+        for hashed, key in zip(expected, fields[0], strict=True)
+    ]
+
+    assert unsigned(*fields) == expected
+    found = place_by_entity(hash_entities([texts(field) for field in fields]), texts(fields[0]), partitions)
+    assert found.tolist() == places
