@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from consumers.featurize import FeatureTask
+from consumers.chain_tasks import make_task
 from consumers.ingest import IngestRole
 from consumers.inlet import FrameInlet
 from consumers.learn import LearnTask, lineage_of
@@ -22,7 +22,7 @@ from models.sealed import model_key
 from streams import features, frames
 from streams.control import Claim, Control
 from streams.faults import fail_point
-from streams.frames import FrameSchema
+from streams.frames import Column, FrameSchema
 from streams.kafka import Outbox
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model, Pipeline
@@ -31,6 +31,7 @@ from streams.records import Records
 from streams.snapshots import State
 from streams.sources import SourceMemory
 from streams.stage import load_growth_kernels
+from streams.stages import StageSpec, stage_specs, stage_topic
 
 PUBLISH_SHARE = 0.05  # publishing takes at most this share of a candidate's time
 OTHERS_EVERY_S = 60.0  # candidates that do not serve publish once a minute
@@ -47,9 +48,14 @@ class Restarted(msgspec.Struct, frozen=True, tag="restarted", tag_field="decisio
 
 
 class FeaturesRole:
-    """Rows of the log in, feature vectors and examples out."""
+    """Rows of the log in, feature vectors and examples out; one stage of several where features have several entities.
 
-    name = "features"
+    Args:
+        pipeline: the pipeline.
+        control: resolves sources.
+        number: of the stage (streams/stages.py); 1 is the only one, or the first.
+    """
+
     has_state = True
     start = "earliest"
     is_renewable = False
@@ -57,44 +63,54 @@ class FeaturesRole:
     ahead_kib = 1_024
     answers_to: str | None = None
 
-    def __init__(self, pipeline: Pipeline, control: Control) -> None:
+    def __init__(self, pipeline: Pipeline, control: Control, number: int = 1) -> None:
         self._pipeline = pipeline
         self._control = control
-        columns = features.columns(pipeline)
-        self.inputs: tuple[str, ...] = (f"{pipeline.name}.log",)
-        self.writes: Mapping[str, FrameSchema] = {
-            "features": frames.features_schema(columns),
-            "examples": frames.examples_schema(columns),
-        }
+        specs = stage_specs(pipeline)
+        self._spec = specs[number - 1]
+        self.name = self._spec.name
+        self.inputs: tuple[str, ...] = (f"{pipeline.name}.{self._spec.reads}",)
+        self.writes: Mapping[str, FrameSchema] = _stage_writes(self._spec, features.columns(pipeline))
         self._schema = frames.log_schema(pipeline)
+        if number > 1:
+            self._schema = frames.stage_schema(specs[number - 2], features.columns(pipeline))
         self.reads: FrameSchema | None = self._schema
-        load_growth_kernels(make_plan(pipeline))
+        load_growth_kernels(make_plan(pipeline, number))
 
     def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
-        """One gapless source per log partition."""
-        return [Claim("features", topic_id, partition, "rows", generation, siblings, is_gapless=True)]
+        """One gapless source per input partition."""
+        return [Claim(self.name, topic_id, partition, "rows", generation, siblings, is_gapless=True)]
 
     def inlet(self, topic: str, partition: int, sources: list[int]) -> FrameInlet:
-        """The log is written by every raw partition's sources."""
-        return FrameInlet(self._schema, self._control, SourceMemory(self._control, is_log=True))
+        """The log is written by every raw partition's sources, a topic between stages by every partition's before."""
+        memory = SourceMemory(self._control, is_log=self._spec.number == 1)
+        return FrameInlet(self._schema, self._control, memory)
 
     def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Decoded]:
         """Frames are whole: each partition's are copied at once."""
         return decode_each(found)
 
-    def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> FeatureTask:
-        """Ledger, windows and pending rows of one partition."""
-        return FeatureTask(self._pipeline, partition, sources[0])
+    def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> Task:
+        """Ledger, windows and pending rows of one partition, or what of them belongs to this stage."""
+        return make_task(self._pipeline, self._spec.number, partition, sources[0])
 
     def renew(self, task: Task, given_up: State, reason: str) -> None:
         """Never: rows that are not there any more would be missing in windows and ledger."""
 
     def mark_targets(self, partition: int) -> list[tuple[str, int]]:
-        """A partition's marks follow its rows."""
-        return [("features", partition), ("examples", 0)]
+        """A partition's marks follow its rows: to the next stage into all partitions."""
+        if self._spec.is_last:
+            return [("features", partition), ("examples", 0)]
+        return [(stage_topic(self._spec.number), to) for to in range(self._pipeline.partitions)]
 
     def tick(self, now_us: int, partitions: Sequence[OpenPartition]) -> None:
         """Nothing goes by the wall clock."""
+
+
+def _stage_writes(spec: StageSpec, columns: tuple[Column, ...]) -> dict[str, FrameSchema]:
+    if not spec.is_last:
+        return {stage_topic(spec.number): frames.stage_schema(spec, columns)}
+    return {"features": frames.features_schema(columns), "examples": frames.examples_schema(columns)}
 
 
 class LearnRole:
@@ -186,19 +202,25 @@ class LearnRole:
         fail_point("after_publish")
 
 
-def add_workers(process: RoleProcess, role: str, models: list[str] | None) -> None:
-    """Add the workers of one process: one, or one per candidate."""
+def add_workers(process: RoleProcess, role: str, models: list[str] | None, stage: int | None) -> None:
+    """Add the workers of one process: one, one per candidate, or one per stage of features."""
     pipeline, is_replay = process.pipeline, process.is_replay
     if role == "ingest":
         process.add(lambda _, outbox, metrics: IngestRole(pipeline, outbox, metrics, is_replay=is_replay))
     elif role == "features":
-        process.add(lambda control, *_: FeaturesRole(pipeline, control))
+        for spec in stage_specs(pipeline):
+            if stage in (None, spec.number):
+                process.add(_features(pipeline, spec.number), "" if spec.number == 1 else stage_topic(spec.number))
     elif role == "learn":
         for model in pipeline.models:
             if models is None or model.name in models:
                 process.add(_learn(pipeline, model), model.name)
     else:
         raise ValueError(role)
+
+
+def _features(pipeline: Pipeline, number: int) -> Callable[[Control, Outbox, RoleMetrics], FeaturesRole]:
+    return lambda control, *_: FeaturesRole(pipeline, control, number)
 
 
 def _learn(pipeline: Pipeline, model: Model) -> Callable[[Control, Outbox, RoleMetrics], LearnRole]:

@@ -20,6 +20,7 @@ import msgspec
 from streams.children import Child
 from streams.errors import MillraceError, PipelineError, UnavailableError
 from streams.pipeline import Pipeline
+from streams.stages import stage_specs, stage_topic
 
 FIRST_BACKOFF_S = 0.5  # a role that died by accident is back at once
 LONGEST_BACKOFF_S = 30.0  # one that cannot start does not burn the machine
@@ -58,15 +59,16 @@ def spawn_child(name: str, command: Sequence[str], log_path: Path) -> Running:
 
 
 class Job(msgspec.Struct, frozen=True):
-    """One process to keep up: `millrace run <role> <file> <arguments>`."""
+    """One process to keep up: `millrace run <role> <file> <arguments>`; `part` is what it does of a divided role."""
 
     name: str
     role: str
     arguments: tuple[str, ...] = ()
+    part: str = ""
 
 
 class Status(msgspec.Struct, frozen=True):
-    """How a job is doing, for the table."""
+    """How a job is doing, for the table; stages of features are roles of their own there."""
 
     name: str
     role: str
@@ -79,6 +81,8 @@ class Status(msgspec.Struct, frozen=True):
 def plan_jobs(pipeline: Pipeline, scale: Mapping[str, int]) -> list[Job]:
     """Say which processes a pipeline needs: ingest, features, serve, one learn for fast candidates, one per River one.
 
+    Where features take several stages, each stage has its processes.
+
     Raises:
         PipelineError: `scale` names a role that cannot be scaled, or fewer than one process.
     """
@@ -86,8 +90,9 @@ def plan_jobs(pipeline: Pipeline, scale: Mapping[str, int]) -> list[Job]:
     if mistakes:
         raise PipelineError(mistakes)
     jobs = [
-        Job(role if number == 1 else f"{role}-{number}", role)
+        Job(part if number == 1 else f"{part}-{number}", role, arguments, part if part != role else "")
         for role in SCALABLE
+        for part, arguments in _parts(pipeline, role)
         for number in range(1, scale.get(role, 1) + 1)
     ]
     shared = [model.name for model in pipeline.models if model.kind in SHARED_KINDS]
@@ -95,6 +100,15 @@ def plan_jobs(pipeline: Pipeline, scale: Mapping[str, int]) -> list[Job]:
         jobs.append(Job("learn", "learn", ("--models", ",".join(shared))))
     alone = [model.name for model in pipeline.models if model.name not in shared]
     return [*jobs, *(Job(f"learn.{name}", "learn", ("--models", name)) for name in alone)]
+
+
+def _parts(pipeline: Pipeline, role: str) -> list[tuple[str, tuple[str, ...]]]:
+    """Name the parts of a role, each with its arguments."""
+    specs = stage_specs(pipeline)
+    if role != "features" or specs[0].is_only:
+        return [(role, ())]
+    names = [role, *(f"{role}.{stage_topic(spec.number)}" for spec in specs[1:])]
+    return [(name, ("--stage", str(spec.number))) for name, spec in zip(names, specs, strict=True)]
 
 
 def _scale_mistakes(role: str, count: int) -> list[str]:
@@ -185,10 +199,10 @@ class Supervisor:
         """How every job is doing now."""
         now = self._clock()
         return [
-            Status(post.job.name, post.job.role, post.port, post.child.pid, post.restarts, None)
+            Status(post.job.name, role, post.port, post.child.pid, post.restarts, None)
             if post.child is not None
-            else Status(post.job.name, post.job.role, post.port, None, post.restarts, max(0.0, post.retry_at - now))
-            for post in self._posts
+            else Status(post.job.name, role, post.port, None, post.restarts, max(0.0, post.retry_at - now))
+            for post, role in ((post, post.job.part or post.job.role) for post in self._posts)
         ]
 
     def _start(self, post: _Post) -> None:

@@ -68,6 +68,9 @@ def run(
     models: Annotated[
         str, typer.Option(help="learn: only these candidates, comma-separated.", show_default=False)
     ] = "",
+    stage: Annotated[
+        int | None, typer.Option(min=1, help="features: only this stage, where there are several; else all of them.")
+    ] = None,
     metrics: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Where /metrics answers; a free loopback port if left out.")
     ] = None,
@@ -91,7 +94,7 @@ def run(
     ensure_topics(pipeline)
     chosen = [name.strip() for name in models.split(",") if name.strip()]
     try:
-        run_role(role, pipeline, chosen or None, metrics, instance, is_replay=replay)
+        run_role(role, pipeline, chosen or None, metrics, instance, stage, is_replay=replay)
     except MillraceError as error:
         print(error, file=sys.stderr, flush=True)
         # Left without clean-up: nothing is there to save, and the client may spin for ever over a half-done rebalance.
@@ -106,9 +109,11 @@ def run(
 def rebuild(file: Annotated[Path, typer.Argument(help="The pipeline file.")]) -> None:
     """Compute everything again from the raw topics (not available yet): says what to delete by hand."""
     from serving.brokers import load_pipeline
+    from streams.stages import stage_topics
 
     pipeline = load_pipeline(file, None)
-    topics = ", ".join(f"{pipeline.name}.{name}" for name in ("log", "features", "examples", "scores", "control"))
+    names = ("log", *stage_topics(pipeline), "features", "examples", "scores", "control")
+    topics = ", ".join(f"{pipeline.name}.{name}" for name in names)
     line = "not available yet; by hand: stop the pipeline, delete the topics"
     raise PipelineError([f"millrace rebuild: {line} {topics} and the directory {pipeline.state}, start it again"])
 

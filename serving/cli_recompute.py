@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from serving.cli_topics import Broker, PipelineFile
+from streams.pipeline import Pipeline
 
 
 def backfill(
@@ -37,7 +38,7 @@ def backfill(
     from serving.brokers import load_pipeline
 
     period = Period(_time("--from", start), _time("--to", stop))
-    run_backfill(load_pipeline(file, broker), out, partition or [], period, is_forced=force)
+    run_backfill(_of_one_stage(load_pipeline(file, broker)), out, partition or [], period, is_forced=force)
 
 
 def audit(
@@ -65,8 +66,19 @@ def audit(
     from serving.brokers import load_pipeline
 
     options = Options(sample, metrics, every, is_from_retained=from_retained, is_json=as_json)
-    if not run_audit(load_pipeline(file, broker), options):
+    if not run_audit(_of_one_stage(load_pipeline(file, broker)), options):
         raise typer.Exit(1)
+
+
+def _of_one_stage(pipeline: Pipeline) -> Pipeline:
+    """Refuse a pipeline whose features take several stages."""
+    from streams.errors import PipelineError
+    from streams.stages import stage_specs
+
+    entities = [" and ".join(spec.entity) for spec in stage_specs(pipeline) if spec.entity]
+    if entities:
+        raise PipelineError([f"not available yet for features of other entities than the key: {', '.join(entities)}"])
+    return pipeline
 
 
 def _time(option: str, text: str | None) -> int | None:

@@ -16,6 +16,7 @@ import msgspec
 from consumers.supervisor import Status
 from streams.metrics import Sample, parse
 from streams.pipeline import Pipeline
+from streams.stages import stage_specs
 
 FETCH_TIMEOUT_S = 1.0  # a role that compiles or starts may not answer; the next look will show it
 RATE_LOOKS = 5  # rates and latencies are taken over this many looks, so that the eye can follow
@@ -157,7 +158,8 @@ class Watch:
         name, partitions = "millrace_mark_seconds", self._pipeline.partitions
         serve, features = (everything.values(name, role=role) for role in ("serve", "features"))
         learn = [everything.values(name, role="learn", candidate=model.name) for model in self._pipeline.models]
-        is_whole = len(serve) == len(features) == partitions and all(learn)
+        stages = len(stage_specs(self._pipeline))
+        is_whole = len(serve) == partitions and len(features) == stages * partitions and all(learn)
         return is_whole and all(mark == math.inf for mark in everything.values(name))
 
 

@@ -24,6 +24,7 @@ from streams.errors import UnavailableError
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model, Pipeline
 from streams.pipeline_file import read_pipeline
+from streams.stages import stage_specs
 
 _PIPELINE = """
 [pipeline]
@@ -47,6 +48,7 @@ wait = "1h"
 kind = "binary"
 [features]
 mean = { mean = "amount", by = "key", window = "1h" }
+here = { mean = "amount", by = "shop", window = "1h" }
 since = { elapsed = "*", by = "key" }
 hour = { cyclic = "hour" }
 [models.linear]
@@ -60,7 +62,8 @@ def compile_kernels(pipeline: Pipeline) -> None:
     """Take made-up rows through every role; numba keeps what it compiles on disk."""
     metrics = RoleMetrics("prepare", pipeline.name)
     warm(lambda _: IngestRole(pipeline, NoOutbox(), metrics, is_replay=True), pipeline)
-    warm(lambda control: FeaturesRole(pipeline, control), pipeline)
+    for spec in stage_specs(pipeline):
+        warm(partial(FeaturesRole, pipeline, number=spec.number), pipeline)
     for model in pipeline.models:
         warm(partial(LearnRole, pipeline, model, outbox=NoOutbox(), metrics=metrics), pipeline)
         warm(partial(_serve, pipeline, model, metrics), pipeline)

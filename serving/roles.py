@@ -10,6 +10,7 @@ from streams import features, frames
 from streams.errors import PipelineError
 from streams.lightness import stay_light
 from streams.pipeline import Pipeline
+from streams.stages import stage_specs
 
 ROLES = ("ingest", "features", "learn", "serve")
 
@@ -20,10 +21,20 @@ def run_role(
     models: list[str] | None = None,
     metrics: str | None = None,
     instance: str | None = None,
+    stage: int | None = None,
     *,
     is_replay: bool = False,
 ) -> None:
     """Run one process of a role until it is told to stop.
+
+    Args:
+        role: its name.
+        pipeline: the pipeline.
+        models: learn: only these candidates.
+        metrics: `host:port` for /metrics.
+        instance: a name that keeps partitions over a restart.
+        stage: features: only this stage, where there are several; None runs all in one process.
+        is_replay: the input is history with marks.
 
     Raises:
         MillraceError: whatever ends the process; its exit code is the process's.
@@ -32,6 +43,10 @@ def run_role(
     if role not in ROLES or unknown:
         wrong, allowed = (role, ROLES) if role not in ROLES else (unknown[0], [m.name for m in pipeline.models])
         raise PipelineError([f"no role or model {wrong!r}; allowed: {', '.join(allowed)}"])
+    last = stage_specs(pipeline)[-1].number
+    if stage is not None and (role != "features" or not 1 <= stage <= last):
+        wrong = f"features has {last} stage{'s' if last > 1 else ''}" if role == "features" else f"{role} has no stages"
+        raise PipelineError([f"--stage {stage}: {wrong} in {pipeline.name}; allowed: features with 1 to {last}"])
     if role != "learn" or not any(
         m.kind.startswith("river:") for m in pipeline.models if not models or m.name in models
     ):
@@ -40,7 +55,7 @@ def run_role(
     if role == "serve":
         _add_serve(process)
     else:
-        add_workers(process, role, models)
+        add_workers(process, role, models, stage)
     process.run()
 
 

@@ -27,7 +27,8 @@ from streams.frames import (
 from streams.kafka import BEGINNING as FIRST_OFFSET
 from streams.kafka import Message, Reader, Topics
 from streams.pipeline import Pipeline
-from streams.topic_specs import INNER_TOPICS
+from streams.stages import stage_topics
+from streams.topic_specs import inner_topics
 
 FRAMED = ("log", "features", "examples")
 POLL_S = 0.2
@@ -56,7 +57,7 @@ def show_topic(
 
 def rows(pipeline: Pipeline, what: str, *, is_from_start: bool, is_following: bool) -> Iterator[dict[str, Any] | bytes]:
     """Yield the rows of a topic: decoded frames, or JSON records as they are."""
-    log = KafkaControlLog(pipeline) if what in FRAMED else None
+    log = KafkaControlLog(pipeline) if what in (*FRAMED, *stage_topics(pipeline)) else None
     control = Control(log) if log is not None else None
     try:
         for message in _messages(pipeline, f"{pipeline.name}.{what}", is_from_start, is_following):
@@ -77,10 +78,11 @@ def check_topic(pipeline: Pipeline, what: str) -> None:
     Raises:
         PipelineError: there is no such topic.
     """
-    if what not in INNER_TOPICS:
-        near = difflib.get_close_matches(what, INNER_TOPICS, 1)
+    names = inner_topics(pipeline)
+    if what not in names:
+        near = difflib.get_close_matches(what, names, 1)
         hint = f'; did you mean "{near[0]}"?' if near else ""
-        raise PipelineError([f'{pipeline.name} has no topic "{what}"; allowed: {", ".join(INNER_TOPICS)}{hint}'])
+        raise PipelineError([f'{pipeline.name} has no topic "{what}"; allowed: {", ".join(names)}{hint}'])
 
 
 def frame_rows(message: Message, control: Control) -> Iterator[dict[str, Any]]:

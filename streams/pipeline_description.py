@@ -7,6 +7,7 @@ import msgspec
 from streams.durations import duration_text
 from streams.feature_words import FeatureLine, feature_lines
 from streams.pipeline import Pipeline
+from streams.stages import StageSpec, stage_specs, stage_topic
 from streams.topic_specs import TopicSpec, topic_specs
 
 
@@ -62,11 +63,14 @@ def _stages(pipeline: Pipeline) -> tuple[Stage, ...]:
     candidates = ", ".join(model.name for model in pipeline.models)
     return (
         Stage("ingest", raw, inner("log", "deadletters"), "decodes and checks records, orders them by partition"),
-        Stage(
-            "features",
-            inner("log"),
-            inner("features", "examples"),
-            f"joins labels within {wait}, computes the features of {key}",
+        *(
+            Stage(
+                "features",
+                inner(spec.reads),
+                inner("features", "examples") if spec.is_last else inner(stage_topic(spec.number)),
+                _purpose(spec, key, wait),
+            )
+            for spec in stage_specs(pipeline)
         ),
         Stage(
             "learn",
@@ -76,3 +80,11 @@ def _stages(pipeline: Pipeline) -> tuple[Stage, ...]:
         ),
         Stage("serve", inner("features", "control"), inner("predictions"), f"answers with {pipeline.serve.champion}"),
     )
+
+
+def _purpose(spec: StageSpec, key: str, wait: str) -> str:
+    if spec.number == 1:
+        return f"joins labels within {wait}, computes the features of {key}"
+    if spec.is_last:
+        return f"numbers events by {key}, keeps vectors for their labels"
+    return f"computes the features of {' and '.join(spec.entity)}"

@@ -22,6 +22,7 @@ from streams.pipeline_features import NAME_FORM as FIELD_NAME_FORM
 from streams.pipeline_features import NAME_PATTERN as FIELD_NAME_PATTERN
 from streams.pipeline_features import FeatureReader
 from streams.pipeline_models import NAME_FORM, NAME_PATTERN, read_models, read_serve
+from streams.stages import stage_topic
 from streams.toml_table import PATH_FORM, Table, flattened, mistake_line, one_line, shown
 from streams.topic_specs import INNER_TOPICS
 
@@ -183,7 +184,8 @@ def _check_paths(table: Table, uses: list[Use]) -> None:
 
 def _topic(table: Table, pipeline: str) -> str:
     topic = table.text("topic", pattern=_TOPIC_PATTERN, allowed=_TOPIC_FORM)
-    if topic in {f"{pipeline}.{inner}" for inner in INNER_TOPICS}:
+    is_between_stages = re.fullmatch(rf"{re.escape(pipeline)}\.{stage_topic(0)[:-1]}[0-9]+", topic)
+    if is_between_stages or topic in {f"{pipeline}.{inner}" for inner in INNER_TOPICS}:
         table.mistake("topic", f"{shown(topic)} is one of the pipeline's own topics", "another name")
     return topic
 

@@ -6,11 +6,14 @@ import msgspec
 
 from streams.durations import DAY_US, MS_US
 from streams.pipeline import Pipeline
+from streams.stages import stage_topics
 
 RETENTION_US = 7 * DAY_US  # a week to notice and repair a stopped role before its input is gone
 FOREVER_MS = -1
-INNER_TOPICS = ("log", "features", "examples", "scores", "control", "decisions", "deadletters", "predictions")
-_PARTITIONED = {"log", "features", "predictions"}  # the others are total orders
+INNER_TOPICS = (  # beside them, topics between stages of features where there are several
+    "log", "features", "examples", "scores", "control", "decisions", "deadletters", "predictions",
+)  # fmt: skip
+_TOTAL_ORDERS = {"examples", "scores", "control", "decisions", "deadletters"}  # one partition
 _KEPT_FOREVER = {"control", "decisions"}  # what was promised and decided outlives the rows
 
 
@@ -22,6 +25,12 @@ class TopicSpec(msgspec.Struct, frozen=True):
     retention_ms: int
     is_compacted: bool = False
     is_user_topic: bool = False
+
+
+def inner_topics(pipeline: Pipeline) -> tuple[str, ...]:
+    """Name the pipeline's own topics, without its name, in the order rows flow."""
+    first, *others = INNER_TOPICS
+    return (first, *stage_topics(pipeline), *others)
 
 
 def retention_ms(pipeline: Pipeline) -> int:
@@ -39,10 +48,10 @@ def topic_specs(pipeline: Pipeline) -> tuple[TopicSpec, ...]:
         *(
             TopicSpec(
                 f"{pipeline.name}.{name}",
-                pipeline.partitions if name in _PARTITIONED else 1,
+                1 if name in _TOTAL_ORDERS else pipeline.partitions,
                 FOREVER_MS if name in _KEPT_FOREVER else keep_ms,
                 is_compacted=name == "control",
             )
-            for name in INNER_TOPICS
+            for name in inner_topics(pipeline)
         ),
     )

@@ -16,7 +16,7 @@ import pytest
 
 from consumers.supervisor import HEALTHY_AFTER_S, Job, Running, Supervisor, free_ports, plan_jobs, spawn_child
 from streams.errors import MillraceError, PipelineError
-from streams.pipeline import Model
+from streams.pipeline import Feature, Model
 from streams.pipeline_file import read_pipeline
 
 FLIGHTS = read_pipeline(Path(__file__).parents[2] / "examples" / "flights.toml")
@@ -102,6 +102,24 @@ def test_each_river_candidate_has_a_process_and_the_fast_ones_share() -> None:
         Job("learn", "learn", ("--models", "logistic,usual")),
         Job("learn.tree", "learn", ("--models", "tree")),
     ]
+
+
+def test_each_stage_of_features_has_processes_of_its_own() -> None:
+    """So that an event waits for none of the others; they scale together, and the table tells them apart."""
+    of = msgspec.structs.replace(FLIGHTS, models=PIPELINE.models[:1], features=(Feature("n", "lag", "dest", "origin"),))
+
+    jobs = plan_jobs(of, {"features": 2})
+
+    assert [job for job in jobs if job.role == "features"] == [
+        Job("features", "features", ("--stage", "1")),
+        Job("features-2", "features", ("--stage", "1")),
+        Job("features.stage2", "features", ("--stage", "2"), "features.stage2"),
+        Job("features.stage2-2", "features", ("--stage", "2"), "features.stage2"),
+        Job("features.stage3", "features", ("--stage", "3"), "features.stage3"),
+        Job("features.stage3-2", "features", ("--stage", "3"), "features.stage3"),
+    ]
+    supervisor = Supervisor(jobs[3:4], [], Path(), Path())
+    assert [(status.name, status.role) for status in supervisor.statuses()] == [("features.stage2", "features.stage2")]
 
 
 def test_wrong_scales_are_all_reported() -> None:

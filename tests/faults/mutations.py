@@ -11,9 +11,11 @@ import pytest
 
 import consumers.outlet
 import consumers.saving
+from consumers.chain_tasks import LastTask, MiddleTask
 from consumers.featurize import FeatureTask
 from consumers.outlet import Outlet
 from consumers.roles import FeaturesRole
+from consumers.stage_task import StageTask
 from consumers.worker import Worker
 from serving.predict import ServeTask
 from streams import frames
@@ -68,12 +70,41 @@ def memory_not_in_snapshot(patch: pytest.MonkeyPatch) -> None:
 
 def counters_not_in_snapshot(patch: pytest.MonkeyPatch) -> None:
     """The writer's own counters start at 0 again."""
-    restore = FeatureTask.restore
+    _restored_without(patch, {"sequences"}, FeatureTask)
 
-    def without(self: FeatureTask, state: dict[str, Any]) -> None:
-        restore(self, {name: array * 0 if name == "sequences" else array for name, array in state.items()})
 
-    patch.setattr(FeatureTask, "restore", without)
+def _restored_without(patch: pytest.MonkeyPatch, names: set[str], of: type[StageTask]) -> None:
+    restore = of.restore
+
+    def without(self: StageTask, state: dict[str, Any]) -> None:
+        restore(self, {name: array * 0 if name in names else array for name, array in state.items()})
+
+    patch.setattr(of, "restore", without)
+
+
+def counters_of_a_middle_stage_not_in_snapshot(patch: pytest.MonkeyPatch) -> None:
+    """The numbers of the rows for the next stage start at 0 again."""
+    _restored_without(patch, {"sequences"}, MiddleTask)
+
+
+def held_labels_of_a_middle_stage_not_in_snapshot(patch: pytest.MonkeyPatch) -> None:
+    """Labels that wait for their time become 0."""
+    _restored_without(patch, {"held.labels"}, MiddleTask)
+
+
+def entities_of_waiting_events_not_in_snapshot(patch: pytest.MonkeyPatch) -> None:
+    """Label rows of events before the snapshot have no entities, and go by the key."""
+    _restored_without(patch, {"pending.others"}, FeatureTask)
+
+
+def entities_of_settled_events_not_in_snapshot(patch: pytest.MonkeyPatch) -> None:
+    """Amended labels of events before the snapshot do not follow their event."""
+    _restored_without(patch, {"ledger.others"}, FeatureTask)
+
+
+def vectors_of_the_last_stage_not_in_snapshot(patch: pytest.MonkeyPatch) -> None:
+    """Label rows of events before the snapshot have vectors of 0."""
+    _restored_without(patch, {"pending.vectors"}, LastTask)
 
 
 def marks_numbered(patch: pytest.MonkeyPatch) -> None:
@@ -195,6 +226,13 @@ def whole_batch_merge(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Aligner, "counts", counts)
 
 
+OF_A_CHAIN = (
+    counters_of_a_middle_stage_not_in_snapshot,
+    held_labels_of_a_middle_stage_not_in_snapshot,
+    entities_of_waiting_events_not_in_snapshot,
+    entities_of_settled_events_not_in_snapshot,
+    vectors_of_the_last_stage_not_in_snapshot,
+)
 OF_THE_MERGE = (merge_off, whole_batch_merge)
 ALL = (
     no_dedupe,

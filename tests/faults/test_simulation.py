@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from streams.pipeline import Feature
 from tests.faults import mutations, verify
-from tests.faults.world import World, install
+from tests.faults.world import OF_SEVERAL, OF_THE_KEY, World, install
 
 SCHEDULES = 24  # about half a second each
+CHAINS = 8  # schedules over four stages of features, about a second each
 SEARCHED = 40  # schedules in which a mutation must show at least once
 
 
@@ -24,8 +26,15 @@ def fast_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(name)
 
 
-def simulate(seed: int, directory: Path, monkeypatch: pytest.MonkeyPatch, *, is_replay: bool = False) -> World:
-    world = World(seed, directory / str(seed), is_replay=is_replay, with_faults=not is_replay)
+def simulate(
+    seed: int,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_replay: bool = False,
+    of: tuple[Feature, ...] = OF_THE_KEY,
+) -> World:
+    world = World(seed, directory / str(seed), is_replay=is_replay, with_faults=not is_replay, of=of)
     install(monkeypatch, world)
     world.run()
     verify.check(world)
@@ -43,6 +52,17 @@ def test_any_schedule_gives_what_the_topics_as_written_say(
     assert world.crashes > 0
 
 
+@pytest.mark.parametrize("seed", range(CHAINS))
+def test_any_schedule_of_a_chain_gives_what_the_topics_as_written_say(
+    seed: int, fast_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features of several entities: every stage dies, is doubled and moved like any role."""
+    world = simulate(seed, fast_directory, monkeypatch, of=OF_SEVERAL)
+
+    assert world.crashes > 0
+    assert len(world.inputs) == 7
+
+
 def test_schedules_cover_every_kind_of_fault(fast_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     worlds = [simulate(seed, fast_directory, monkeypatch) for seed in range(100, 104)]
 
@@ -56,13 +76,21 @@ def test_a_replay_predicts_every_event_before_later_labels_are_learned(
     simulate(seed, fast_directory, monkeypatch, is_replay=True)
 
 
-@pytest.mark.parametrize("mutation", mutations.ALL, ids=lambda mutation: mutation.__name__)
+@pytest.mark.parametrize("seed", range(2))
+def test_a_replay_of_a_chain_keeps_the_order_in_every_stage(
+    seed: int, fast_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulate(seed, fast_directory, monkeypatch, is_replay=True, of=OF_SEVERAL)
+
+
+@pytest.mark.parametrize("mutation", [*mutations.ALL, *mutations.OF_A_CHAIN], ids=lambda mutation: mutation.__name__)
 def test_every_mutation_of_the_protocol_is_caught(
     mutation: Callable[[pytest.MonkeyPatch], None], fast_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     is_replay = mutation in mutations.OF_THE_MERGE
+    of = OF_SEVERAL if mutation in mutations.OF_A_CHAIN else OF_THE_KEY
     for seed in range(SEARCHED):
-        world = World(seed, fast_directory / str(seed), is_replay=is_replay, with_faults=not is_replay)
+        world = World(seed, fast_directory / str(seed), is_replay=is_replay, with_faults=not is_replay, of=of)
         with monkeypatch.context() as patch:
             install(patch, world)
             mutation(patch)

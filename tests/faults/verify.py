@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from consumers.featurize import FeatureTask
+from consumers.chain_tasks import make_task
 from consumers.learn import LearnTask
 from models.learner import LEARN, Learner, make_learner
 from streams import features, frames
@@ -26,6 +26,7 @@ from streams.kafka import Message
 from streams.pipeline import Model, Pipeline
 from streams.snapshots import State
 from streams.sources import SourceMemory
+from streams.stages import StageSpec, stage_specs
 from streams.tables import Table, empty, join
 
 Numbered = dict[tuple[int, int], str]
@@ -70,13 +71,8 @@ def check(written: Written) -> None:
     logs = [table(written, "log", p, schemas.log) for p in range(pipeline.partitions)]
     check_log(written, control, logs)
     examples = table(written, "examples", 0, schemas.examples)
-    expected: Numbered = {}
-    for partition, log in enumerate(logs):
-        feature_rows, example_rows = recompute_features(pipeline, control, partition, log)
-        got = numbered(table(written, "features", partition, schemas.features), is_gapless=True)
-        assert got == numbered(feature_rows, is_gapless=True), f"features of partition {partition} differ"
-        expected |= numbered(example_rows, is_gapless=True)
-    assert numbered(examples, is_gapless=True) == expected, "examples differ from the recomputation"
+    for spec in stage_specs(pipeline):
+        check_stage(written, control, spec)
     check_outcomes(written, examples)
     answers = [json.loads(r.value() or b"") for p in range(pipeline.partitions) for r in of(written, "predictions", p)]
     wanted = {int(answer["version"].split(".")[1]) for answer in answers}
@@ -160,18 +156,39 @@ def claims_of(control: Control) -> dict[int, Claim]:
 # Features
 
 
-def recompute_features(pipeline: Pipeline, control: Control, partition: int, log: Table) -> tuple[Table, Table]:
-    """One task over the whole log at once."""
-    batch, _ = SourceMemory(control, is_log=True).admit(log)
+def check_stage(written: Written, control: Control, spec: StageSpec) -> None:
+    """What a stage wrote is what its tasks give over all of their input at once."""
+    pipeline, schemas = written.pipeline, schemas_of(written.pipeline)
+    reads = schemas.log if spec.number == 1 else stage_schema(pipeline, spec.number - 1)
+    expected: dict[tuple[str, int], Numbered] = defaultdict(dict)
+    for partition in range(pipeline.partitions):
+        rows = table(written, spec.reads, partition, reads)
+        for output in recompute(pipeline, control, spec, partition, rows):
+            made = numbered(output.table.take(output.picked), is_gapless=True)
+            expected[output.topic, output.partition] |= made
+    targets = {("examples", 0): schemas.examples}
+    targets |= {("features", p): schemas.features for p in range(pipeline.partitions)}
+    if not spec.is_last:
+        own = stage_schema(pipeline, spec.number)
+        targets = {(own.topic, p): own for p in range(pipeline.partitions)}
+    for (topic, partition), schema in targets.items():
+        got = numbered(table(written, topic, partition, schema), is_gapless=True)
+        assert got == expected[topic, partition], f"{topic} of partition {partition} differ from the recomputation"
+
+
+def stage_schema(pipeline: Pipeline, number: int) -> FrameSchema:
+    """The frames behind a stage that is not the last."""
+    return frames.stage_schema(stage_specs(pipeline)[number - 1], features.columns(pipeline))
+
+
+def recompute(
+    pipeline: Pipeline, control: Control, spec: StageSpec, partition: int, rows: Table
+) -> Sequence[frames.Rows]:
+    """One task over all rows of its partition at once."""
+    batch, _ = SourceMemory(control, is_log=spec.number == 1).admit(rows)
     claims = claims_of(control).items()
-    source = next(n for n, claim in claims if (claim.stream, claim.partition) == ("features", partition))
-    made = {
-        output.topic: output.table.take(output.picked)
-        for output in FeatureTask(pipeline, partition, source).process(batch)
-    }
-    _, features_schema, examples_schema = schemas_of(pipeline)
-    feature_rows = made.get("features", frames.build(features_schema, {}, 0))
-    return feature_rows, made.get("examples", frames.build(examples_schema, {}, 0))
+    source = next(n for n, claim in claims if (claim.stream, claim.partition) == (spec.name, partition))
+    return make_task(pipeline, spec.number, partition, source).process(batch)
 
 
 def check_outcomes(written: Written, examples: Table) -> None:
@@ -309,6 +326,11 @@ def check_order(written: Written) -> None:
     for topic, partition, schema in (
         ("examples", 0, schemas.examples),
         *(("log", p, schemas.log) for p in range(written.pipeline.partitions)),
+        *(
+            (spec.reads, p, stage_schema(written.pipeline, spec.number - 1))
+            for spec in stage_specs(written.pipeline)[1:]
+            for p in range(written.pipeline.partitions)
+        ),
     ):
         rows = table(written, topic, partition, schema).to_arrow().to_pylist()
         latest = 0

@@ -28,6 +28,7 @@ from streams.control import Control
 from streams.metrics import RoleMetrics
 from streams.pipeline import Condition, Events, Feature, Field, Labels, Model, Pipeline, Run, Serve
 from streams.snapshots import State
+from streams.stages import stage_specs, stage_topics
 from tests.faults.deferred_writer import DeferredWriter
 from tests.memory_kafka import Broker, MemoryControlLog, MemoryInbox, MemoryOutbox, Record
 
@@ -35,20 +36,46 @@ START_S = 1_700_000_000.0
 WAIT_S = 60
 PARTITIONS = 2
 RAW = [("w.events", 0), ("w.events", 1), ("w.labels", 0)]
-INPUTS = {
-    "ingest": RAW,
-    "features": [("w.log", p) for p in range(PARTITIONS)],
-    "learn": [("w.examples", 0)],
-    "serve": [("w.features", p) for p in range(PARTITIONS)],
-}
+OF_THE_KEY = (
+    Feature("n_10s", "count", "*", "key", 12_000_000),
+    Feature("sum_1m", "sum", "amount", "key", 60_000_000),
+    Feature("mean_1m", "mean", "amount", "key", 60_000_000),
+    Feature("since", "elapsed", "*", "key"),
+    Feature("std_1m", "std", "amount", "key", 60_000_000, where="amount > 1"),
+    Feature("max_9s", "max", "amount", "key", 9_000_000, is_exact=True),
+    Feature("late", "rate", "label", "key", 60_000_000, is_label=True, delay_us=3_000_000),
+    Feature("shops", "distinct", "shop", "key", 60_000_000, precision=4),
+    Feature("last_shop", "last", "shop", "key"),
+    Feature("faded", "ewm_mean", "amount", "key", half_life_us=9_000_000),
+    Feature("hour", "cyclic", "hour"),
+)
+OF_SEVERAL = (  # entities: a chain of four stages
+    *OF_THE_KEY,
+    Feature("of_shop", "mean", "amount", "shop", 60_000_000),
+    Feature("rate", "rate", "label", "shop", 600_000_000, is_label=True),
+    Feature("last", "last", "amount", ("shop", "place")),
+    Feature("n_9s", "count", "*", ("shop", "place"), 9_000_000, where="amount > 1", is_exact=True),
+    Feature("middle", "quantile", "amount", "shop", 60_000_000, q=0.5),
+    Feature("above", "difference", "amount", other="of_shop"),
+)
+
+
+def inputs_of(pipeline: Pipeline) -> dict[str, list[tuple[str, int]]]:
+    """The partitions that each role reads, in the order rows flow."""
+
+    def all_of(topic: str) -> list[tuple[str, int]]:
+        return [(f"w.{topic}", partition) for partition in range(PARTITIONS)]
+
+    stages = {spec.name: all_of(spec.reads) for spec in stage_specs(pipeline)}
+    return {"ingest": RAW, **stages, "learn": [("w.examples", 0)], "serve": all_of("features")}
 
 
 class CrashError(Exception):
     """Power loss at a fail point."""
 
 
-def pipeline(state: Path) -> Pipeline:
-    """A small pipeline with every kind of feature there is."""
+def pipeline(state: Path, of: tuple[Feature, ...] = OF_THE_KEY) -> Pipeline:
+    """A small pipeline."""
     return Pipeline(
         name="w",
         partitions=PARTITIONS,
@@ -61,7 +88,11 @@ def pipeline(state: Path) -> Pipeline:
             time_unit="us",
             key=("key",),
             where=(),
-            fields=(Field("amount", "number", ("amount",)), Field("shop", "category", ("shop",))),
+            fields=(
+                Field("amount", "number", ("amount",)),
+                Field("shop", "category", ("shop",)),
+                Field("place", "category", ("place",)),
+            ),
         ),
         labels=Labels(
             topic="w.labels",
@@ -76,19 +107,7 @@ def pipeline(state: Path) -> Pipeline:
             missing=None,
         ),
         task="binary",
-        features=(
-            Feature("n_10s", "count", "*", "key", 12_000_000),
-            Feature("sum_1m", "sum", "amount", "key", 60_000_000),
-            Feature("mean_1m", "mean", "amount", "key", 60_000_000),
-            Feature("since", "elapsed", "*", "key"),
-            Feature("std_1m", "std", "amount", "key", 60_000_000, where="amount > 1"),
-            Feature("max_9s", "max", "amount", "key", 9_000_000, is_exact=True),
-            Feature("late", "rate", "label", "key", 60_000_000, is_label=True, delay_us=3_000_000),
-            Feature("shops", "distinct", "shop", "key", 60_000_000, precision=4),
-            Feature("last", "last", "shop", "key"),
-            Feature("faded", "ewm_mean", "amount", "key", half_life_us=9_000_000),
-            Feature("hour", "cyclic", "hour"),
-        ),
+        features=of,
         raw_features=True,
         models=(Model("logistic", "linear", {"lr": 0.05, "bits": 6}),),
         serve=Serve("logistic"),
@@ -118,21 +137,25 @@ class World:
         events: how many events are published.
         is_replay: as the demo runs: partitions wait for each other without limit.
         with_faults: crashes, rebalances and zombies; without them one worker a role just runs.
+        of: the features.
     """
 
     def __init__(
-        self, seed: int, state: Path, events: int = 150, *, is_replay: bool = False, with_faults: bool = True
+        self,
+        seed: int,
+        state: Path,
+        events: int = 150,
+        *,
+        is_replay: bool = False,
+        with_faults: bool = True,
+        of: tuple[Feature, ...] = OF_THE_KEY,
     ) -> None:
         self.rng = random.Random(seed)
         self.now = START_S
-        self.pipeline = pipeline(state)
-        counts = {
-            "w.events": 2,
-            "w.labels": 1,
-            "w.log": PARTITIONS,
-            "w.features": PARTITIONS,
-            "w.predictions": PARTITIONS,
-        }
+        self.pipeline = pipeline(state, of)
+        between = ("log", *stage_topics(self.pipeline), "features", "predictions")
+        counts = {"w.events": 2, "w.labels": 1, **{f"w.{name}": PARTITIONS for name in between}}
+        self.inputs = inputs_of(self.pipeline)
         self.broker = Broker(lambda: self.now, counts)
         self.is_replay, self.with_faults = is_replay, with_faults
         self.members: list[Member] = []
@@ -140,7 +163,7 @@ class World:
         self.crashes = self.zombies = self.rebalances = self.snapshots = 0
         self._crash_chance = 0.0
         self._plan = self._make_records(events)
-        for role, partitions in INPUTS.items():
+        for role, partitions in self.inputs.items():
             self._start(role, partitions)
 
     # What is published
@@ -157,6 +180,7 @@ class World:
             key = f"k{rng.randrange(6)}"
             back = 0 if self.is_replay else rng.choice([0, 0, 0, 3, 15])
             event: dict[str, object] = {"id": f"e{i}", "key": key, "at": self._us(at - back), "shop": f"s{i % 3}"}
+            event["place"] = None if i % 7 == 0 else f"p{i % 2}"
             event["amount"] = None if i % 11 == 0 else round(rng.random() * 10, 2)
             put(at, "w.events", i % 2, event)
             if rng.random() < 0.05 and not self.is_replay:
@@ -190,8 +214,8 @@ class World:
         made: Role
         if role == "ingest":
             made = IngestRole(self.pipeline, outbox, metrics, is_replay=self.is_replay)
-        elif role == "features":
-            made = FeaturesRole(self.pipeline, control)
+        elif role in {spec.name for spec in stage_specs(self.pipeline)}:
+            made = FeaturesRole(self.pipeline, control, list(self.inputs).index(role))
         elif role == "learn":
             made = LearnRole(self.pipeline, self.pipeline.models[0], control, outbox, metrics)
         else:
@@ -308,7 +332,7 @@ class World:
         self._crash_chance = 0.0
         for member in [m for m in self.members if m.is_zombie]:
             self._crash(member)
-        for role in INPUTS:
+        for role in self.inputs:
             idle = 0
             while idle < 3:
                 self.now += 1.0

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -17,6 +18,7 @@ from consumers.supervisor import Status
 from serving import overview, table
 from serving.overview import Overview, Watch, percentile
 from streams.metrics import END_US, LATENCY_BOUNDS_S, RoleMetrics
+from streams.pipeline import Feature
 from streams.pipeline_file import read_pipeline
 
 PIPELINE = read_pipeline(Path(__file__).parents[2] / "examples" / "flights.toml")
@@ -152,6 +154,23 @@ def test_the_end_needs_every_partition_of_serve() -> None:
     machine.serve.forget("flights.features", 0)
 
     assert not machine.look().has_ended
+
+
+def test_the_end_needs_every_stage_of_features() -> None:
+    """Each has marks of its own topic; stages after the first are told apart as candidates are."""
+    machine = Machine()
+    machine.watch = Watch(
+        msgspec.structs.replace(PIPELINE, features=(Feature("n", "lag", "dest", "origin"),)),
+        machine.fetch,
+        lambda: machine.now,
+    )
+    machine.end()
+    before = machine.look().has_ended
+    for stage, topic in (("stage2", "flights.stage1"), ("stage3", "flights.stage2")):
+        for partition in range(PIPELINE.partitions):
+            machine.roles[1].of(stage).mark(topic, partition, END_US)
+
+    assert (before, machine.look().has_ended) == (False, True)
 
 
 def test_the_end_needs_ingest_and_features() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from streams.durations import DAY_US, HOUR_US, LONGEST_US, SECOND_US, duration_t
 from streams.errors import PipelineError
 from streams.features import columns as feature_columns
 from streams.kafka_settings import SET_BY_MILLRACE, read_settings, redacted
+from streams.pipeline import Feature
 from streams.pipeline_description import describe
 from streams.pipeline_file import TABLES, read_pipeline
 from streams.toml_table import mistake_line, one_line, shown
@@ -131,6 +133,34 @@ def test_short_pipelines_keep_a_week_and_a_shared_topic_is_listed_once(tmp_path:
 
     assert [spec.name for spec in specs if spec.is_user_topic] == ["all"]
     assert {spec.retention_ms for spec in specs} == {WEEK_MS, -1}
+
+
+def test_features_of_several_entities_add_stages_and_the_topics_between_them() -> None:
+    """Partitioned like the log, in the order rows flow."""
+    of = msgspec.structs.replace(
+        read_pipeline(FLIGHTS, {}),
+        features=(
+            Feature("n", "count", "*", ("origin", "dest"), 3_600_000_000),
+            Feature("m", "elapsed", "*", "carrier"),
+        ),
+    )
+    specs, stages = topic_specs(of), describe(of).stages
+
+    assert [spec.name for spec in specs][2:7] == [
+        "flights.log", "flights.stage1", "flights.stage2", "flights.stage3", "flights.features"
+    ]  # fmt: skip
+    assert {spec.partitions for spec in specs[2:7]} == {of.partitions}
+    assert [(stage.reads, stage.writes, stage.purpose) for stage in stages[1:5]] == [
+        (("flights.log",), ("flights.stage1",), "joins labels within 36h, computes the features of tail"),
+        (("flights.stage1",), ("flights.stage2",), "computes the features of origin and dest"),
+        (("flights.stage2",), ("flights.stage3",), "computes the features of carrier"),
+        (
+            ("flights.stage3",),
+            ("flights.features", "flights.examples"),
+            "numbers events by tail, keeps vectors for their labels",
+        ),
+    ]
+    assert describe(of).features[-2].meaning == "count of events of the same origin and dest over the last 1h"
 
 
 def test_the_description_lists_every_column_in_order() -> None:

@@ -129,7 +129,7 @@ def raw_record(record: dict[str, Any], *, is_label: bool) -> RawRecord:
 def work(pipeline: Pipeline, role: str, partitions: int) -> None:
     """Run one worker of a role until all its partitions have ended."""
     process = RoleProcess(pipeline, role, None, None, is_replay=True)
-    add_workers(process, role, None)
+    add_workers(process, role, None, None)
     (worker,) = process._workers
     worker.start()
 
