@@ -175,7 +175,7 @@ class Reference:
         vector = [math.nan] * len(known.event["vector"])
         number, outcome = known.event["number"], 2 if is_retraction else 3
         of = {name: value for name, value in known.event.items() if name.startswith("field.")}
-        self.out.append((index, {**of, **row, "produced": -1, "number": number, "outcome": outcome, "vector": vector}))
+        self.out.append((index, {**row, **of, "produced": -1, "number": number, "outcome": outcome, "vector": vector}))
 
     def _settle_missing(self, index: int, label_clock: int) -> None:
         wait, keep = self.pipeline.labels.wait_us, self.pipeline.labels.keep_us

@@ -18,7 +18,7 @@ PROMISED = {
     *("end_to_end_vs_faust", "end_to_end_vs_quix", "ingest_vs_bare"),
     *("latency_1k_p50_ms", "latency_1k_p99_ms", "latency_20k_p50_ms", "latency_20k_p99_ms"),
     *("start_s", "features_rss_mib"),
-    *("features16_100k", "features16_1k", "snapshot_pause_ms", "recovery_1m_keys_s"),
+    *("features16_100k", "features16_1k", "two_stages", "snapshot_pause_ms", "recovery_1m_keys_s"),
 }
 
 GOLDEN_EVENT = (

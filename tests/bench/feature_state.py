@@ -17,6 +17,7 @@ from tests.bench.load import START_US
 BATCH_ROWS = 4_096
 MINUTE_US, HOUR_US, DAY_US = 60_000_000, 3_600_000_000, 86_400_000_000
 WINDOWS_US = (10 * MINUTE_US, HOUR_US, 6 * HOUR_US, DAY_US)  # of the large state
+CATEGORIES = 100
 FIELDS = ("amount", "distance")
 Int64s = npt.NDArray[np.int64]
 
@@ -45,6 +46,11 @@ def batches(pipeline: Pipeline, keys: int, events: int, event_us: int, *, with_l
             "key": _texts(b"k", whose, 7),
             "label": np.where(is_label, 1.0 * (number % 3 == 0), np.nan),
             "outcome": np.where(is_label, SET, NO_OUTCOME).astype(np.int8),
+            **{
+                f"field.{field.name}": _texts(b"c", whose % CATEGORIES, 2)
+                for field in pipeline.events.fields
+                if field.kind == "category"
+            },
             **{
                 f"field.{field.name}": rng.random(kind.size)
                 for field in pipeline.events.fields

@@ -29,6 +29,7 @@ from streams.metrics import parse
 from streams.pipeline import Pipeline
 from streams.pipeline_file import read_pipeline
 from streams.snapshots import SnapshotStore, State
+from streams.stages import stage_specs
 
 ROOT = Path(__file__).resolve().parents[2]
 MILLRACE = (str(Path(sys.executable).with_name("millrace")),)
@@ -42,11 +43,12 @@ PATIENCE_S = 180.0  # for anything awaited; kernels may have to be compiled, on 
 STOP_S = 30.0
 
 
-def write_pipeline(directory: Path, name: str, brokers: str) -> Path:
+def write_pipeline(directory: Path, name: str, brokers: str, more_features: str = "") -> Path:
     """Write the pipeline file of a run."""
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "pipeline.toml"
     text = Path(__file__).with_name("pipeline.toml").read_text()
+    text = text.replace("[features]\n", f"[features]\n{more_features}")
     file.write_text(text.replace("NAME", name).replace("BROKERS", brokers))
     return file
 
@@ -136,10 +138,18 @@ class System:
         name: of the pipeline.
         brokers: bootstrap servers.
         program: what stands for `millrace`.
+        more_features: lines for the [features] table; those of other entities make a chain, in one process.
     """
 
-    def __init__(self, directory: Path, name: str, brokers: str, program: Sequence[str] = MILLRACE) -> None:
-        self.file = write_pipeline(directory, name, brokers)
+    def __init__(
+        self,
+        directory: Path,
+        name: str,
+        brokers: str,
+        program: Sequence[str] = MILLRACE,
+        more_features: str = "",
+    ) -> None:
+        self.file = write_pipeline(directory, name, brokers, more_features)
         self.pipeline: Pipeline = read_pipeline(self.file)
         self.raw = [(f"{name}.{topic}", p) for topic in ("events", "labels") for p in range(2)]
         ensure_topics(self.pipeline)
@@ -210,7 +220,8 @@ class System:
         zombie.start(point)
         self.until(lambda: psutil.Process(zombie.child.pid).status() == psutil.STATUS_STOPPED, f"{role} pausing")
         successor.start()
-        wanted = PARTITIONS[role] * (len(self.pipeline.models) if role == "learn" else 1)
+        shared = {"learn": len(self.pipeline.models), "features": len(stage_specs(self.pipeline))}
+        wanted = PARTITIONS[role] * shared.get(role, 1)
         self.until(lambda: len(successor.series("millrace_mark_seconds")) == wanted, "partitions moving")
         os.kill(zombie.child.pid, signal.SIGCONT)
 

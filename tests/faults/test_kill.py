@@ -22,6 +22,10 @@ POINTS = {  # ingest has no state, so it passes no snapshot; only learn publishe
 }
 KILLS = 24  # each of these 20, and each role once at random
 RATE = 150
+OF_A_SHOP = """mean_shop = { mean = "amount", by = "shop", window = "1m" }
+rate_shop = { rate = "label", by = "shop", window = "10m" }
+above = { difference = ["amount", "mean_shop"] }
+"""
 
 
 def run(system: System, deaths: dict[str, list[Death]], seed: int, zombies: Sequence[tuple[str, str]] = ()) -> Overview:
@@ -53,6 +57,21 @@ def test_every_role_may_be_killed_and_a_worker_may_come_back_as_a_zombie(tmp_pat
     overview = run(system, deaths, seed=1, zombies=[("features", "before_flush:3")])
 
     assert system.deaths == 4
+    assert overview.unaccounted == 0
+    verify.check(system)
+
+
+@pytest.mark.timeout(600)
+def test_a_process_with_all_stages_of_a_chain_may_be_killed_and_come_back_as_a_zombie(
+    tmp_path: Path, broker: str
+) -> None:
+    """Between any two steps of any of its stages."""
+    deaths = {"features": [Death("after_produce", 9), Death("after_snapshot", 7), Death("after_flush", 5)]}
+    system = System(tmp_path, "chain", broker, more_features=OF_A_SHOP)
+
+    overview = run(system, deaths, seed=3, zombies=[("features", "before_flush:6")])
+
+    assert system.deaths == 3
     assert overview.unaccounted == 0
     verify.check(system)
 

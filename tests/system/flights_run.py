@@ -82,23 +82,28 @@ def run_system(state: Path) -> Run:
     file = write_file(state)
     records, published = make_input()
     with System(file, is_embedded=True, is_replay=True, most_restarts=0) as system:
-        outbox = KafkaOutbox(system.pipeline.kafka)
-        publisher = Publisher(system.pipeline, outbox, raw_partitions(system.pipeline), has_marks=True)
-        publisher.publish(records, system.tend)
-        outbox.close()
-        deadline = time.monotonic() + END_WAIT_S
-        while not (overview := system.look()).has_ended:
-            assert time.monotonic() < deadline, f"not at the end after {END_WAIT_S:.0f} s: {overview}"
-            system.tend()
-            time.sleep(0.2)
-        return _read(system.pipeline, published, overview)
+        return _read(system.pipeline, published, publish_to_the_end(system, records))
 
 
-def make_input() -> tuple[Iterator[RawRecord], Input]:
+def publish_to_the_end(system: System, records: Iterator[RawRecord]) -> Overview:
+    """Publish everything, and wait until every role has taken it."""
+    outbox = KafkaOutbox(system.pipeline.kafka)
+    publisher = Publisher(system.pipeline, outbox, raw_partitions(system.pipeline), has_marks=True)
+    publisher.publish(records, system.tend)
+    outbox.close()
+    deadline = time.monotonic() + END_WAIT_S
+    while not (overview := system.look()).has_ended:
+        assert time.monotonic() < deadline, f"not at the end after {END_WAIT_S:.0f} s: {overview}"
+        system.tend()
+        time.sleep(0.2)
+    return overview
+
+
+def make_input(count: int = FLIGHTS) -> tuple[Iterator[RawRecord], Input]:
     """Read the flights and disturb them, always in the same way."""
     random_ = random.Random(2013)
     published = Input(set(), set(), Counter())
-    flights = list(read_flights(FLIGHTS).records())
+    flights = list(read_flights(count).records())
     departed_us = {msgspec.json.decode(r.value)["flight"]: r.time_us for r in flights if not r.is_label}
     published.flights.update(departed_us)
     records = [(shown, r) for record in flights for shown, r in _disturbed(record, departed_us, random_, published)]
@@ -191,27 +196,30 @@ def _read(pipeline: Pipeline, published: Input, overview: Overview) -> Run:
     return Run(
         pipeline,
         published,
-        _claims(pipeline),
-        [_table(pipeline, "log", p, log) for p in partitions],
-        [_table(pipeline, "features", p, vectors) for p in partitions],
-        _table(pipeline, "examples", 0, frames.examples_schema(columns)),
-        _json(pipeline, "scores", 0),
-        [_json(pipeline, "predictions", p) for p in partitions],
-        _json(pipeline, "deadletters", 0),
+        claims_of(pipeline),
+        [table_of(pipeline, "log", p, log) for p in partitions],
+        [table_of(pipeline, "features", p, vectors) for p in partitions],
+        table_of(pipeline, "examples", 0, frames.examples_schema(columns)),
+        json_of(pipeline, "scores", 0),
+        [json_of(pipeline, "predictions", p) for p in partitions],
+        json_of(pipeline, "deadletters", 0),
         overview,
     )
 
 
-def _claims(pipeline: Pipeline) -> dict[int, dict[str, Any]]:
+def claims_of(pipeline: Pipeline) -> dict[int, dict[str, Any]]:
+    """Give all claims by their source number."""
     messages = read_all(pipeline.kafka, f"{pipeline.name}.control", 0)
     return {m.offset(): json.loads(m.value() or b"") for m in messages if (m.key() or b"").startswith(b"claim/")}
 
 
-def _json(pipeline: Pipeline, topic: str, partition: int) -> list[dict[str, Any]]:
+def json_of(pipeline: Pipeline, topic: str, partition: int) -> list[dict[str, Any]]:
+    """Give the JSON records of a partition."""
     return [json.loads(m.value() or b"") for m in read_all(pipeline.kafka, f"{pipeline.name}.{topic}", partition)]
 
 
-def _table(pipeline: Pipeline, topic: str, partition: int, schema: FrameSchema) -> Table:
+def table_of(pipeline: Pipeline, topic: str, partition: int, schema: FrameSchema) -> Table:
+    """Give all rows of a partition as written."""
     tables = []
     for message in read_all(pipeline.kafka, f"{pipeline.name}.{topic}", partition):
         header = dict(message.headers() or [])[frames.SCHEMA_HEADER]
