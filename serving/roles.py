@@ -5,10 +5,15 @@ from __future__ import annotations
 from consumers.process import RoleProcess
 from consumers.roles import add_workers
 from serving.champion import Champion
+from serving.key_script import form_of, warm
+from serving.online_store import OnlineStore
 from serving.predict import ServeRole
 from streams import features, frames
+from streams.durations import MS_US
 from streams.errors import PipelineError
+from streams.frames import Column
 from streams.lightness import stay_light
+from streams.metrics import RoleMetrics
 from streams.pipeline import Pipeline
 
 ROLES = ("ingest", "features", "learn", "serve")
@@ -38,18 +43,36 @@ def run_role(
         stay_light()
     process = RoleProcess(pipeline, role, metrics, instance, is_replay=is_replay)
     if role == "serve":
-        _add_serve(process)
+        _run_serve(process)
     else:
         add_workers(process, role, models)
-    process.run()
+        process.run()
 
 
-def _add_serve(process: RoleProcess) -> None:
+def _run_serve(process: RoleProcess) -> None:
     pipeline = process.pipeline
     columns = features.columns(pipeline)
+    store = _online_store(pipeline, columns, process.metrics)
+    keep = store.put if store is not None else None
     model = next(model for model in pipeline.models if model.name == pipeline.serve.champion)
     champion = Champion(model, columns, pipeline.state, process.control, process.metrics)
     schema = frames.features_schema(columns)
     topic = f"{pipeline.name}.features"
     start = pipeline.serve.start
-    process.add(lambda control, _, metrics: ServeRole(topic, schema, control, champion, metrics, start))
+    process.add(lambda control, _, metrics: ServeRole(topic, schema, control, champion, metrics, start, keep=keep))
+    if store is not None:
+        store.start()  # not before: the rows that warm the role are no answers
+    process.run()
+    if store is not None:
+        store.close()
+
+
+def _online_store(pipeline: Pipeline, columns: tuple[Column, ...], metrics: RoleMetrics) -> OnlineStore | None:
+    """Make the online store if the pipeline has one; its client is loaded only then (22 MiB)."""
+    if pipeline.serve.redis is None:
+        return None
+    from serving.redis_door import RedisDoor
+
+    form = form_of(pipeline.name, [column.name for column in columns], pipeline.serve.redis_ttl_us // MS_US)
+    warm(form)
+    return OnlineStore(RedisDoor(pipeline.serve.redis, form), metrics)
