@@ -101,8 +101,8 @@ class RedisDoor:
         """
         name = key_prefix(pipeline) + key
         try:
-            both: Any = redis.Redis(connection_pool=self._pool).pipeline(transaction=True)
-            found, lives_ms = both.hgetall(name).pttl(name).execute()
+            client: Any = redis.Redis(connection_pool=self._pool)
+            found, lives_ms = client.hgetall(name), client.pttl(name)
         except (redis.exceptions.RedisError, OSError) as error:
             raise self._translated(error) from None
         fields = {field.decode(): value for field, value in found.items()}
