@@ -217,7 +217,7 @@ def _stored(pipeline: Pipeline, key: str) -> str:
     if stored is None:
         return f"nothing for the aircraft {key}"
     features, answer = (msgspec.json.decode(stored.fields[name]) for name in ("features", "prediction"))
-    return f"the aircraft {key} has {len(features)} features and {answer['probability']:.0%} late for {answer['id']}"
+    return f"for the aircraft {key} {len(features)} features, and {answer['id']} late with {answer['probability']:.0%}"
 
 
 def _last_values(pipeline: Pipeline) -> list[bytes]:

@@ -18,6 +18,7 @@ PROMISED = {
     *("end_to_end_vs_faust", "end_to_end_vs_quix", "ingest_vs_bare"),
     *("latency_1k_p50_ms", "latency_1k_p99_ms", "latency_20k_p50_ms", "latency_20k_p99_ms"),
     *("start_s", "features_rss_mib"),
+    *("online_store_writes", "serve_with_store_vs_without"),
 }
 
 GOLDEN_EVENT = (

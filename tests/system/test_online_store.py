@@ -330,6 +330,20 @@ def test_a_redis_that_only_reads_is_said(client: redis.Redis, door: RedisDoor) -
     assert caught.value.reason == REFUSED
 
 
+def test_a_user_with_few_rights_is_enough(client: redis.Redis, server: EmbeddedRedis) -> None:
+    """Those that docs/online-store.md names."""
+    rights = "on >pass resetkeys ~p:key:* -@all +evalsha +script|load +hmget +hset +pexpire +hgetall +pttl"
+    anything: Any = client  # its types leave this out
+    anything.execute_command("ACL", "SETUSER", "ann", "reset", *rights.split())
+    ann = RedisDoor(server.url.replace("//", "//ann:pass@"), FORM)
+    try:
+        assert ann.write(key_rows(("k", 1))) == Written(1, 0, 0)
+        assert ann.read("p", "k") is not None
+    finally:
+        anything.execute_command("ACL", "DELUSER", "ann")
+        ann.close()
+
+
 @pytest.mark.parametrize("pause_ms", [0, 5_000])
 def test_the_end_waits_for_no_redis_in_trouble(client: redis.Redis, server: EmbeddedRedis, pause_ms: int) -> None:
     """What waits is written if Redis takes it at once; else serve ends without it."""
