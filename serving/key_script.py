@@ -43,7 +43,7 @@ for i, key in ipairs(KEYS) do
   local held = redis.pcall('HMGET', key, 'generation', 'number')
   if not held.err then
     local generation, number = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-    local held_generation, held_number = tonumber(held[1] or '-1'), tonumber(held[2] or '-1')
+    local held_generation, held_number = tonumber(held[1] or -1) or -1, tonumber(held[2] or -1) or -1
     if generation > held_generation or (generation == held_generation and number >= held_number) then
       redis.call('HSET', key, 'generation', ARGV[at], 'number', ARGV[at + 1], 'time_us', ARGV[at + 2],
         'prediction', ARGV[at + 3], 'features', ARGV[at + 4])

@@ -80,6 +80,14 @@ class OnlineStore:
                 self._door.close()
 
     def _run(self) -> None:
+        try:
+            self._write_until_stopped()
+        except Exception:
+            LOG.exception("online store: writing has ended; answers go on")
+            self._metrics.store_failed("ended")
+            self._metrics.store_open(is_open=True)
+
+    def _write_until_stopped(self) -> None:
         while not self._stopping.is_set():
             if self._stopping.wait(self._breaker.wait_s):
                 break

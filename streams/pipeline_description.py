@@ -83,8 +83,15 @@ def _stages(pipeline: Pipeline) -> tuple[Stage, ...]:
             inner("scores", "control", "decisions"),
             f"predicts, scores and learns: {candidates}",
         ),
-        Stage("serve", inner("features", "control"), inner("predictions"), f"answers with {pipeline.serve.champion}"),
+        Stage("serve", inner("features", "control"), inner("predictions"), _serving(pipeline)),
     )
+
+
+def _serving(pipeline: Pipeline) -> str:
+    purpose = f"answers with {pipeline.serve.champion}"
+    if pipeline.serve.redis is None:
+        return purpose
+    return f"{purpose}, keeps the last of each key in Redis for {duration_text(pipeline.serve.redis_ttl_us)}"
 
 
 def _raw_line(field: Field) -> FeatureLine:

@@ -272,6 +272,26 @@ def test_putting_never_waits_for_a_store_that_hangs() -> None:
     store.close()
 
 
+def test_a_fault_of_ours_ends_the_writing_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    """It is said and counted, and whoever answers goes on."""
+
+    class Faulty(Shelf):
+        def write(self, rows: KeyRows) -> Written:
+            raise ZeroDivisionError
+
+    metrics = RoleMetrics("serve", "p")
+    store = OnlineStore(Faulty(), metrics)
+    base = {"pipeline": "p", "role": "serve", "candidate": ""}
+    store.start()
+    store.put(key_rows(("a", 1)))
+    until(lambda: metrics.registry.get_sample_value("millrace_store_open", base) == 1)
+    store.put(key_rows(("a", 2)))
+    store.close()
+
+    assert metrics.registry.get_sample_value("millrace_store_failures_total", {**base, "reason": "ended"}) == 1
+    assert "online store: writing has ended; answers go on" in caplog.text
+
+
 def test_a_vector_is_the_one_that_was_put() -> None:
     """Rows are copied before they are written, whatever becomes of the batch they came in."""
     counting = Counting()

@@ -194,6 +194,15 @@ def test_a_key_that_holds_something_else_is_left_alone(client: redis.Redis, door
         door.read("p", "theirs")
 
 
+def test_a_hash_that_names_no_row_of_ours_gets_one(client: redis.Redis, door: RedisDoor) -> None:
+    """Somebody's field, or a generation that is no number, counts as older than anything."""
+    client.hset("p:key:ann", "note", "theirs")
+    client.hset("p:key:bob", "generation", "first")
+
+    assert door.write(key_rows(("ann", 1), ("bob", 2))) == Written(2, 0, 0)
+    assert (number(client, "ann"), number(client, "bob")) == (1, 2)
+
+
 def test_of_a_batch_the_newest_row_of_each_key_is_written(client: redis.Redis, running: Running) -> None:
     """Whichever way round they come, and each is counted once."""
     said = [("ann", 3), ("bob", 1), ("ann", 9), ("ann", 4), ("bob", 2)]
@@ -363,6 +372,6 @@ def test_the_end_waits_for_no_redis_in_trouble(client: redis.Redis, server: Embe
 
 
 def test_an_option_that_the_client_does_not_know_is_a_mistake_of_the_file() -> None:
-    """Said before anything is started."""
+    """Said before serve takes a row."""
     with pytest.raises(PipelineError, match=r"\[serve\] redis: the client takes no such URL: .*timeuot"):
         RedisDoor("redis://127.0.0.1:1/0?timeuot=1")
