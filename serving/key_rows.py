@@ -41,8 +41,9 @@ class KeyRows(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """What they take in memory, about."""
-        return self.keys.data.nbytes + self.answers.data.nbytes + self.vectors_BF.nbytes + 32 * self.size
+        """What they take in memory, about; a part counts for itself."""
+        texts = sum(int(packed.offsets[-1] - packed.offsets[0]) for packed in (self.keys, self.answers))
+        return texts + self.vectors_BF.nbytes + 32 * self.size
 
     def part(self, start: int, stop: int) -> KeyRows:
         """Give the rows from `start` to before `stop`, without a copy of what is in them."""
@@ -57,7 +58,7 @@ class KeyRows(NamedTuple):
 
 
 def newest(parts: Sequence[KeyRows]) -> KeyRows:
-    """Copy the newest row of each key, in the order of the rows; about 0.2 us a row.
+    """Copy the newest row of each key, in the order of the rows; about 0.3 us a row.
 
     Args:
         parts: at least one, the oldest first. Of rows with one name the later counts: it was answered once more.
@@ -87,9 +88,10 @@ def _joined(parts: Sequence[KeyRows]) -> KeyRows:
 
 def _joined_packed(parts: Sequence[Packed]) -> Packed:
     """Join byte strings; those of a part may lie anywhere in its data."""
-    sizes = np.concatenate([np.diff(part.offsets) for part in parts])
-    offsets = np.zeros(sizes.size + 1, np.int64)
-    np.cumsum(sizes, out=offsets[1:])
+    sizes = np.diff(np.concatenate([part.offsets for part in parts]))
+    ends = np.cumsum([part.offsets.size for part in parts])  # a difference across two parts is no size
+    offsets = np.zeros(sizes.size - len(parts) + 2, np.int64)
+    np.cumsum(np.delete(sizes, ends[:-1] - 1), out=offsets[1:])
     return Packed(np.concatenate([part.data[part.offsets[0] : part.offsets[-1]] for part in parts]), offsets)
 
 

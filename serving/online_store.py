@@ -23,6 +23,7 @@ from streams.metrics import RoleMetrics
 BATCH_KEYS = 1_024  # of an exchange with Redis: 10 ms
 APART_S = 0.01  # between rounds: what comes meanwhile goes together, of each key the newest
 IDLE_S = 0.5  # how long a thread without rows sleeps
+TIDY_S = 0.25  # how often what waits is gone through while nothing is written, so that serve need not do it
 STOP_WAIT_S = 3.0  # for the last rows; a Redis in trouble does not hold up the end for longer
 
 LOG = logging.getLogger("serving.online_store")
@@ -89,8 +90,10 @@ class OnlineStore:
 
     def _write_until_stopped(self) -> None:
         while not self._stopping.is_set():
-            if self._stopping.wait(self._breaker.wait_s):
-                break
+            if self._breaker.wait_s:
+                self._stopping.wait(min(TIDY_S, self._breaker.wait_s))
+                self._pending.tidy()
+                continue
             began = self._clock()
             self.round(IDLE_S)
             self._stopping.wait(max(0.0, APART_S - (self._clock() - began)))

@@ -14,7 +14,8 @@ from serving.key_rows import KeyRows, newest
 
 MOST_ROWS = 32_768  # kept when there are many: a third of a second of what Redis takes
 MOST_BYTES = 32 << 20
-MOST_BATCHES = 1_024  # of one row, mostly: an object each costs more than its row
+MOST_BATCHES = 256  # an object each costs more than its row; so many are joined in 2 ms
+MOST_PARTS = 1_024  # joined ones
 
 SUPERSEDED, DROPPED = "superseded", "dropped"
 
@@ -36,6 +37,7 @@ class PendingKeys:
         self._changed = threading.Condition()
         self._parts: list[KeyRows] = []
         self._rows = self._bytes = 0
+        self._batches = 0  # that came since the last were joined: the last parts
         self._is_closed = False
 
     @property
@@ -44,9 +46,10 @@ class PendingKeys:
         return self._rows
 
     def put(self, rows: KeyRows) -> None:
-        """Add rows that are newer than all before; about 2 us, and 0.2 us a row if there are many."""
+        """Add rows that are newer than all before; about 2 us, and 0.3 us a row if there are many."""
         with self._changed:
             self._parts.append(rows)
+            self._batches += 1
             self._grow(rows)
             self._changed.notify()
 
@@ -60,11 +63,21 @@ class PendingKeys:
         """Take all rows, the newest of each key; None if there are none within `wait_s`, or none any more."""
         with self._changed:
             self._changed.wait_for(lambda: self._parts or self._is_closed, wait_s)
-            parts, self._parts, self._rows, self._bytes = self._parts, [], 0, 0
+            parts = self._parts
+            self._hold([])
         if not parts:
             return None
         found = self._newest(parts)
         return found if found.size else None
+
+    def tidy(self) -> None:
+        """Join what waits, if it is half of what may: then `put` need not. Called while nothing may be written."""
+        with self._changed:
+            if self._rows <= self._most_rows and self._bytes <= self._most_bytes:
+                return
+            parts = self._parts
+            self._hold([])
+        self.give_back(self._fitted(parts))
 
     def close(self) -> None:
         """Let nobody wait for rows any more."""
@@ -76,18 +89,25 @@ class PendingKeys:
         self._rows += rows.size
         self._bytes += rows.size_bytes
         is_much = self._rows > 2 * self._most_rows or self._bytes > 2 * self._most_bytes
-        if is_much or len(self._parts) > MOST_BATCHES:
-            self._shrink()
+        if is_much or len(self._parts) > MOST_PARTS + MOST_BATCHES:
+            self._hold([self._fitted(self._parts)])
+        elif self._batches > MOST_BATCHES:
+            self._hold([*self._parts[: -self._batches], self._newest(self._parts[-self._batches :])])
 
-    def _shrink(self) -> None:
-        kept = self._newest(self._parts)
+    def _fitted(self, parts: list[KeyRows]) -> KeyRows:
+        """Join parts, and drop from the oldest on what is too much."""
+        kept = self._newest(parts)
         dropped = max(0, kept.size - self._most_rows)
         if kept.size_bytes > self._most_bytes:
             dropped = max(dropped, int(kept.size * (1 - self._most_bytes / kept.size_bytes)))
-        if dropped:
-            self._count(DROPPED, dropped)
-            kept = newest([kept.part(dropped, kept.size)])  # a copy, so that what is dropped is given back
-        self._parts, self._rows, self._bytes = [kept], kept.size, kept.size_bytes
+        if dropped == 0:
+            return kept
+        self._count(DROPPED, dropped)
+        return newest([kept.part(dropped, kept.size)])  # a copy, so that what is dropped is given back
+
+    def _hold(self, parts: list[KeyRows]) -> None:
+        self._parts, self._batches = parts, 0
+        self._rows, self._bytes = sum(part.size for part in parts), sum(part.size_bytes for part in parts)
 
     def _newest(self, parts: list[KeyRows]) -> KeyRows:
         found = newest(parts)

@@ -50,7 +50,7 @@ def test_a_part_of_rows_is_those_rows() -> None:
     part = rows.part(2, 9).part(1, 4)
 
     assert spelled(newest([part, rows.part(8, 10)])) == expected([(f"k{i}", i) for i in (3, 4, 5, 8, 9)])
-    assert part.size == 3
+    assert (part.size, part.size_bytes) == (3, key_rows(*((f"k{i}", i) for i in (3, 4, 5))).size_bytes)
 
 
 def test_many_keys_that_differ_little_are_told_apart() -> None:

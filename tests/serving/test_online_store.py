@@ -10,7 +10,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from serving import breaker
+from serving import breaker, pending_keys
 from serving.breaker import FAILURES_IN_A_ROW, FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Breaker
 from serving.key_rows import KeyRows
 from serving.key_script import Written
@@ -67,15 +67,44 @@ def test_what_waits_is_bounded_in_bytes_too() -> None:
     assert rows.size + pending.counts["dropped"] == 100
 
 
-def test_many_small_batches_become_one() -> None:
-    """An object for each of a thousand rows would cost more than they do; none is lost."""
-    pending = Pending(most_rows=10 * MOST_BATCHES)
-    said = [(f"k{number}", number) for number in range(MOST_BATCHES + 1)]
+@pytest.mark.parametrize("keys", [1, 3_000])
+def test_many_small_batches_are_joined(keys: int) -> None:
+    """An object for each of thousands of rows would cost more than they do; none is lost."""
+    pending = Pending(most_rows=10_000)
+    said = [(f"k{number % keys}", number) for number in range(3_000)]
     for one in said:
         pending.put(key_rows(one))
 
-    assert len(pending._parts) == 1
-    assert spelled(pending.take(0)) == expected(said)
+    assert len(pending._parts) < 2 * MOST_BATCHES
+    assert pending.rows - 3_000 + pending.counts["superseded"] == 0
+    assert spelled(pending.take(0)) == expected(said[-keys:])
+
+
+def test_joined_batches_are_joined_again_when_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their number is bounded too."""
+    monkeypatch.setattr(pending_keys, "MOST_BATCHES", 3)
+    monkeypatch.setattr(pending_keys, "MOST_PARTS", 4)
+    pending, lengths = Pending(most_rows=1_000), []
+    for number in range(100):
+        pending.put(key_rows((f"k{number}", number)))
+        lengths.append(len(pending._parts))
+
+    assert max(lengths) == 4 + 3
+    assert spelled(pending.take(0)) == expected([(f"k{number}", number) for number in range(100)])
+
+
+@pytest.mark.parametrize("rows", [4, 7])
+def test_what_waits_is_gone_through_only_when_it_is_much(rows: int) -> None:
+    """By whoever would write: then putting need not; what comes meanwhile is newer."""
+    pending = Pending(most_rows=4)
+    for number in range(rows):
+        pending.put(key_rows((f"k{number % 6}", number)))
+    pending.tidy()
+    pending.put(key_rows(("k5", 99)))
+
+    assert pending.counts == ({} if rows == 4 else {"superseded": 1, "dropped": 2})
+    assert len(pending._parts) == (5 if rows == 4 else 2)
+    assert spelled(pending.take(0))[-1:] == expected([("k5", 99)])
 
 
 def test_what_could_not_be_written_is_older_than_what_came_meanwhile() -> None:
