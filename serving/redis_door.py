@@ -77,13 +77,15 @@ class RedisDoor:
                 if isinstance(answer, Exception):
                     raise answer
         except (redis.exceptions.RedisError, OSError) as error:
-            self._connection.disconnect()  # answers may still be under way
             raise self._translated(error) from None
         written, older = (sum(column) for column in zip(*answers, strict=True))
         return Written(written, older, rows.size - written - older)
 
     def _exchange(self, calls: memoryview, count: int) -> list[Any]:
-        """Send calls and take all their answers, errors among them."""
+        """Send calls and take all their answers, errors among them.
+
+        When one does not come the client closes the connection, so that it is not taken for another's later.
+        """
         self._connection.send_packed_command([calls])
         answers: list[Any] = []
         for _ in range(count):

@@ -212,13 +212,13 @@ def test_rows_of_several_generations_are_answered_with_their_own() -> None:
 def test_every_answer_is_kept_with_its_key_and_the_vector_it_was_made_from() -> None:
     """Byte for byte as it is sent; also of rows that do not lie side by side."""
     counter = Counter({0: 3})
-    counter.answer({"number": 1, "time": 8}, {"kind": "mark"}, {"number": 2}, {"number": 4})
+    counter.answer({"number": 1, "time": 8}, {"kind": "mark"}, {"number": 2}, {"number": 4, "time": 9})
     (kept,) = counter.kept
 
     assert kept.keys.unpack() == [b"k1", b"k2", b"k4"]
     assert kept.answers.unpack() == counter.values
     assert kept.names.tolist() == [3 * MANY + number for number in (1, 2, 4)]
-    assert kept.times.tolist() == [8, 5, 5]
+    assert kept.times.tolist() == [8, 5, 9]
     assert kept.vectors_BF.tolist() == [[0.1, 7.0], [0.2, 7.0], [0.4, 7.0]]
 
 
