@@ -35,18 +35,20 @@ KEYS_A_CALL = 64
 ARGUMENTS_A_KEY = 5  # generation, number, time_us, prediction, features
 
 SCRIPT = """\
--- KEYS: hashes of a pipeline. ARGV: the time to live in ms; then for each key generation, number, time_us, prediction
--- and features. A key that holds a larger (generation, number) is left alone, as is one that holds no hash.
+-- KEYS: hashes of a pipeline. ARGV: the time to live in ms, the id of the topic that numbers the rows; then for each
+-- key generation, number, time_us, prediction and features. A key that holds a larger (generation, number) of the same
+-- topic is left alone, as is one that holds no hash. A topic that was made anew numbers its rows anew.
 local written, older = 0, 0
 for i, key in ipairs(KEYS) do
-  local at = 5 * i - 3
-  local held = redis.pcall('HMGET', key, 'generation', 'number')
+  local at = 5 * i - 2
+  local held = redis.pcall('HMGET', key, 'topic_id', 'generation', 'number')
   if not held.err then
     local generation, number = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-    local held_generation, held_number = tonumber(held[1] or -1) or -1, tonumber(held[2] or -1) or -1
-    if generation > held_generation or (generation == held_generation and number >= held_number) then
-      redis.call('HSET', key, 'generation', ARGV[at], 'number', ARGV[at + 1], 'time_us', ARGV[at + 2],
-        'prediction', ARGV[at + 3], 'features', ARGV[at + 4])
+    local held_generation, held_number = tonumber(held[2] or -1) or -1, tonumber(held[3] or -1) or -1
+    if held[1] ~= ARGV[2] or generation > held_generation
+        or (generation == held_generation and number >= held_number) then
+      redis.call('HSET', key, 'topic_id', ARGV[2], 'generation', ARGV[at], 'number', ARGV[at + 1],
+        'time_us', ARGV[at + 2], 'prediction', ARGV[at + 3], 'features', ARGV[at + 4])
       redis.call('PEXPIRE', key, ARGV[1])
       written = written + 1
     else
@@ -75,8 +77,8 @@ class Written(NamedTuple):
 class Form(NamedTuple):
     """What all calls of a pipeline have in common: pieces of text, each [start, size] in `data`.
 
-    The pieces: the script's name, the time to live, the keys' prefix; then what stands before each feature's value and
-    behind the last.
+    The pieces: the script's name, the arguments of all keys, the keys' prefix; then what stands before each feature's
+    value and behind the last.
     """
 
     data: npt.NDArray[np.uint8]
@@ -94,12 +96,12 @@ def key_prefix(pipeline: str) -> str:
     return f"{pipeline}:key:"
 
 
-def form_of(pipeline: str, columns: Sequence[str], ttl_ms: int) -> Form:
-    """Render what the calls of a pipeline share; `columns` names the features."""
+def form_of(pipeline: str, columns: Sequence[str], ttl_ms: int, topic_id: str) -> Form:
+    """Render what the calls of a pipeline share; `columns` names the features, `topic_id` is that of their topic."""
     names = [msgspec.json.encode(name) + b":" for name in columns]
     pieces = [
         _arguments("EVALSHA", DIGEST),
-        _arguments(str(ttl_ms)),
+        _arguments(str(ttl_ms), topic_id),
         key_prefix(pipeline).encode(),
         *((b"," if place else b"{") + name for place, name in enumerate(names)),
         b"}" if names else b"{}",
@@ -179,12 +181,12 @@ def calls_kernel(
     at: int,
 ) -> int:
     """Write the calls for all rows; `keys` and `answers` are offsets. Gives the address behind them."""
-    script, lifetime, prefix = form_at + pieces[0, 0], form_at + pieces[1, 0], form_at + pieces[2, 0]
+    script, shared, prefix = form_at + pieces[0, 0], form_at + pieces[1, 0], form_at + pieces[2, 0]
     columns = vectors_BF.shape[1]
     for first in range(0, names.size, KEYS_A_CALL):
         stop = min(first + KEYS_A_CALL, names.size)
         store_8(at, _STAR)
-        at = _write_line_end(write_digits(at + 1, 4 + (1 + ARGUMENTS_A_KEY) * (stop - first)))
+        at = _write_line_end(write_digits(at + 1, 5 + (1 + ARGUMENTS_A_KEY) * (stop - first)))
         at = write_words(at, script, pieces[0, 1])
         at = _write_argument(at, scratch, write_digits(scratch, stop - first) - scratch)
         for i in range(first, stop):
@@ -194,7 +196,7 @@ def calls_kernel(
             at = _write_line_end(write_digits(at + 1, pieces[2, 1] + size))
             at = write_bytes(at, scratch, end - scratch)
             at = _write_line_end(write_bytes(at, keys_at + keys[i], size))
-        at = write_words(at, lifetime, pieces[1, 1])
+        at = write_words(at, shared, pieces[1, 1])
         for i in range(first, stop):
             generation = names[i] // MANY
             at = _write_argument(at, scratch, write_digits(scratch, generation) - scratch)

@@ -65,7 +65,7 @@ def compile_kernels(pipeline: Pipeline) -> None:
     for model in pipeline.models:
         warm(partial(LearnRole, pipeline, model, outbox=NoOutbox(), metrics=metrics), pipeline)
         warm(partial(_serve, pipeline, model, metrics), pipeline)
-    key_script.warm(key_script.form_of(pipeline.name, [column.name for column in features.columns(pipeline)], 1))
+    key_script.warm(key_script.form_of(pipeline.name, [column.name for column in features.columns(pipeline)], 1, ""))
 
 
 def _serve(pipeline: Pipeline, model: Model, metrics: RoleMetrics, control: Control) -> ServeRole:

@@ -13,7 +13,6 @@ from streams.durations import MS_US
 from streams.errors import PipelineError
 from streams.frames import Column
 from streams.lightness import stay_light
-from streams.metrics import RoleMetrics
 from streams.pipeline import Pipeline
 
 ROLES = ("ingest", "features", "learn", "serve")
@@ -52,7 +51,7 @@ def run_role(
 def _run_serve(process: RoleProcess) -> None:
     pipeline = process.pipeline
     columns = features.columns(pipeline)
-    store = _online_store(pipeline, columns, process.metrics)
+    store = _online_store(process, columns)
     keep = store.put if store is not None else None
     model = next(model for model in pipeline.models if model.name == pipeline.serve.champion)
     champion = Champion(model, columns, pipeline.state, process.control, process.metrics)
@@ -67,12 +66,15 @@ def _run_serve(process: RoleProcess) -> None:
         store.close()
 
 
-def _online_store(pipeline: Pipeline, columns: tuple[Column, ...], metrics: RoleMetrics) -> OnlineStore | None:
+def _online_store(process: RoleProcess, columns: tuple[Column, ...]) -> OnlineStore | None:
     """Make the online store if the pipeline has one; its client is loaded only then (22 MiB)."""
+    pipeline = process.pipeline
     if pipeline.serve.redis is None:
         return None
     from serving.redis_door import RedisDoor
 
-    form = form_of(pipeline.name, [column.name for column in columns], pipeline.serve.redis_ttl_us // MS_US)
+    topic_id = process.topics.uuid(f"{pipeline.name}.features") or ""
+    names = [column.name for column in columns]
+    form = form_of(pipeline.name, names, pipeline.serve.redis_ttl_us // MS_US, topic_id)
     warm(form)
-    return OnlineStore(RedisDoor(pipeline.serve.redis, form), metrics)
+    return OnlineStore(RedisDoor(pipeline.serve.redis, form), process.metrics)

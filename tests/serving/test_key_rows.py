@@ -75,6 +75,7 @@ def packed_by_the_client(rows: list[Said], vectors: list[list[float]]) -> bytes:
             len(chunk),
             *(f"p:key:{row.key}" for row in chunk),
             60_000,
+            "t1",
         ]
         for row, vector in zip(chunk, vectors[start:], strict=False):
             features = dict(zip(COLUMNS, vector, strict=True))
@@ -92,7 +93,7 @@ def test_calls_are_the_bytes_that_the_client_would_send(made: list[tuple[Said, l
     said, vectors = [row._replace(number=number) for row, _ in made], [vector for _, vector in made]
     rows = key_rows(*said)._replace(vectors_BF=np.array(vectors))
 
-    calls, count = render_calls(rows, form_of("p", COLUMNS, 60_000))
+    calls, count = render_calls(rows, form_of("p", COLUMNS, 60_000, "t1"))
 
     assert (bytes(calls), count) == (packed_by_the_client(said, vectors), 1)
 
@@ -102,7 +103,7 @@ def test_a_call_takes_up_to_64_keys(rows: int) -> None:
     """The last one takes the rest."""
     said = [Said(f"k{i}", i) for i in range(rows)]
 
-    calls, count = render_calls(key_rows(*said), form_of("p", COLUMNS, 60_000))
+    calls, count = render_calls(key_rows(*said), form_of("p", COLUMNS, 60_000, "t1"))
 
     assert bytes(calls) == packed_by_the_client(said, [row.vector for row in said])
     assert count == math.ceil(rows / KEYS_A_CALL)
@@ -114,14 +115,14 @@ def test_long_keys_and_answers_have_room() -> None:
     vectors = [[-2.2250738585072014e-308, -1.7976931348623157e308]] * 2
     rows = key_rows(*said)._replace(answers=pack([said[0].answer] * 2), vectors_BF=np.array(vectors))
 
-    assert bytes(render_calls(rows, form_of("p", COLUMNS, 60_000))[0]) == packed_by_the_client(said, vectors)
+    assert bytes(render_calls(rows, form_of("p", COLUMNS, 60_000, "t1"))[0]) == packed_by_the_client(said, vectors)
 
 
 def test_without_features_there_is_an_empty_object() -> None:
     """It is JSON still."""
     rows = KeyRows(pack([b"k"]), pack([b"{}"]), np.array([MANY + 1]), np.array([5]), np.zeros((1, 0)))
 
-    calls, _ = render_calls(rows, form_of("p", (), 60_000))
+    calls, _ = render_calls(rows, form_of("p", (), 60_000, "t1"))
 
     assert json.loads(bytes(calls).split(b"\r\n")[-2]) == {}
     assert key_prefix("p") == "p:key:"

@@ -78,7 +78,7 @@ def test_a_warmed_role_compiles_nothing(make: Callable[[Control], Any]) -> None:
 
 def test_a_warmed_store_compiles_nothing() -> None:
     """The first answers go to Redis without a compiler, whether they lie side by side or not."""
-    form = key_script.form_of("p", [column.name for column in COLUMNS], 1_000)
+    form = key_script.form_of("p", [column.name for column in COLUMNS], 1_000, "t1")
     key_script.warm(form)
     warm(serve, PIPELINE)
     warmed = compiled()

@@ -52,7 +52,7 @@ ANSWER = {
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
     """A Redis that holds one key of the shop."""
     with EmbeddedRedis(tmp_path_factory.mktemp("state")) as found:
-        door = RedisDoor(found.url, form_of("shop", ("price", "country", "gone"), 604_800_000))
+        door = RedisDoor(found.url, form_of("shop", ("price", "country", "gone"), 604_800_000, "t1"))
         vector = np.array([[12.5, 3417240587219.0, np.nan]])
         names, times = np.array([2_000_000_000_041]), np.array([ANSWER["time_us"]])
         door.write(KeyRows(pack([b"ann"]), pack([msgspec.json.encode(ANSWER)]), names, times, vector))

@@ -20,7 +20,7 @@ from streams.metrics import RoleMetrics
 from tests.key_rows import Said, key_rows
 from tests.system.conftest import until
 
-FORM = form_of("p", ("amount", "shop"), 60_000)
+FORM = form_of("p", ("amount", "shop"), 60_000, "t1")
 Rows = Said | tuple[str, int]
 
 
@@ -97,7 +97,8 @@ def test_a_key_holds_what_was_answered_last(client: redis.Redis, door: RedisDoor
     door.write(key_rows(row, Said("bob", 7)))
     found = held(client, "ann")
 
-    assert found.keys() == {"generation", "number", "time_us", "prediction", "features"}
+    assert found.keys() == {"topic_id", "generation", "number", "time_us", "prediction", "features"}
+    assert found["topic_id"] == "t1"
     assert (found["generation"], found["number"], found["time_us"]) == ("2", "6", "-5")
     assert found["prediction"].encode() == row.answer
     assert json.loads(found["features"]) == {"amount": 0.6, "shop": -7.0}
@@ -127,7 +128,7 @@ def test_a_key_is_read_back_by_the_door(client: redis.Redis, door: RedisDoor) ->
 
 def test_a_key_is_forgotten_after_its_time(client: redis.Redis, server: EmbeddedRedis) -> None:
     """Counted from its last row: each begins it anew."""
-    brief = RedisDoor(server.url, form_of("p", ("amount", "shop"), 400))
+    brief = RedisDoor(server.url, form_of("p", ("amount", "shop"), 400, "t1"))
     brief.write(key_rows(("ann", 1)))
     client.pexpire("p:key:ann", 60_000)
     brief.write(key_rows(("ann", 2)))
@@ -167,6 +168,18 @@ def test_an_older_row_is_refused(
         kept.answer,
         str(kept.time_us),
     )
+
+
+def test_rows_of_a_topic_that_was_made_anew_replace_the_old_ones(client: redis.Redis, server: EmbeddedRedis) -> None:
+    """Its numbers begin again and could not win against those of before; they are compared among themselves."""
+    old, new = (RedisDoor(server.url, form_of("p", ("amount", "shop"), 60_000, topic)) for topic in ("t1", "t2"))
+    old.write(key_rows(Said("ann", 900, generation=3)))
+
+    assert new.write(key_rows(("ann", 1))) == Written(1, 0, 0)
+    assert new.write(key_rows(("ann", 0))) == Written(0, 1, 0)
+    assert (held(client, "ann")["topic_id"], number(client, "ann")) == ("t2", 1)
+    for door in (old, new):
+        door.close()
 
 
 def test_a_zombie_beside_its_successor_changes_nothing(client: redis.Redis, server: EmbeddedRedis) -> None:

@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from serving.overview import fetch_metrics
-from streams.kafka import BEGINNING, KafkaOutbox, Reader
+from streams.kafka import BEGINNING, KafkaOutbox, Reader, Topics
 from streams.metrics import parse
 from tests.system.conftest import until
 
@@ -181,6 +181,7 @@ def test_a_key_is_in_redis_with_what_was_answered_last(shop: Shop) -> None:
         assert list(features) == ["amount", "country", "orders_1h"]
         assert (features["amount"], features["orders_1h"]) == (10, earlier)
         assert (int(row[b"generation"]), int(row[b"number"])) == (answers[key]["generation"], answers[key]["number"])
+        assert row[b"topic_id"].decode() == Topics(shop.kafka).uuid("shop.features")
     assert shop.metric("millrace_store_open") == 0
 
 

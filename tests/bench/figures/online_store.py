@@ -56,7 +56,7 @@ def redis() -> Iterator[EmbeddedRedis]:
 def writes(server: EmbeddedRedis) -> float:
     """Give the keys a second that the door writes: each key first new, then again with a newer row."""
     names = feature_names()
-    form = form_of("bench", names, 604_800_000)
+    form = form_of("bench", names, 604_800_000, "t1")
     warm(form)
     door = RedisDoor(server.url, form)
     rows = made_rows(len(names))
