@@ -1,9 +1,10 @@
-"""Which brokers a pipeline uses, and its topics on them: what every command needs first."""
+"""Which servers a pipeline uses, and its topics on them: what every command needs first."""
 
 from __future__ import annotations
 
 import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -14,19 +15,24 @@ from streams.pipeline_file import read_pipeline
 from streams.topic_specs import topic_specs
 
 ADDRESS_FILE = "broker"  # under <state>/run: where the embedded Kafka of a running pipeline answers
+REDIS_FILE = "redis"  # the same of the embedded Redis, as a URL
 CONNECT_TIMEOUT_S = 0.3
 
 
-def load_pipeline(file: Path, broker: str | None = None, *, needs_brokers: bool = True) -> Pipeline:
-    """Read a pipeline file and decide which brokers to use.
+def load_pipeline(
+    file: Path, broker: str | None = None, redis: str | None = None, *, needs_brokers: bool = True
+) -> Pipeline:
+    """Read a pipeline file and decide which servers to use.
 
     That is `broker` if given, else the embedded Kafka that `up --embedded` runs right now for the same state directory,
-    else the file's [kafka] table.
+    else the file's [kafka] table; and for a pipeline with an online store `redis`, or else in the same way.
 
     Raises:
         PipelineError: the file is wrong, or names no brokers where they are needed.
     """
     pipeline = read_pipeline(file)
+    if pipeline.serve.redis is not None:
+        pipeline = with_redis(pipeline, redis or _running_redis(pipeline) or pipeline.serve.redis)
     address = broker or _running_broker(pipeline)
     if address:
         return with_broker(pipeline, address)
@@ -63,13 +69,31 @@ def with_broker(pipeline: Pipeline, address: str) -> Pipeline:
     return msgspec.structs.replace(pipeline, kafka={"bootstrap.servers": address})
 
 
+def with_redis(pipeline: Pipeline, url: str) -> Pipeline:
+    """Keep the online store in this Redis."""
+    return msgspec.structs.replace(pipeline, serve=msgspec.structs.replace(pipeline.serve, redis=url))
+
+
 def _running_broker(pipeline: Pipeline) -> str | None:
     path = pipeline.state / "run" / ADDRESS_FILE
     if not path.exists():
         return None
     host, _, port = (address := path.read_text().strip()).rpartition(":")
-    try:  # the file outlives a supervisor that was killed
-        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
-    except OSError:
+    return address if _listens(host, int(port)) else None
+
+
+def _running_redis(pipeline: Pipeline) -> str | None:
+    path = pipeline.state / "run" / REDIS_FILE
+    if not path.exists():
         return None
-    return address
+    parts = urlsplit(url := path.read_text().strip())
+    return url if _listens(parts.hostname or "", parts.port or 0) else None
+
+
+def _listens(host: str, port: int) -> bool:
+    """Whether somebody answers: the files outlive a supervisor that was killed."""
+    try:
+        socket.create_connection((host, port), CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True

@@ -80,6 +80,9 @@ def run(
     broker: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Use this broker in place of the file's kafka table.")
     ] = None,
+    redis: Annotated[
+        str | None, typer.Option(metavar="URL", help="Keep the online store in this Redis in place of the file's.")
+    ] = None,
     replay: Annotated[
         bool, typer.Option("--replay", help="The input is history with marks: wait for partitions that are behind.")
     ] = False,
@@ -90,7 +93,7 @@ def run(
     from serving.brokers import ensure_topics, load_pipeline
     from serving.roles import run_role
 
-    pipeline = load_pipeline(file, broker)
+    pipeline = load_pipeline(file, broker, redis)
     ensure_topics(pipeline)
     chosen = [name.strip() for name in models.split(",") if name.strip()]
     try:
@@ -126,6 +129,7 @@ app.command()(cli_topics.tail)
 app.command()(cli_topics.deadletters)
 app.command()(cli_recompute.backfill)
 app.command()(cli_recompute.audit)
+app.command()(cli_topics.key)
 
 
 def main() -> None:

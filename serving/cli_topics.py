@@ -1,4 +1,4 @@
-"""The commands for trying things by hand: publish, tail and deadletters."""
+"""The commands for trying things by hand: publish, tail, deadletters and key."""
 
 from __future__ import annotations
 
@@ -75,3 +75,17 @@ def deadletters(
         print(f"sent {sent:,} records again" if sent else "nothing to send: every dead letter was sent again before")
     else:
         show_letters(pipeline, as_json=as_json)
+
+
+def key(
+    file: PipelineFile,
+    name: Annotated[str, typer.Argument(metavar="KEY", help="A key of events.", show_default=False)],
+    redis: Annotated[
+        str | None, typer.Option(metavar="URL", help="Look into this Redis in place of the file's.")
+    ] = None,
+) -> None:
+    """Show what the online store holds for a key: its last features and prediction, and how old they are."""
+    from serving.brokers import load_pipeline
+    from serving.key_view import show_key
+
+    show_key(load_pipeline(file, redis=redis, needs_brokers=False), name)

@@ -13,7 +13,8 @@ PipelineFile = Annotated[Path, typer.Argument(metavar="FILE", help="The pipeline
 def up(
     file: PipelineFile,
     embedded: Annotated[
-        bool, typer.Option("--embedded", help="Start a Kafka of our own, with its data under the state directory.")
+        bool,
+        typer.Option("--embedded", help="Start a Kafka, and if needed a Redis, of our own under the state directory."),
     ] = False,
     scale: Annotated[
         list[str] | None,

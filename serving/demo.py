@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from rich.console import Console, RenderableType
@@ -21,12 +22,13 @@ from rich.text import Text
 
 from serving.brokers import raw_partitions
 from serving.flights import Flights, read_flights
+from serving.key_view import read_key
 from serving.live import Picture
 from serving.overview import Overview
 from serving.publish import Publisher, RawRecord, check_rate
 from serving.system import System
 from serving.table import console, duration, grid, league, number
-from streams.errors import PipelineError, UnavailableError
+from streams.errors import PipelineError, StoreError, UnavailableError
 from streams.kafka import KafkaOutbox, Reader, Topics
 from streams.pipeline import Pipeline
 
@@ -177,7 +179,11 @@ def report(system: System, flights: Flights, overview: Overview, published_s: fl
         soft_wrap=True,
     )
     out.print(f"from departure published to prediction produced: p50 {duration(p50)}, p99 {duration(p99)}")
-    out.print(_samples(pipeline, flights))
+    answers = [msgspec.json.decode(value) for value in _last_values(pipeline)]
+    out.print(_samples(answers, flights))
+    if answers and pipeline.serve.redis is not None:
+        out.print(Text("Online store:", style="bold"), end=" ")
+        out.print(_stored(pipeline, answers[-1]["key"]), soft_wrap=True)
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(overview.dead_letters.items()))
     out.print(Text("Dead letters:", style="bold"), end=" ")
     out.print(f"{reasons or 'none'} (the demo damaged 3 copies of a record to show them)")
@@ -188,11 +194,10 @@ def report(system: System, flights: Flights, overview: Overview, published_s: fl
         out.print(f"  {account}: {sum(states.values()):,} = {words}", soft_wrap=True)
 
 
-def _samples(pipeline: Pipeline, flights: Flights) -> RenderableType:
+def _samples(answers: list[dict[str, Any]], flights: Flights) -> RenderableType:
     table = grid("flight", "departed", ">late, it said", "by version", "it was")
     outcomes = flights.outcomes()
-    for value in _last_values(pipeline):
-        answer = msgspec.json.decode(value)
+    for answer in answers:
         moment = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(answer["time_us"] / 1e6))
         table.add_row(
             answer["id"],
@@ -202,6 +207,17 @@ def _samples(pipeline: Pipeline, flights: Flights) -> RenderableType:
             {True: "late", False: "on time", None: "never heard of"}[outcomes.get(answer["id"])],
         )
     return table
+
+
+def _stored(pipeline: Pipeline, key: str) -> str:
+    try:
+        stored = read_key(pipeline, key)
+    except StoreError as error:
+        return str(error)
+    if stored is None:
+        return f"nothing for the aircraft {key}"
+    features, answer = (msgspec.json.decode(stored.fields[name]) for name in ("features", "prediction"))
+    return f"for the aircraft {key} {len(features)} features, and {answer['id']} late with {answer['probability']:.0%}"
 
 
 def _last_values(pipeline: Pipeline) -> list[bytes]:
@@ -233,5 +249,6 @@ def _say_where_next(file: Path, seconds: float, out: Console) -> None:
         (f"  millrace tail {file} predictions --from-start", "what was answered"),
         (f"  millrace tail {file} examples --from-start", "what was learned from"),
         (f"  millrace deadletters {file}", "what could not be used, and why"),
+        (f"  millrace key {file} N14228", "what is stored for an aircraft, after its next flight"),
     ):
         out.print(f"  {command:<62} {purpose}", soft_wrap=True)

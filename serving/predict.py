@@ -16,6 +16,7 @@ from consumers.inlet import FrameInlet
 from consumers.role import Decoded, Inlet, OpenPartition, Task, decode_each
 from serving.answers import COUNT, MANY, NEWEST, Asked, Frame, Picked, frame_of, pick_kernel, render
 from serving.champion import Champion
+from serving.key_rows import KeyRows
 from streams.control import Claim, Control
 from streams.frames import Batch, FrameSchema, Outgoing
 from streams.metrics import RoleMetrics
@@ -24,6 +25,7 @@ from streams.snapshots import State
 from streams.sources import SourceMemory
 
 Clock = Callable[[], float]
+Keep = Callable[[KeyRows], None]
 
 
 class _Name(msgspec.Struct):
@@ -46,6 +48,7 @@ class ServeTask:
         generation_of: resolves a source number to its generation.
         clock: wall clock in seconds, for latencies.
         metrics: the role's metrics.
+        keep: takes every answered row for the online store, without waiting; None without a store.
     """
 
     def __init__(
@@ -55,12 +58,14 @@ class ServeTask:
         generation_of: Callable[[int], int],
         clock: Clock,
         metrics: RoleMetrics,
+        keep: Keep | None = None,
     ) -> None:
         self._partition = partition
         self._champion = champion
         self._generation_of = generation_of
         self._clock = clock
         self._metrics = metrics.of(champion.name)
+        self._keep = keep
         self._sources = np.empty(0, np.int32)  # met so far, and the generation of each
         self._generations = np.empty(0, np.int64)
         self._frame = "", frame_of(champion.name, "", partition)
@@ -108,6 +113,8 @@ class ServeTask:
         probability = self._champion.predict(x_BF)
         rendered = render(asked, picked, probability, self._frame_of_version(), int(self._clock() * 1e6))
         self._metrics.predicted(rendered.counts, rendered.latency_s)
+        if self._keep is not None:
+            self._keep(KeyRows(rendered.keys, rendered.values, picked.name, asked.time[row], x_BF))
         return Outgoing("predictions", self._partition, rendered.values, rendered.keys, row)
 
     def _frame_of_version(self) -> Frame:
@@ -168,6 +175,7 @@ class ServeRole:
         metrics: RoleMetrics,
         start: str,
         clock: Clock = time.time,
+        keep: Keep | None = None,
     ) -> None:
         self.inputs: tuple[str, ...] = (topic,)
         self.start = start
@@ -177,6 +185,7 @@ class ServeRole:
         self._champion = champion
         self._metrics = metrics
         self._clock = clock
+        self._keep = keep
 
     def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
         """None: answers carry their event's name."""
@@ -192,7 +201,7 @@ class ServeRole:
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> ServeTask:
         """The answers of one partition."""
-        return ServeTask(partition, self._champion, self._generation_of, self._clock, self._metrics)
+        return ServeTask(partition, self._champion, self._generation_of, self._clock, self._metrics, self._keep)
 
     def _generation_of(self, source: int) -> int:
         return self._control.source(source).generation

@@ -15,6 +15,7 @@ import msgspec
 from consumers.ingest import IngestRole
 from consumers.roles import FeaturesRole, LearnRole
 from consumers.warming import NoOutbox, warm
+from serving import key_script
 from serving.champion import Champion
 from serving.predict import ServeRole
 from streams import features, frames
@@ -67,6 +68,7 @@ def compile_kernels(pipeline: Pipeline) -> None:
     for model in pipeline.models:
         warm(partial(LearnRole, pipeline, model, outbox=NoOutbox(), metrics=metrics), pipeline)
         warm(partial(_serve, pipeline, model, metrics), pipeline)
+    key_script.warm(key_script.form_of(pipeline.name, [column.name for column in features.columns(pipeline)], 1, ""))
 
 
 def _serve(pipeline: Pipeline, model: Model, metrics: RoleMetrics, control: Control) -> ServeRole:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from consumers.process import RoleProcess
 from consumers.roles import add_workers
 from serving.champion import Champion
+from serving.key_script import form_of, warm
+from serving.online_store import OnlineStore
 from serving.predict import ServeRole
 from streams import features, frames
+from streams.durations import MS_US
 from streams.errors import PipelineError
+from streams.frames import Column
 from streams.lightness import stay_light
 from streams.pipeline import Pipeline
 from streams.stages import stage_specs
@@ -53,18 +57,39 @@ def run_role(
         stay_light()
     process = RoleProcess(pipeline, role, metrics, instance, is_replay=is_replay)
     if role == "serve":
-        _add_serve(process)
+        _run_serve(process)
     else:
         add_workers(process, role, models, stage)
-    process.run()
+        process.run()
 
 
-def _add_serve(process: RoleProcess) -> None:
+def _run_serve(process: RoleProcess) -> None:
     pipeline = process.pipeline
     columns = features.columns(pipeline)
+    store = _online_store(process, columns)
+    keep = store.put if store is not None else None
     model = next(model for model in pipeline.models if model.name == pipeline.serve.champion)
     champion = Champion(model, columns, pipeline.state, process.control, process.metrics)
     schema = frames.features_schema(columns)
     topic = f"{pipeline.name}.features"
     start = pipeline.serve.start
-    process.add(lambda control, _, metrics: ServeRole(topic, schema, control, champion, metrics, start))
+    process.add(lambda control, _, metrics: ServeRole(topic, schema, control, champion, metrics, start, keep=keep))
+    if store is not None:
+        store.start()  # not before: the rows that warm the role are no answers
+    process.run()
+    if store is not None:
+        store.close()
+
+
+def _online_store(process: RoleProcess, columns: tuple[Column, ...]) -> OnlineStore | None:
+    """Make the online store if the pipeline has one; its client is loaded only then (22 MiB)."""
+    pipeline = process.pipeline
+    if pipeline.serve.redis is None:
+        return None
+    from serving.redis_door import RedisDoor
+
+    topic_id = process.topics.uuid(f"{pipeline.name}.features") or ""
+    names = [column.name for column in columns]
+    form = form_of(pipeline.name, names, pipeline.serve.redis_ttl_us // MS_US, topic_id)
+    warm(form)
+    return OnlineStore(RedisDoor(pipeline.serve.redis, form), process.metrics)

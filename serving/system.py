@@ -1,7 +1,7 @@
-"""A whole pipeline on this machine: Kafka if it is to be embedded, the topics, and a supervised process per role.
+"""A whole pipeline on this machine: embedded servers if wanted, the topics, and a supervised process per role.
 
 What `up` and `demo` share. Leaving the `with` block stops the roles first, so that they can write their last snapshots,
-and Kafka after them.
+and the servers after them.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from types import FrameType
 from typing import Self
 
 from consumers.supervisor import Supervisor, plan_jobs
-from serving.brokers import ADDRESS_FILE, ensure_topics, load_pipeline, with_broker
+from serving.brokers import ADDRESS_FILE, REDIS_FILE, ensure_topics, load_pipeline, with_broker, with_redis
 from serving.overview import Overview, Watch
-from streams.embedded import EmbeddedKafka
+from streams.embedded import EmbeddedKafka, EmbeddedRedis
 from streams.errors import PipelineError
 
 ROLE_COMMAND = (sys.executable, "-m", "serving.cli", "run")
@@ -27,7 +27,8 @@ class System:
 
     Args:
         file: the pipeline file.
-        is_embedded: start a Kafka of our own under the state directory, in place of the [kafka] table.
+        is_embedded: start a Kafka of our own under the state directory, in place of the [kafka] table, and a Redis in
+            place of `[serve] redis`, if the file has that.
         scale: processes per role, where it is not one.
         is_replay: the input is history with marks, as the demo's.
         say: takes one line of news.
@@ -49,6 +50,8 @@ class System:
         self._file, self._is_replay = file, is_replay
         self._say, self._most_restarts = say, most_restarts
         self._kafka = EmbeddedKafka(self.pipeline.state) if is_embedded else None
+        has_redis = is_embedded and self.pipeline.serve.redis is not None
+        self._redis = EmbeddedRedis(self.pipeline.state) if has_redis else None
         self._run_dir = self.pipeline.state / "run"
         self._supervisor: Supervisor | None = None
         self._watch = Watch(self.pipeline)
@@ -65,6 +68,9 @@ class System:
     def __exit__(self, *_: object) -> None:
         if self._supervisor is not None:
             self._supervisor.stop()
+        if self._redis is not None:
+            (self._run_dir / REDIS_FILE).unlink(missing_ok=True)
+            self._redis.stop()
         if self._kafka is not None:
             (self._run_dir / ADDRESS_FILE).unlink(missing_ok=True)
             self._kafka.stop()
@@ -81,14 +87,7 @@ class System:
 
     def _start(self) -> None:
         options = ["--replay"] if self._is_replay else []
-        if self._kafka is not None:
-            self._say("starting Kafka …")
-            self._kafka.start()
-            address = self._kafka.bootstrap_servers
-            self._run_dir.mkdir(parents=True, exist_ok=True)
-            (self._run_dir / ADDRESS_FILE).write_text(address)
-            self.pipeline = with_broker(self.pipeline, address)
-            options += ["--broker", address]
+        options += self._start_servers()
         ensure_topics(self.pipeline)
         self._supervisor = Supervisor(
             self._jobs,
@@ -100,6 +99,24 @@ class System:
             most_restarts=self._most_restarts,
         )
         self._supervisor.start()
+
+    def _start_servers(self) -> list[str]:
+        """Start what is embedded, note where it answers, and give the roles' options for it."""
+        options: list[str] = []
+        self._run_dir.mkdir(parents=True, exist_ok=True)
+        if self._kafka is not None:
+            self._say("starting Kafka …")
+            self._kafka.start()
+            address = self._kafka.bootstrap_servers
+            (self._run_dir / ADDRESS_FILE).write_text(address)
+            self.pipeline = with_broker(self.pipeline, address)
+            options += ["--broker", address]
+        if self._redis is not None:
+            self._redis.start()
+            (self._run_dir / REDIS_FILE).write_text(self._redis.url)
+            self.pipeline = with_redis(self.pipeline, self._redis.url)
+            options += ["--redis", self._redis.url]
+        return options
 
 
 def parse_scale(texts: Sequence[str]) -> dict[str, int]:

@@ -3,7 +3,8 @@
     MillraceError
     ├── PipelineError        the pipeline file is wrong                       exit 2
     ├── UnavailableError     a broker, port, download or program is missing   exit 3
-    │   └── CutError         a running reader's position was deleted          exit 3
+    │   ├── CutError         a running reader's position was deleted          exit 3
+    │   └── StoreError       the online store cannot be read or written       exit 3
     ├── TopicError           a topic is not what the pipeline needs           exit 4
     ├── SnapshotError        state and input do not fit together              exit 5
     ├── HoleError            a row number is missing on an inner topic        exit 6
@@ -51,6 +52,14 @@ class SnapshotError(MillraceError):
 
 class CutError(UnavailableError):
     """The position of a running reader was deleted from its topic; a restart finds out whether that can be mended."""
+
+
+class StoreError(UnavailableError):
+    """The online store cannot be read or written; `reason` is one word of a few, for metrics."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class HoleError(MillraceError):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from streams.toml_table import flattened, mistake_line, shown
+from streams.variables import expanded
 
 # Millrace's promises rest on these; a user's value would silently break them.
 SET_BY_MILLRACE = frozenset(
@@ -28,7 +29,6 @@ SET_BY_MILLRACE = frozenset(
 )
 REDACTED = "(hidden)"
 _SECRET = re.compile(r"password|secret|key|token|jaas|oauthbearer\.config|userinfo", re.IGNORECASE)
-_VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
 def read_settings(values: Mapping[str, Any], environment: Mapping[str, str], mistakes: list[str]) -> dict[str, str]:
@@ -42,7 +42,7 @@ def read_settings(values: Mapping[str, Any], environment: Mapping[str, str], mis
         elif isinstance(value, bool):
             settings[key] = str(value).lower()
         elif isinstance(value, str | int | float):
-            settings[key] = _expanded(where, str(value), environment, mistakes)
+            settings[key] = expanded(where, str(value), environment, mistakes)
         else:
             mistakes.append(mistake_line(where, f"{shown(value)} is not right", "text, a number, true, false"))
     return settings
@@ -55,13 +55,3 @@ def redacted(settings: Mapping[str, str]) -> dict[str, str]:
     {'sasl.username': 'ann', 'sasl.password': '(hidden)'}
     """
     return {key: REDACTED if _SECRET.search(key) else value for key, value in settings.items()}
-
-
-def _expanded(where: str, text: str, environment: Mapping[str, str], mistakes: list[str]) -> str:
-    def value_of(match: re.Match[str]) -> str:
-        name, has_default, default = match[1].partition(":-")
-        if name not in environment and not has_default:
-            mistakes.append(mistake_line(where, f"the environment variable {name or '(no name)'} is not set"))
-        return environment.get(name, default)
-
-    return _VARIABLE.sub(value_of, text)

@@ -36,6 +36,7 @@ LATENCY_BOUNDS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03,
                     0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)  # fmt: skip
 FRAME_BOUNDS_ROWS = tuple(float(2**power) for power in range(14))  # 1 … 8,192 rows, the most a frame may hold
 SNAPSHOT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+STORE_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 DELAY_BOUNDS_S = (1.0, 10.0, 60.0, 600.0, 1_800.0, 3_600.0, 7_200.0, 10_800.0, 14_400.0, 21_600.0, 43_200.0, 86_400.0,
                   259_200.0, 604_800.0, 2_592_000.0)  # fmt: skip
 
@@ -96,6 +97,11 @@ class _Families:
         self.skew = counter(
             "millrace_feature_skew_total", "Values and rows that are not as a recomputation gives them.", "column"
         )
+        self.store_rows = counter("millrace_store_rows_total", "Rows for the online store, by outcome.", "outcome")
+        self.store_failures = counter("millrace_store_failures_total", "Failed writes to the online store.", "reason")
+        self.store_open = gauge("millrace_store_open", "1 while the online store is given a rest after failures.")
+        self.store_pending = gauge("millrace_store_pending_rows", "Rows that wait for the online store.")
+        self.store_write = histogram("millrace_store_write_seconds", "Time one batch took to write.", STORE_BOUNDS_S)
         self.info = gauge("millrace_info", "Always 1; names the release.", "version")
 
 
@@ -249,6 +255,28 @@ class RoleMetrics:
         self.families.audited.labels(*self._base).inc(rows)
         for column, values in skew.items():
             self.families.skew.labels(*self._base, column).inc(values)
+
+    # The online store
+
+    def stored(self, outcome: str, rows: int) -> None:
+        """Count rows for the online store: written, older, foreign, superseded or dropped."""
+        self.families.store_rows.labels(*self._base, outcome).inc(rows)
+
+    def store_written(self, duration_s: float) -> None:
+        """Observe a batch that has just been written."""
+        self.families.store_write.labels(*self._base).observe(duration_s)
+
+    def store_failed(self, reason: str) -> None:
+        """Count a failed write; `reason` is one word of a few."""
+        self.families.store_failures.labels(*self._base, reason).inc()
+
+    def store_open(self, *, is_open: bool) -> None:
+        """Say whether the breaker keeps writes back."""
+        self.families.store_open.labels(*self._base).set(is_open)
+
+    def store_pending(self, rows: Callable[[], int]) -> None:
+        """Say how many rows wait, asked at each scrape."""
+        self.families.store_pending.labels(*self._base).set_function(rows)
 
 
 class Sample(NamedTuple):

@@ -125,10 +125,16 @@ class Model(msgspec.Struct, frozen=True):
 
 
 class Serve(msgspec.Struct, frozen=True):
-    """Which candidate answers, and where serving begins when nothing is known of it."""
+    """Which candidate answers, where serving begins when nothing is known of it, and the online store (None: none)."""
 
     champion: str
     start: Literal["earliest", "latest"] = "earliest"
+    redis: str | None = None
+    redis_ttl_us: int = 604_800_000_000
+
+    def __repr__(self) -> str:
+        """Leave out the store's URL: it may hold a password."""
+        return f"Serve(champion={self.champion!r}, start={self.start!r}, has_redis={self.redis is not None})"
 
 
 class Run(msgspec.Struct, frozen=True):

@@ -78,7 +78,7 @@ def _stages(pipeline: Pipeline) -> tuple[Stage, ...]:
             inner("scores", "control", "decisions"),
             f"predicts, scores and learns: {candidates}",
         ),
-        Stage("serve", inner("features", "control"), inner("predictions"), f"answers with {pipeline.serve.champion}"),
+        Stage("serve", inner("features", "control"), inner("predictions"), _serving(pipeline)),
     )
 
 
@@ -88,3 +88,10 @@ def _purpose(spec: StageSpec, key: str, wait: str) -> str:
     if spec.is_last:
         return f"numbers events by {key}, keeps vectors for their labels"
     return f"computes the features of {' and '.join(spec.entity)}"
+
+
+def _serving(pipeline: Pipeline) -> str:
+    purpose = f"answers with {pipeline.serve.champion}"
+    if pipeline.serve.redis is None:
+        return purpose
+    return f"{purpose}, keeps the last of each key in Redis for {duration_text(pipeline.serve.redis_ttl_us)}"

@@ -88,7 +88,7 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
     models = read_models(tables["models"], mistakes)
     if not models and isinstance(values.get("models", {}), dict):
         mistakes.append('[models]: no model; allowed: at least one, such as [models.logistic] with kind = "linear"')
-    serve = read_serve(tables["serve"], models, mistakes)
+    serve = read_serve(tables["serve"], models, environment, mistakes)
     run = _run(Table("run", tables["run"], mistakes))
     return Pipeline(
         name=name,

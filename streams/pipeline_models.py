@@ -1,13 +1,17 @@
-"""The `[models.*]` tables and `[serve]`: which candidates learn, and which one answers."""
+"""The `[models.*]` tables and `[serve]`: which candidates learn, which one answers, and who keeps its answers."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
+from streams.durations import DAY_US
 from streams.pipeline import Model, Serve
 from streams.toml_table import Table, shown
+from streams.variables import expanded
 
 NAME_PATTERN = "[a-z0-9_-]{1,100}"
 NAME_FORM = "small letters, digits, _ and -, at most 100"
@@ -15,6 +19,8 @@ KINDS = "linear, prior, river:<module>.<Class>"
 
 LEARNING_RATE = 0.005
 CATEGORY_BITS = 18  # 262,144 hashed category weights: 2 MiB
+REDIS_FORM = "redis://, rediss:// or unix://, such as redis://127.0.0.1:6379/0"
+REDIS_TTL_US = 7 * DAY_US
 
 _RIVER = re.compile(r"river:[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*\.[A-Za-z_][A-Za-z0-9_]*")
 _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -26,7 +32,6 @@ _LATER_KEYS = {
     "sample": "learning from a sample",
 }
 _LATER_SERVE = {
-    "redis": "Redis",
     "http": "the HTTP API",
     "split": "splitting traffic",
     "explain": "explaining predictions",
@@ -50,14 +55,45 @@ def read_models(values: dict[str, Any], mistakes: list[str]) -> tuple[Model, ...
     return tuple(models)
 
 
-def read_serve(values: dict[str, Any], models: tuple[Model, ...], mistakes: list[str]) -> Serve:
+def read_serve(
+    values: dict[str, Any], models: tuple[Model, ...], environment: Mapping[str, str], mistakes: list[str]
+) -> Serve:
     """Give the champion, the first model unless the file names one."""
     table = Table("serve", values, mistakes)
     names = tuple(model.name for model in models)
     champion = table.choice("champion", names, names[0]) if names else str(table.get("champion"))
     start = table.choice("start", ("earliest", "latest"), "earliest")
+    redis = _redis(table, environment)
+    ttl_us = table.duration("redis_ttl", REDIS_TTL_US)
+    if "redis_ttl" in values and "redis" not in values:
+        table.mistake("redis_ttl", "there is no store to forget anything", "declare redis too")
     table.finish(_LATER_SERVE)
-    return Serve(champion, "latest" if start == "latest" else "earliest")
+    return Serve(champion, "latest" if start == "latest" else "earliest", redis, ttl_us)
+
+
+def _redis(table: Table, environment: Mapping[str, str]) -> str | None:
+    """Give the store's URL. It may hold a password, so that no message shows it."""
+    value = table.get("redis")
+    if value is None:
+        return None
+    mistakes_before = len(table.mistakes)
+    url = expanded("[serve] redis", value, environment, table.mistakes) if isinstance(value, str) else ""
+    if len(table.mistakes) == mistakes_before and not is_redis_url(url):
+        table.mistake("redis", "is not right", REDIS_FORM)
+    return url
+
+
+def is_redis_url(text: str) -> bool:
+    """Whether a text is the URL of a Redis: its scheme, a host with a sound port, a database by number."""
+    try:
+        parts = urlsplit(text)
+        has_sound_port = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    if parts.scheme == "unix":
+        return len(parts.path) > 1
+    is_number = parts.path in ("", "/") or parts.path[1:].isdecimal()
+    return parts.scheme in ("redis", "rediss") and bool(parts.hostname) and has_sound_port and is_number
 
 
 def _model(table: Table, name: str) -> Model:

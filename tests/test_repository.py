@@ -50,6 +50,10 @@ def test_every_role_is_a_service_that_serves_metrics() -> None:
         assert command[:2] == ["run", role]
         assert command[-2:] == ["--metrics", "0.0.0.0:9100"]
         assert services[role]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
+        assert services[role]["environment"] == {
+            "MILLRACE_KAFKA": "kafka:9092",
+            "MILLRACE_REDIS": "redis://redis:6379/0",
+        }
     assert {"kafka", "redis", "prometheus", "grafana"} <= services.keys()
 
 

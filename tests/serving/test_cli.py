@@ -14,7 +14,7 @@ from serving.cli import app
 
 ROOT = Path(__file__).parents[2]
 FLIGHTS = str(ROOT / "examples" / "flights.toml")
-COMMANDS = ("check", "features", "run", "up", "demo", "publish", "tail", "deadletters", "backfill", "audit")
+COMMANDS = (*("check", "features", "run", "up", "demo", "publish", "tail", "deadletters", "backfill", "audit", "key"),)
 
 
 def millrace(*arguments: str) -> subprocess.CompletedProcess[str]:

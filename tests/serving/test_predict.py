@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from consumers.station import Shop
 from consumers.worker import Settings, Worker
-from serving.answers import Answer
+from serving.answers import MANY, Answer
 from serving.champion import Champion
+from serving.key_rows import KeyRows
 from serving.predict import ServeRole, ServeTask
 from streams import frames
 from streams.control import Control
@@ -55,7 +56,8 @@ class Counter:
         champion: Any = Sum()
         self.champion = champion
         self.metrics = RoleMetrics("serve", "p")
-        self.task = ServeTask(0, champion, self.generations.__getitem__, lambda: NOW_S, self.metrics)
+        self.kept: list[KeyRows] = []
+        self.task = ServeTask(0, champion, self.generations.__getitem__, lambda: NOW_S, self.metrics, self.kept.append)
 
     def answer(self, *rows: dict[str, Any]) -> list[dict[str, Any]]:
         """Give the answers to rows of one batch; the last answers' causes and keys are kept."""
@@ -202,6 +204,32 @@ def test_rows_of_several_generations_are_answered_with_their_own() -> None:
     )
 
     assert found == [(0, 7), (0, 8), (1, 0), (0, 9), (1, 1)]
+
+
+# For the online store
+
+
+def test_every_answer_is_kept_with_its_key_and_the_vector_it_was_made_from() -> None:
+    """Byte for byte as it is sent; also of rows that do not lie side by side."""
+    counter = Counter({0: 3})
+    counter.answer({"number": 1, "time": 8}, {"kind": "mark"}, {"number": 2}, {"number": 4, "time": 9})
+    (kept,) = counter.kept
+
+    assert kept.keys.unpack() == [b"k1", b"k2", b"k4"]
+    assert kept.answers.unpack() == counter.values
+    assert kept.names.tolist() == [3 * MANY + number for number in (1, 2, 4)]
+    assert kept.times.tolist() == [8, 5, 9]
+    assert kept.vectors_BF.tolist() == [[0.1, 7.0], [0.2, 7.0], [0.4, 7.0]]
+
+
+def test_what_was_answered_before_a_crash_is_not_kept_again() -> None:
+    """It would be another answer than the one that was sent."""
+    before, after = Counter(), Counter()
+    before.answer(*rows_of(0, 1))
+    after.task.answered(before.values)
+    after.answer(*rows_of(0, 1, 2))
+
+    assert [kept.names.tolist() for kept in after.kept] == [[2]]
 
 
 # After a crash

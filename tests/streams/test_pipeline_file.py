@@ -10,6 +10,7 @@ from streams.durations import DAY_US, HOUR_US, MINUTE_US
 from streams.errors import PipelineError
 from streams.pipeline import Condition, Events, Feature, Field, Labels, Model, Pipeline, Run, Serve
 from streams.pipeline_file import read_pipeline
+from streams.pipeline_models import is_redis_url
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
 
@@ -81,6 +82,8 @@ leaf_prediction = "nb"
 [serve]
 champion = "tree_1"
 start = "latest"
+redis = "rediss://${HOST}:6380/2"
+redis_ttl = "36h"
 [run]
 group_protocol = "classic"
 snapshot_every = "20s"
@@ -133,7 +136,7 @@ def test_the_smallest_file_takes_every_default(tmp_path: Path) -> None:
     assert pipeline.features == ()
     assert pipeline.raw_features
     assert pipeline.models == (Model("prior", "prior", {}),)
-    assert pipeline.serve == Serve("prior", "earliest")
+    assert pipeline.serve == Serve("prior", "earliest", None, 7 * DAY_US)
     assert pipeline.run == Run()
     assert pipeline.source == tmp_path / "pipeline.toml"
 
@@ -191,7 +194,7 @@ def test_every_key_of_the_file_reaches_its_struct(tmp_path: Path) -> None:
         Model("logistic", "linear", {"lr": 0.05, "bits": 10}),
         Model("tree_1", "river:tree.HoeffdingTreeClassifier", {"grace_period": 50, "leaf_prediction": "nb"}),
     )
-    assert pipeline.serve == Serve("tree_1", "latest")
+    assert pipeline.serve == Serve("tree_1", "latest", "rediss://kafka:6380/2", 36 * HOUR_US)
     assert pipeline.run == Run(
         group_protocol="classic",
         snapshot_every_s=20.0,
@@ -288,6 +291,38 @@ def test_a_pipeline_shown_in_a_log_shows_no_secret(tmp_path: Path) -> None:
 
     assert pipeline.kafka["sasl.password"] == "hunter2"
     assert "hunter2" not in f"{pipeline} {pipeline!r}"
+
+
+def test_a_stores_password_comes_from_the_environment_and_is_not_shown(tmp_path: Path) -> None:
+    """Expanded as in [kafka], and hidden in every text form of the settings."""
+    text = SMALLEST + '[serve]\nredis = "redis://ann:${STORE}@cache/1"\n'
+    pipeline = pipeline_of(text, tmp_path, STORE="hunter2")
+
+    assert pipeline.serve.redis == "redis://ann:hunter2@cache/1"
+    assert "hunter2" not in f"{pipeline} {pipeline.serve} {pipeline.serve!r}"
+
+
+@pytest.mark.parametrize(
+    ("url", "is_right"),
+    [
+        ("redis://127.0.0.1:6379/0", True),
+        ("redis://cache", True),
+        ("rediss://ann:pass%2Fword@cache:6380/3?ssl_ca_certs=/etc/ca.pem", True),
+        ("unix:///run/redis.sock?db=1", True),
+        ("", False),
+        ("127.0.0.1:6379", False),
+        ("http://cache", False),
+        ("redis:///0", False),
+        ("redis://cache:port", False),
+        ("redis://cache:0", False),
+        ("redis://cache/zero", False),
+        ("unix://", False),
+        ("redis://[cache", False),
+    ],
+)
+def test_a_store_is_named_by_the_url_of_a_redis(url: str, is_right: bool) -> None:
+    """Scheme, host, port and database are looked at before anything is started."""
+    assert is_redis_url(url) is is_right
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

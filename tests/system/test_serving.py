@@ -15,9 +15,10 @@ from typing import Any
 
 import psutil
 import pytest
+import redis
 
 from serving.overview import fetch_metrics
-from streams.kafka import BEGINNING, KafkaOutbox, Reader
+from streams.kafka import BEGINNING, KafkaOutbox, Reader, Topics
 from streams.metrics import parse
 from tests.system.conftest import until
 
@@ -56,6 +57,7 @@ kind = "linear"
 
 [serve]
 champion = "logistic"
+redis = "redis://nowhere:1/0"
 
 [run]
 snapshot_every = "1s"
@@ -163,6 +165,26 @@ def test_a_label_is_learned_and_the_new_version_answers(shop: Shop) -> None:
     assert answer["probability"] > 0.5
 
 
+def test_a_key_is_in_redis_with_what_was_answered_last(shop: Shop) -> None:
+    store = redis.Redis.from_url((shop.run_dir / "redis").read_text())
+    answers = {answer["key"]: answer for answer in (shop.answer(shop.order()) for _ in range(10))}
+    wanted = {key: answer["id"] for key, answer in sorted(answers.items())}
+
+    def held() -> dict[str, dict[bytes, bytes]]:
+        return {key: store.hgetall(f"shop:key:{key}") for key in wanted}  # type: ignore[misc]  # no future here
+
+    until(lambda: {key: json.loads(row.get(b"prediction", b"{}")).get("id") for key, row in held().items()} == wanted)
+    for key, row in held().items():
+        assert json.loads(row[b"prediction"]) == answers[key]
+        features = json.loads(row[b"features"])
+        earlier = sum(answer["key"] == key for answer in shop.answers) - 1
+        assert list(features) == ["amount", "country", "orders_1h"]
+        assert (features["amount"], features["orders_1h"]) == (10, earlier)
+        assert (int(row[b"generation"]), int(row[b"number"])) == (answers[key]["generation"], answers[key]["number"])
+        assert row[b"topic_id"].decode() == Topics(shop.kafka).uuid("shop.features")
+    assert shop.metric("millrace_store_open") == 0
+
+
 def test_a_bad_record_becomes_a_dead_letter_and_stops_nothing(shop: Shop) -> None:
     shop.publish("shop.orders", {"order": "bad", "customer": "c1", "amount": "ten"})
     shop.answer(shop.order())
@@ -206,7 +228,7 @@ def test_no_row_is_unaccounted_for_after_the_kills(shop: Shop) -> None:
 
 def test_sigterm_stops_everything_within_seconds_and_leaves_nothing(shop: Shop) -> None:
     family = psutil.Process(shop.process.pid).children(recursive=True)
-    assert len(family) >= 5  # four roles and a JVM, and their guards
+    assert len(family) >= 6  # four roles, a JVM and a redis-server, and their guards
 
     began = time.monotonic()
     shop.process.send_signal(signal.SIGTERM)
@@ -217,6 +239,7 @@ def test_sigterm_stops_everything_within_seconds_and_leaves_nothing(shop: Shop) 
     assert took_s < STOP_LIMIT_S
     until(lambda: not any(process.is_running() for process in family), wait_s=2)
     assert not (shop.run_dir / "broker").exists()
+    assert not (shop.run_dir / "redis").exists()
 
 
 def _is_guard(command: list[str]) -> bool:
