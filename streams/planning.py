@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from msgspec import structs
 
-from streams.distinct import distinct_words
 from streams.expressions import parse
 from streams.features import columns
 from streams.hashing import CATEGORY_SEED, category_code, hash_bytes
@@ -31,7 +30,6 @@ from streams.plan import (
     MINIMUM,
     MOMENTS,
     MOST,
-    NOTHING,
     ONE_HOT,
     QUANTILE,
     RATIO,
@@ -49,17 +47,14 @@ from streams.plan import (
     Filtered,
     Plan,
 )
-from streams.quantiles import BINS as QUANTILE_BINS
-from streams.quantiles import quantile_words
 from streams.stages import StageSpec, stage_specs
+from streams.window_lanes import EXTRAS, WindowLanes, extra_key
 
-_EXTRAS = {"min": MINIMUM, "max": MAXIMUM, "std": MOMENTS, "distinct": REGISTERS, "quantile": BINS}
 _EXTRA_OPERATIONS = {MINIMUM: LEAST, MAXIMUM: MOST, MOMENTS: DEVIATION, REGISTERS: DISTINCT, BINS: QUANTILE}
 _TRAILS = {"last": TRAIL_LAST, "lag": TRAIL_LAG, "ewm_mean": TRAIL_WEIGHTS, "ewm_std": TRAIL_WEIGHTS}
 PERIODS = {"hour": 0, "weekday": 1, "month": 2}  # of cyclic features, each from its start to its end in UTC
 
 WindowKey = tuple[int, int | None, bool]  # length, of labels the delay (us), whether it is exact
-ExtraKey = tuple[int, int, int]  # kind, field, parameter of its size
 TrailKey = tuple[int, int, int, int]  # kind, field, places, span
 Step = tuple[int, int, int, float, float]  # operation, first, second, numbers
 
@@ -67,70 +62,6 @@ Step = tuple[int, int, int, float, float]  # operation, first, second, numbers
 def make_plan(pipeline: Pipeline, stage: int = 1) -> FeaturePlan:
     """Compile the features of one stage into the plan that the kernels follow."""
     return _Planner(pipeline, stage_specs(pipeline)[stage - 1]).plan()
-
-
-class _Window:
-    """What the features of one window count, sum and keep besides, each once for all that share it."""
-
-    def __init__(self) -> None:
-        self.counted: list[int] = []
-        self.summed: list[int] = []
-        self.extras: list[ExtraKey] = []
-        self.first = 0  # lane
-
-    def count(self, what: int) -> None:
-        if what not in self.counted:
-            self.counted.append(what)
-
-    def sum(self, field: int) -> None:
-        if field not in self.summed:
-            self.summed.append(field)
-
-    def keep(self, extra: ExtraKey) -> None:
-        if extra not in self.extras:
-            self.extras.append(extra)
-
-    def lanes(self) -> list[tuple[int, int, int, int]]:
-        """Give [field or first counter, second counter, kind, size] for each word."""
-        padded = [*self.counted, NOTHING]
-        lanes = [(padded[at], padded[at + 1], 0, 1) for at in range(0, len(self.counted), 2)]
-        lanes += [(field, NOTHING, 0, 1) for field in self.summed]
-        for kind, field, parameter in self.extras:
-            words = extra_words(kind, parameter)
-            lanes += [(field, parameter, kind, words)] * words
-        return lanes
-
-    def counter(self, what: int) -> int:
-        return 2 * self.first + self.counted.index(what)
-
-    @property
-    def sums_at(self) -> int:
-        return self.first + (len(self.counted) + 1) // 2
-
-    @property
-    def extras_at(self) -> int:
-        return self.sums_at + len(self.summed)
-
-    def sum_lane(self, field: int) -> int:
-        return self.sums_at + self.summed.index(field)
-
-    def extra_lane(self, extra: ExtraKey) -> int:
-        before = self.extras[: self.extras.index(extra)]
-        return self.extras_at + sum(extra_words(kind, parameter) for kind, _, parameter in before)
-
-
-def extra_words(kind: int, parameter: int) -> int:
-    """Give the words of an extra lane."""
-    if kind == REGISTERS:
-        return distinct_words(parameter)
-    if kind == BINS:
-        return quantile_words(parameter)
-    return 3 if kind == MOMENTS else 1
-
-
-def _extra_key(feature: Feature, what: int) -> ExtraKey:
-    kind = _EXTRAS[feature.operation]
-    return kind, what, {REGISTERS: feature.precision, BINS: QUANTILE_BINS}.get(kind, 0)
 
 
 def _window_key(feature: Feature) -> WindowKey:
@@ -156,7 +87,7 @@ class _Planner:
             if f.where:
                 one = Filtered(self._numbers.get(f.of, EVERY_ROW), conditions[f.where])
                 self._filtered.setdefault((one.field, f.where), one)
-        self._windows: dict[WindowKey, _Window] = {}
+        self._windows: dict[WindowKey, WindowLanes] = {}
         self._exact: list[int] = []
         self._trails: dict[TrailKey, int] = {}  # kind, field, places, span → number
         for feature in stage.features:
@@ -185,13 +116,13 @@ class _Planner:
         if feature.operation in _TRAILS:
             self._trails.setdefault(self._trail(feature), len(self._trails))
         elif feature.window_us is not None:
-            window, what = self._windows.setdefault(_window_key(feature), _Window()), self._what(feature)
+            window, what = self._windows.setdefault(_window_key(feature), WindowLanes()), self._what(feature)
             if feature.operation in ("count", "mean", "rate"):
                 window.count(what)
             if feature.operation in ("sum", "mean", "rate"):
                 window.sum(what)
-            if feature.operation in _EXTRAS:
-                window.keep(_extra_key(feature, what))
+            if feature.operation in EXTRAS:
+                window.keep(extra_key(feature, what))
 
     def _trail(self, feature: Feature) -> TrailKey:
         span = feature.half_life_us or feature.window_us or 0
@@ -288,7 +219,7 @@ class _Planner:
             return [(HASH, self._numbers[feature.of], 0, float(feature.buckets), 0.0)]
         return [self._computed(feature, places, edges)]
 
-    def _windowed(self, feature: Feature, window: _Window) -> tuple[int, int, int]:
+    def _windowed(self, feature: Feature, window: WindowLanes) -> tuple[int, int, int]:
         what = self._what(feature)
         if feature.operation == "count":
             return COUNT, window.counter(what), 0
@@ -296,7 +227,7 @@ class _Planner:
             return SUM, window.sum_lane(what), 0
         if feature.operation in ("mean", "rate"):
             return MEAN, window.counter(what), window.sum_lane(what)
-        extra = _extra_key(feature, what)
+        extra = extra_key(feature, what)
         return _EXTRA_OPERATIONS[extra[0]], window.extra_lane(extra), extra[2]
 
     def _computed(self, feature: Feature, places: dict[str, int], edges: list[float]) -> Step:
