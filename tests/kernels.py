@@ -100,6 +100,12 @@ def kind(ledger: Ledger, place: int, clock_us: int) -> int:
 
 
 @bare
+def record(ledger: Ledger, place: int) -> int:
+    """The record of the settled event at a place."""
+    return record_kernel(ledger, ledger.words[place])
+
+
+@bare
 def settled(ledger: Ledger, place: int) -> tuple[int, float]:
     """Number and label of the settled event at a place."""
     record = record_kernel(ledger, ledger.words[place])
