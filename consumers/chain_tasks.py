@@ -13,7 +13,7 @@ from consumers.featurize import FeatureTask
 from consumers.stage_task import StageTask, longest_names
 from streams.accounts import ROW_ACCOUNT, UNKNOWN, accounts
 from streams.completing import complete_rows_kernel
-from streams.frames import Batch, Rows
+from streams.frames import BEGINNING, END, Batch, Rows
 from streams.inputs import make_input
 from streams.metrics import RoleMetrics
 from streams.passing import pass_rows_kernel
@@ -49,7 +49,8 @@ class MiddleTask(StageTask):
         return cast("StageDelivery", self._delivery).pass_on(batch.rows, vectors_BF)
 
     def measure(self, metrics: RoleMetrics) -> None:
-        """Nothing: every row goes on."""
+        """Count late rows: besides, every row goes on."""
+        self._measure_late(metrics)
 
 
 class LastTask(StageTask):
@@ -76,7 +77,8 @@ class LastTask(StageTask):
         if total == 0:
             return []
         rows, plan, vectors_BF = make_input(batch, self._plan), self._plan.plan, batch.rows.matrix()
-        room, text_need, taken = self._room(rows, int(rows.clock[-1])), longest_names(rows), 0
+        clock = int(rows.clock.max())  # settles nothing before the end
+        room, text_need, taken = self._room(rows, clock if clock == END else BEGINNING), longest_names(rows), 0
         while taken < total:
             taken = complete_rows_kernel(
                 rows, vectors_BF, plan, self._terms, self._stage, room.output, taken, text_need

@@ -51,7 +51,7 @@ class FeatureTask(StageTask):
         if total == 0:
             return []
         rows, plan = make_input(batch, self._plan), self._plan.plan
-        room, totals = self._room(rows, int(rows.label_clock[-1])), empty_totals(plan)
+        room, totals = self._room(rows, int(rows.label_clock.max())), empty_totals(plan)
         text_need, taken = longest_names(rows), 0
         while taken < total:
             taken = take_rows_kernel(rows, plan, self._terms, self._stage, room.output, totals, taken, text_need)
@@ -83,6 +83,7 @@ class FeatureTask(StageTask):
         if delays:
             metrics.label_delays(np.concatenate(delays))
         metrics.pending(self._partition, self.pending_events())
+        self._measure_late(metrics)
         for name, (total, states) in self.accounts().items():
             if name != ROW_ACCOUNT or self._plan.stage.is_last:  # in a chain the last stage tells of it
                 metrics.account(name, self._partition, total, states)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from consumers.delivery import ExamplesDelivery, StageDelivery
 from streams.deadlines import WAITING
 from streams.inputs import Input, longest_kernel
+from streams.metrics import RoleMetrics
 from streams.outputs import Room
 from streams.pending import count_due_kernel
 from streams.pipeline import Pipeline
@@ -35,6 +36,7 @@ class StageTask:
         self.columns = self._plan.columns
         self._partition = partition
         self._stage = empty_stage(self._plan)
+        self._noted_late = 0
         self._delivery: ExamplesDelivery | StageDelivery
         if self._plan.stage.is_last:
             self._delivery = ExamplesDelivery(pipeline, partition, source, examples_partition)
@@ -63,6 +65,7 @@ class StageTask:
             SnapshotError: when the state was written for other features.
         """
         self._stage = restored_stage(state, self._plan)
+        self._noted_late = sum(self.late_rows().values())
         self._delivery.sequences = state["sequences"].copy()
 
     def pending_events(self) -> int:
@@ -75,6 +78,13 @@ class StageTask:
         for width, rows in zip(self._plan.plan.width_W.tolist(), self._stage.windows.late_W.tolist(), strict=True):
             late[width] = max(rows, late.get(width, 0))  # of an exact window and one of buckets as long
         return late
+
+    def _measure_late(self, metrics: RoleMetrics) -> None:
+        """Count the events since the last call that were older than a window."""
+        late = sum(self.late_rows().values())
+        if late > self._noted_late:
+            metrics.incident("late", late - self._noted_late)
+        self._noted_late = late
 
     def is_sound(self) -> bool:
         """Always."""

@@ -75,7 +75,6 @@ class Station:
         self.has_changed = True
         self.rows_a_record = 1.0  # of what was read last: how large its frames are
         self._asked = (-1, -1, False)  # what `is_at_end` found last: position, end, whether all between is void
-        self.saved_position = -1
         self._open()
         self._jumps = getattr(getattr(self.inlet, "memory", None), "jumps", 0)
 
@@ -218,7 +217,6 @@ class Station:
         """Write what was captured, one after the other; gives the offset and metadata to commit. Any thread may."""
         manifest, state = captured
         witness = self._store.save(manifest, state)
-        self.saved_position = manifest.position
         self.saved_bytes = sum(array.nbytes for array in state.values())
         return manifest.position, msgspec.json.encode(witness).decode()
 

@@ -30,6 +30,7 @@ from streams.features import columns
 from streams.frames import END, EVENT, LABEL, MISSING, SET, Rows
 from streams.kafka import Topics
 from streams.pipeline import Pipeline
+from streams.topic_specs import longest_reach_us
 
 DRAIN_ROWS = 100_000  # of events without a label, put out at once at the end of the log
 
@@ -143,7 +144,7 @@ def chosen_partitions(pipeline: Pipeline, wanted: Sequence[int]) -> list[int]:
 
 def cut_line(pipeline: Pipeline, partition: int, start: int) -> str:
     """Say that a log does not begin with its first row, and what that means for the features."""
-    longest_us = max((feature.window_us or 0 for feature in pipeline.features), default=0)
+    longest_us = longest_reach_us(pipeline)
     begins = (
         f"{pipeline.name}.log partition {partition} begins at offset {start}: the rows before were cut by retention"
     )

@@ -118,7 +118,9 @@ def rebuild(file: Annotated[Path, typer.Argument(help="The pipeline file.")]) ->
     names = ("log", *stage_topics(pipeline), "features", "examples", "scores", "control")
     topics = ", ".join(f"{pipeline.name}.{name}" for name in names)
     line = "not available yet; by hand: stop the pipeline, delete the topics"
-    raise PipelineError([f"millrace rebuild: {line} {topics} and the directory {pipeline.state}, start it again"])
+    group = f"the consumer group {pipeline.name}.ingest (it says how far the raw topics were read)"
+    where = f"{topics}, {group} and the directory {pipeline.state}"
+    raise PipelineError([f"millrace rebuild: {line} {where}, start it again"])
 
 
 app.command()(cli_up.up)

@@ -19,7 +19,7 @@ from streams.errors import PipelineError, StoreError
 
 TIMEOUT_S = 1.0  # of connecting, and of every answer: a batch takes 10 ms, so a second is a Redis in trouble
 
-UNREACHABLE, SLOW, LOGIN, FULL, REFUSED = REASONS = "unreachable", "slow", "login", "full", "refused"
+UNREACHABLE, SLOW, LOGIN, FULL, REFUSED = "unreachable", "slow", "login", "full", "refused"
 
 
 class Stored(NamedTuple):

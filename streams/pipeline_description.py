@@ -65,7 +65,7 @@ def _stages(pipeline: Pipeline) -> tuple[Stage, ...]:
         Stage("ingest", raw, inner("log", "deadletters"), "decodes and checks records, orders them by partition"),
         *(
             Stage(
-                "features",
+                "features" if spec.is_only else f"features, stage {spec.number}",
                 inner(spec.reads),
                 inner("features", "examples") if spec.is_last else inner(stage_topic(spec.number)),
                 _purpose(spec, key, wait),

@@ -262,7 +262,7 @@ class FeatureReader:
         if isinstance(by, str) and by in self.fields:
             wrong = f"{shown(by)} is a {self.fields[by].kind}"
         elif isinstance(by, str) and by in self.key_names:
-            wrong = f"{shown(by)} is no declared field"
+            wrong = f"{shown(by)} is no declared field: declare it under [events.fields] to name it beside others"
         else:
             wrong = f"{shown(by)} is neither the events' key nor a declared field"
         table.mistake("by", wrong, ", ".join(options), str(by), options)

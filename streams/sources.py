@@ -135,7 +135,7 @@ class SourceMemory:
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays for the snapshot; the memory belongs to the position it is saved with."""
         flags = np.array([self.is_from_start, self.jumps, self.repeats], np.int64)
-        return {"numbers": self.numbers, "last": self.last.copy(), "marks": self.marks.copy(), "flags": flags}
+        return {"numbers": self.numbers.copy(), "last": self.last.copy(), "marks": self.marks.copy(), "flags": flags}
 
     def restore(self, state: dict[str, npt.NDArray[Any]]) -> None:
         """Take back what `state` gave; claims are resolved again from P.control."""

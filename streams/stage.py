@@ -220,10 +220,11 @@ def signature(plan: FeaturePlan) -> npt.NDArray[np.int64]:
     """What the state's layout depends on, as one array."""
     parts = [np.ravel(np.asarray(part)) for part in plan.plan]
     conditions = [hash_bytes(f"{one.field} {one.condition.text}".encode()) for one in plan.filtered]
+    fields = [hash_bytes(f"{field.name} {field.kind}".encode()) for field in plan.fields]
     return np.concatenate(
         [
             np.array([len(plan.columns), plan.stage.number, plan.stage.last, *_entity_hashes(plan)], np.int64),
             *(part.view(np.int64) if part.dtype == np.float64 else part.astype(np.int64) for part in parts),
-            np.array(conditions, np.uint64).view(np.int64),
+            np.array([*conditions, *fields], np.uint64).view(np.int64),
         ]
     )

@@ -34,9 +34,13 @@ def inner_topics(pipeline: Pipeline) -> tuple[str, ...]:
 
 
 def retention_ms(pipeline: Pipeline) -> int:
-    """Say how long records are kept: a week, or longer where a label or a window reaches further back."""
-    longest_window_us = max((feature.window_us or 0 for feature in pipeline.features), default=0)
-    return max(RETENTION_US, pipeline.labels.wait_us + longest_window_us) // MS_US
+    """Say how long records are kept: a week, or longer where a label or a feature reaches further back."""
+    return max(RETENTION_US, pipeline.labels.wait_us + longest_reach_us(pipeline)) // MS_US
+
+
+def longest_reach_us(pipeline: Pipeline) -> int:
+    """Say how far back features look: over a window, and from a label's time to when it counts."""
+    return max(((feature.window_us or 0) + feature.delay_us for feature in pipeline.features), default=0)
 
 
 def topic_specs(pipeline: Pipeline) -> tuple[TopicSpec, ...]:

@@ -161,3 +161,17 @@ def test_many_labels_are_held_and_released_at_once() -> None:
     rows += [event(f"f{n}", 2_000, f"k {n}") for n in range(50)]
 
     assert_same(run(FeatureTask(of, 0, SOURCE), of, rows), reference_run(of, rows).out)
+
+
+def test_a_clock_that_goes_back_within_a_batch_leaves_room_for_all_it_has_settled() -> None:
+    """A new source takes the clocks back to the beginning: what was due before it still has to have room."""
+    of = small_pipeline((rate(),))
+    rows = [*(event(f"e{n}", n / 100) for n in range(500)), mark(10_000), mark(0)]
+    clocks = [(-(2**63), -(2**63)), (rows[-2]["time"], rows[-2]["time"]), (-(2**63), -(2**63))]
+    task = FeatureTask(of, 0, SOURCE)
+    run(task, of, rows[:500], [clocks[0]] * 500)
+
+    out = run(task, of, rows[500:], clocks[1:])
+
+    assert len(out) == 500
+    assert task.settled_missing() == 500

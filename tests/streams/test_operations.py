@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.featurize import FeatureTask
-from streams.pipeline import Feature
+from streams.errors import SnapshotError
+from streams.metrics import RoleMetrics
+from streams.pipeline import Feature, Operation
 from tests.feature_reference import CONDITIONS, Reference, Row, covered_rows
 from tests.featurizing import SECOND, SOURCE, START, assert_same, event, reference_run, run, small_pipeline
 
@@ -245,3 +247,28 @@ def test_values_leave_extremes_with_their_bucket() -> None:
 def test_the_reference_knows_the_conditions_that_tests_use() -> None:
     """Those in EVERYTHING, and no others."""
     assert {feature.where for feature in EVERYTHING if feature.where} == set(CONDITIONS)
+
+
+@pytest.mark.parametrize("operation", ["sum", "last", "max"])
+def test_state_of_another_field_is_refused(operation: Operation) -> None:
+    """Fields are numbers in the plan: a feature of another one must not go on with the old state."""
+    made, other = (small_pipeline((Feature("f", operation, of, "key", MINUTE),)) for of in ("amount", "is_new"))
+
+    with pytest.raises(SnapshotError, match="other features"):
+        FeatureTask(other, 0, SOURCE).restore(FeatureTask(made, 0, SOURCE).state())
+
+
+def test_late_events_are_counted_for_all_to_see() -> None:
+    """One that is older than the window of its entity's newest raises `late` once."""
+    of = small_pipeline((Feature("n", "count", "*", "key", MINUTE),))
+    task, metrics = FeatureTask(of, 0, SOURCE), RoleMetrics("features", "p")
+    run(task, of, [event("a", 1_000), event("b", 10), event("c", 20)])
+    task.measure(metrics)
+    task.measure(metrics)
+
+    assert (
+        metrics.registry.get_sample_value(
+            "millrace_incidents_total", {"role": "features", "pipeline": "p", "candidate": "", "what": "late"}
+        )
+        == 2.0
+    )
