@@ -20,6 +20,7 @@ from streams.windows import CHUNK, NO_CHUNK, ROOM_BITS
 from tests.bench.feature_state import batches, large_features
 from tests.bench.figure import Figure, middle
 from tests.bench.kafka import BenchError
+from tests.bench.load import PARTITIONS
 from tests.bench.workplace import BENCH_FILE, DIRECTORY, FULL, Workplace
 
 KEYS = {"features16_100k": 100_000, "features16_1k": 1_000}
@@ -27,7 +28,7 @@ EVENT_US = 100
 SNAPSHOTS = 3  # the median counts: the first one touches memory that the machine has not given out yet
 KEPT_AS_IT_IS = ("entities", "windows.heads", "windows.arena")
 LARGE_KEYS = 1_000_000
-LARGE_EVENTS_A_KEY, LARGE_EVENT_US = 5, 8_000  # spread over eleven hours
+LARGE_EVENTS_A_KEY, LARGE_EVENT_US = 5, 32_000  # of one partition: spread over eleven hours
 
 FIGURES = (
     Figure("features16_100k", "rows/s", bound=800_000, is_rate=True),
@@ -79,29 +80,34 @@ def _two_stages(pipeline: Pipeline, events: int) -> float:
 
 
 def _large(pipeline: Pipeline, keys: int, directory: Path) -> dict[str, float]:
-    """Fill a state, copy it as a worker does while the stream stands still, write it, and begin again from disk."""
+    """Fill the state of all partitions, copy each as a worker does, write them, and begin again from disk."""
+    shutil.rmtree(directory, ignore_errors=True)
     labels = msgspec.structs.replace(pipeline.labels, wait_us=1, keep_us=1)
     large = msgspec.structs.replace(pipeline, features=large_features(), labels=labels)
-    task = FeatureTask(large, 0, 7)
-    for batch in batches(large, keys, LARGE_EVENTS_A_KEY * keys, LARGE_EVENT_US, with_labels=False):
-        task.process(batch)
-    pauses_s = []
-    for _ in range(SNAPSHOTS):
-        began_s = time.perf_counter()
-        state = task.state()
-        pauses_s.append(time.perf_counter() - began_s)
-    size = sum(array.nbytes for name, array in state.items() if name.startswith(("windows.", "entities")))
-    shutil.rmtree(directory, ignore_errors=True)
-    SnapshotStore(directory).save(_manifest(), state)
-    expected = {name: state[name].tobytes() for name in KEPT_AS_IT_IS}
-    del task
-    recovery_s = _recover(large, directory, expected)
+    pauses_s, expected, size, filled = [], [], 0, 0.0
+    for partition in range(PARTITIONS):
+        task = FeatureTask(large, partition, 7)
+        own = keys // PARTITIONS
+        for batch in batches(large, own, LARGE_EVENTS_A_KEY * own, LARGE_EVENT_US, with_labels=False):
+            task.process(batch)
+        for _ in range(SNAPSHOTS):
+            began_s = time.perf_counter()
+            state = task.state()
+            pauses_s.append(time.perf_counter() - began_s)
+        size += sum(array.nbytes for name, array in state.items() if name.startswith(("windows.", "entities")))
+        filled += _filled(large, state) / PARTITIONS
+        SnapshotStore(directory / str(partition)).save(_manifest(), state)
+        expected.append({name: state[name].tobytes() for name in KEPT_AS_IT_IS})
+        del task, state
+    recovery_s = sum(
+        _recover(large, directory / str(partition), expected[partition]) for partition in range(PARTITIONS)
+    )
     shutil.rmtree(directory, ignore_errors=True)
     return {
         "snapshot_pause_ms": 1e3 * middle(pauses_s),
         "recovery_1m_keys_s": recovery_s,
         "state_1m_keys_mib": size / 2**20,
-        "buckets_1m_keys": _filled(large, state),
+        "buckets_1m_keys": filled,
     }
 
 
