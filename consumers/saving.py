@@ -49,7 +49,7 @@ class Saver:
     Args:
         shop: the worker's parts.
         flush: lets everything put out so far be acknowledged.
-        is_ours: whether the worker still has a partition.
+        stations: gives the partitions that the worker has now, in order.
         metrics: the role's.
         every_s: how often each partition is saved, if that takes little of the time.
         clock: in seconds.
@@ -60,14 +60,14 @@ class Saver:
         self,
         shop: Shop,
         flush: Callable[[], None],
-        is_ours: Callable[[Station], bool],
+        stations: Callable[[], list[Station]],
         metrics: RoleMetrics,
         every_s: float,
         clock: Callable[[], float],
         writer: Writer,
     ) -> None:
         self._role, self._inbox = shop.role, shop.inbox
-        self._flush_outputs, self._is_ours = flush, is_ours
+        self._flush_outputs, self._stations = flush, stations
         self._metrics, self._every_s, self._clock, self._writer = metrics, every_s, clock, writer
         self._writing: Writing | None = None
         self._turn = -1
@@ -75,36 +75,37 @@ class Saver:
 
     def start(self) -> None:
         """Count the time to the first snapshot from now."""
-        self.next_s = self._clock() + self._interval(0.0, 0)
+        self.next_s = self._clock() + self._interval(0.0)
 
-    def tend(self, stations: list[Station]) -> None:
+    def tend(self) -> None:
         """Commit what is written, begin what is due. Called every step."""
-        self._finish(len(stations), is_waiting=False)
+        self._finish(is_waiting=False)
         if self._writing is None and self._clock() >= self.next_s:
-            self._save_next(stations)
+            self._save_next()
 
-    def save_all(self, stations: list[Station]) -> None:
+    def save_all(self) -> None:
         """Save all partitions before this returns."""
-        self._finish(len(stations), is_waiting=True)
+        self._finish(is_waiting=True)
         began_s = self._clock()
-        changed = self._flushed(stations)
-        if changed:
-            self._commit(self._saved(changed), changed)
-        self.next_s = self._clock() + self._interval(self._clock() - began_s, len(stations))
+        self._save_now(self._flushed(self._stations()), began_s)
 
-    def _save_next(self, stations: list[Station]) -> None:
+    def _save_next(self) -> None:
         """Save the partition whose turn it is; roles without state only commit, all partitions at once."""
-        began_s, count = self._clock(), len(stations)
+        began_s, stations = self._clock(), self._stations()
         if self._role.has_state and stations:
             self._turn += 1
-            stations = [stations[self._turn % count]]
+            stations = [stations[self._turn % len(stations)]]
         changed = self._flushed(stations)
         if changed and self._role.has_state and changed[0].task.is_sound():
-            self._begin(changed[0], began_s, count)
-            return
+            self._begin(changed[0], began_s)
+        else:
+            self._save_now(changed, began_s)
+
+    def _save_now(self, changed: list[Station], began_s: float) -> None:
+        """Write and commit partitions before the stream goes on; their outputs are acknowledged."""
         if changed:
             self._commit(self._saved(changed), changed)
-        self.next_s = self._clock() + self._interval(self._clock() - began_s, count)
+        self.next_s = self._clock() + self._interval(self._clock() - began_s)
 
     def _flushed(self, stations: list[Station]) -> list[Station]:
         """Give those that have changed, their outputs acknowledged."""
@@ -115,13 +116,13 @@ class Saver:
             fail_point("after_flush")
         return changed
 
-    def _begin(self, station: Station, began_s: float, count: int) -> None:
+    def _begin(self, station: Station, began_s: float) -> None:
         captured = station.capture()
         self._metrics.snapshot_pause(self._clock() - began_s)
         self._writing = Writing(station, self._writer(lambda: station.write(captured)), began_s)
-        self._finish(count, is_waiting=False)
+        self._finish(is_waiting=False)
 
-    def _finish(self, count: int, *, is_waiting: bool) -> None:
+    def _finish(self, *, is_waiting: bool) -> None:
         """Commit a snapshot that is written by now, unless its partition has gone to someone else meanwhile."""
         writing = self._writing
         if writing is None or not (is_waiting or writing.done.done()):
@@ -129,8 +130,8 @@ class Saver:
         self._writing = None
         offset, station = writing.done.result(), writing.station
         took_s = self._clock() - writing.began_s
-        self.next_s = self._clock() + self._interval(took_s, count)
-        if self._is_ours(station):
+        self.next_s = self._clock() + self._interval(took_s)
+        if station in self._stations():
             self._metrics.snapshot_taken(station.partition, took_s, station.saved_bytes)
             fail_point("after_snapshot")
             self._commit({(station.topic, station.partition): offset}, [station])
@@ -161,7 +162,7 @@ class Saver:
                 return
         fail_point("after_commit")
 
-    def _interval(self, took_s: float, partitions: int) -> float:
+    def _interval(self, took_s: float) -> float:
         if not self._role.has_state:
             return max(COMMIT_EVERY_S, took_s / SNAPSHOT_SHARE)
-        return max(self._every_s / max(1, partitions), took_s / SNAPSHOT_SHARE)
+        return max(self._every_s / max(1, len(self._stations())), took_s / SNAPSHOT_SHARE)

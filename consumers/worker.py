@@ -70,7 +70,7 @@ class Worker:
         self._settings = settings
         self._stations: dict[Partition, Station] = {}
         self._outlet = Outlet(outbox, shop.pipeline.name, dict(shop.role.writes), metrics)
-        self._saver = Saver(shop, self._flush, self._is_ours, metrics, settings.snapshot_every_s, clock, writer)
+        self._saver = Saver(shop, self._flush, lambda: self.stations, metrics, settings.snapshot_every_s, clock, writer)
         self._aligner = Aligner(is_replay=settings.is_replay, align_wait_us=int(settings.align_wait_s * 1e6))
         self._next_tick = self._next_measure = self._next_marks = 0.0
         self._is_live = False
@@ -207,7 +207,7 @@ class Worker:
 
     def _regular(self) -> None:
         now = self._clock()
-        self._saver.tend(self.stations)
+        self._saver.tend()
         try:
             if now >= self._next_tick:
                 self._next_tick = now + TICK_EVERY_S
@@ -220,16 +220,13 @@ class Worker:
 
     def snapshot(self) -> None:
         """Flush outputs, write snapshots of all partitions, commit."""
-        self._saver.save_all(self.stations)
+        self._saver.save_all()
 
     def _flush(self) -> None:
         """Let everything put out so far be acknowledged."""
         self._put_marks(self._clock(), is_due=True)  # a mark whose record is committed would not be read again
         self._outlet.send()
         self._outbox.flush()
-
-    def _is_ours(self, station: Station) -> bool:
-        return self._stations.get((station.topic, station.partition)) is station
 
     def _measure(self) -> None:
         for station in self.stations:
