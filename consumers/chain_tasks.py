@@ -31,10 +31,6 @@ class MiddleTask(StageTask):
         >>> to_the_next_stage = task.process(batch)
     """
 
-    def __init__(self, pipeline: Pipeline, number: int, partition: int, source: int) -> None:
-        """Begin without rows; `source` numbers the rows that this partition puts out."""
-        super().__init__(pipeline, number, partition, source)
-
     def process(self, batch: Batch) -> list[Rows]:
         """Take rows in order and give them with the columns of this stage."""
         total = batch.rows.num_rows
@@ -91,10 +87,6 @@ class LastTask(StageTask):
         """Give the account `rows`: the events that were numbered, and what became of them."""
         found = accounts(self._stage.counters, self.pending_events())
         return {ROW_ACCOUNT: found[ROW_ACCOUNT]}
-
-    def unaccounted_rows(self) -> int:
-        """Count the rows that an account cannot explain; 0 after every `process`."""
-        return sum(abs(total - sum(states.values())) for total, states in self.accounts().values())
 
     def unknown_rows(self) -> int:
         """Count the label rows whose event is not known here; none unless a stage before went on without its state."""

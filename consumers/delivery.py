@@ -65,11 +65,16 @@ class StageDelivery:
     """
 
     def __init__(self, pipeline: Pipeline, plan: FeaturePlan, source: int) -> None:
-        self._plan, self._spec = plan, plan.stage
+        self._spec = plan.stage
         self._source, self._partitions = source, pipeline.partitions
         self._schema = frames.stage_schema(plan.stage, plan.columns)
         self._topic = stage_topic(plan.stage.number)
         self.layout = self._schema.layout
+        self._carried: dict[str, int] = {}  # column → place among the fields; later stages pass these columns on
+        if plan.stage.number == 1:
+            places = {field.name: place for place, field in enumerate(plan.fields)}
+            self._carried = {f"field.{field.name}": places[field.name] for field in plan.stage.carried}
+        self._kept = [name for name in self.layout.names if name not in {"source", "sequence", "vector"}]
         self.sequences = np.zeros(pipeline.partitions, np.int64)  # the next of each partition
 
     def send(self, room: Room, rows: Input) -> list[Rows]:
@@ -79,10 +84,8 @@ class StageDelivery:
         cause, is_event = output.cause[:count], output.kind[:count] == EVENT
         for place, number in enumerate(self._spec.entities):
             room.column(f"entity.{number}")[:count] = output.others[:count, place]
-        places = {field.name: place for place, field in enumerate(self._plan.fields)}
-        for field in self._spec.carried:
-            values = rows.values_KB[places[field.name], cause]
-            room.column(f"field.{field.name}")[:count] = np.where(is_event, values, np.nan)
+        for name, place in self._carried.items():
+            room.column(name)[:count] = np.where(is_event, rows.values_KB[place, cause], np.nan)
         table = room.table(self._source, np.zeros(count, np.int64))
         parts = _parts(self._targets(table))
         self._number(parts, room.column("sequence"))
@@ -94,8 +97,7 @@ class StageDelivery:
         targets[rows.numbers("kind") > LABEL] = NOWHERE
         parts, sequence = _parts(targets), np.zeros(rows.num_rows, np.int64)
         self._number(parts, sequence)
-        kept = [name for name in self.layout.names if name not in {"source", "sequence", "vector"}]
-        own = {name: rows.text(name) if name in _TEXTS else rows.numbers(name) for name in kept}
+        own = {name: rows.text(name) if name in _TEXTS else rows.numbers(name) for name in self._kept}
         own |= {"source": np.full(rows.num_rows, self._source, np.int32), "sequence": sequence, "vector": vectors_BF}
         table = frames.build(self._schema, own, rows.num_rows)
         return [Rows(self._topic, to, table, index, index) for to, index in parts]

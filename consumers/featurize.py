@@ -69,10 +69,6 @@ class FeatureTask(StageTask):
         """Give the accounts `events`, `labels` and `rows`: the total, and what became of it."""
         return accounts(self._stage.counters, self.pending_events())
 
-    def unaccounted_rows(self) -> int:
-        """Count the rows that an account cannot explain; 0 after every `process`."""
-        return sum(abs(total - sum(states.values())) for total, states in self.accounts().values())
-
     def settled_missing(self) -> int:
         """Count the events that were settled without a label."""
         return int(self._stage.counters[SETTLED_MISSING])

