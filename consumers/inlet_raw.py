@@ -94,7 +94,7 @@ class RecordInlet:
         found = self._reader.read(records)
         if not found.rows:
             return [], found.rest.tolist()
-        rows = self.build_plain(found, np.full(found.rows, self.source))
+        rows = self.build_plain(found)
         return [Decoded(rows, found.offsets, found.stamps)], found.rest.tolist()
 
     @property
@@ -107,8 +107,8 @@ class RecordInlet:
         assert self._reader is not None  # noqa: S101 - see above
         return self._reader.read(values)
 
-    def build_plain(self, found: Columns, sources: Int64s) -> Table:
-        """Make log rows of what was read; `sources` has the source of each."""
+    def build_plain(self, found: Columns, sources: Int64s | None = None) -> Table:
+        """Make log rows of what was read; `sources` has the source of each, if they are not all this partition's."""
         ids = found.texts.get("id")
         ids = self._ids(found.offsets) if ids is None else ids
         columns = {"source": sources, "id": ids, "key": ids, "time": found.time, **found.texts, **found.numbers}

@@ -23,6 +23,7 @@ from streams.rendering import (
     FLOAT_SIZE,
     INTEGER_SIZE,
     SLACK,
+    aligned,
     write_bytes,
     write_digits,
     write_float,
@@ -104,12 +105,8 @@ def frame_of(model: str, version: str, partition: int) -> Frame:
         b',"latency_ms":',
         b"}",
     ]
-    places, data = [], b""
-    for part in parts:
-        places.append((len(data), len(part)))
-        data += part + bytes(-len(part) % SLACK)  # whole words, as they are copied
-    held = np.frombuffer(data, np.uint8)
-    return Frame(held, held.ctypes.data, np.array(places, np.int64), sum(map(len, parts)) + _NUMBERS_SIZE)
+    data, places = aligned(parts)
+    return Frame(data, data.ctypes.data, places, sum(map(len, parts)) + _NUMBERS_SIZE)
 
 
 class Rendered(NamedTuple):

@@ -24,6 +24,7 @@ from streams.rendering import (
     FLOAT_SIZE,
     INTEGER_SIZE,
     SLACK,
+    aligned,
     write_bytes,
     write_digits,
     write_float,
@@ -106,11 +107,7 @@ def form_of(pipeline: str, columns: Sequence[str], ttl_ms: int, topic_id: str) -
         *((b"," if place else b"{") + name for place, name in enumerate(names)),
         b"}" if names else b"{}",
     ]
-    places, data = [], b""
-    for piece in pieces:
-        places.append((len(data), len(piece)))
-        data += piece + bytes(-len(piece) % SLACK)  # whole words, as they are copied
-    return Form(np.frombuffer(data, np.uint8), np.array(places, np.int64))
+    return Form(*aligned(pieces))
 
 
 def _arguments(*texts: str) -> bytes:

@@ -12,10 +12,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from serving.tail import fingerprint_of
 from streams.building import read
 from streams.errors import TopicError
 from streams.features import columns
-from streams.frames import EVENT, SCHEMA_HEADER, FrameSchema, features_schema
+from streams.frames import EVENT, FrameSchema, features_schema
 from streams.kafka import Message, Reader, Topics
 from streams.pipeline import Pipeline
 from streams.records import HeldRecords, Record
@@ -75,7 +76,7 @@ def read_backwards(frames: Frames, topic: str, partitions: list[int], schema: Fr
         if not spans:
             break
         for partition, messages in _messages(frames, topic, spans).items():
-            own = [message for message in messages if _fingerprint(message) == schema.fingerprint]
+            own = [message for message in messages if fingerprint_of(message) == schema.fingerprint]
             if own:
                 found.append(_vectors(schema, partition, own))
                 taken += found[-1].times_B.size
@@ -101,10 +102,6 @@ def _messages(frames: Frames, topic: str, spans: Mapping[int, Span]) -> dict[int
                 found[partition].append(message)
         at = {partition: max(offset, frames.reached(topic, partition)) for partition, offset in at.items()}
     return found
-
-
-def _fingerprint(message: Message) -> str:
-    return dict(message.headers() or []).get(SCHEMA_HEADER, b"").decode()
 
 
 def _vectors(schema: FrameSchema, partition: int, messages: list[Message]) -> Vectors:

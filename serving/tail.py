@@ -87,12 +87,16 @@ def check_topic(pipeline: Pipeline, what: str) -> None:
 
 def frame_rows(message: Message, control: Control) -> Iterator[dict[str, Any]]:
     """Decode one frame into its rows; what does not concern a row is left out."""
-    fingerprint = dict(message.headers() or []).get(SCHEMA_HEADER, b"").decode()
-    schema = control.schema(fingerprint)
+    schema = control.schema(fingerprint_of(message))
     table = decode(message.value() or b"", schema)
     place = {"partition": message.partition(), "offset": message.offset()}
     for row in table.to_arrow().to_pylist():
         yield place | _readable(row, schema)
+
+
+def fingerprint_of(message: Message) -> str:
+    """Give the fingerprint of a frame's schema; empty if the message is no frame."""
+    return dict(message.headers() or []).get(SCHEMA_HEADER, b"").decode()
 
 
 def _readable(row: dict[str, Any], schema: FrameSchema) -> dict[str, Any]:

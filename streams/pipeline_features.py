@@ -9,6 +9,7 @@ from typing import Any
 
 from streams.expressions import ExpressionError, parse
 from streams.pipeline import Feature, Field, FieldPath, Operation
+from streams.stages import COMPUTED
 from streams.toml_table import Table, shown
 
 NAME_PATTERN = "[A-Za-z_][A-Za-z0-9_]{0,99}"
@@ -35,9 +36,8 @@ _TRAILS: dict[Operation, tuple[str, ...]] = {
     "ewm_mean": _NUMBERS,
     "ewm_std": _NUMBERS,
 }
-_COMPUTED: tuple[Operation, ...] = ("ratio", "difference", "log1p", "clip", "bucketise")
 _CODED: tuple[Operation, ...] = ("one_hot", "hash")
-_NOW: tuple[Operation, ...] = (*_WINDOWED, *_TRAILS, "elapsed", "cyclic", *_COMPUTED, *_CODED)
+_NOW: tuple[Operation, ...] = (*_WINDOWED, *_TRAILS, "elapsed", "cyclic", *COMPUTED, *_CODED)
 _PRECISIONS = 4, 12  # as in distinct.py, which would load numba
 _DETAILS = ("by", "window", "where", "exact", "k", "half_life", "values", "edges", "low", "high", "buckets", "delay",
             "q", "precision")  # fmt: skip
@@ -114,7 +114,7 @@ class FeatureReader:
             feature = Feature(name, operation, of, by, window_us, where, precision=precision, q=q, is_exact=is_exact)
         elif operation in _TRAILS:
             feature = self._trail(table, name, operation)
-        elif operation in _COMPUTED:
+        elif operation in COMPUTED:
             feature = self._computed(table, name, operation)
         elif operation in _CODED:
             feature = self._coded(table, name, operation)

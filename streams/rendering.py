@@ -10,6 +10,8 @@ Drachennest. Eight digits at once: Paul Khuong, "How to print integers really fa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -34,6 +36,15 @@ _SHORT[[0x08, 0x09, 0x0A, 0x0C, 0x0D, 0x22, 0x5C]] = np.frombuffer(b'btnfr"\\', 
 _LEAST_POWER, _MOST_POWER = -292, 324
 _FRACTION_BITS, _BIAS = 52, 1075
 _HIDDEN, _INFINITE = 1 << _FRACTION_BITS, 0x7FF
+
+
+def aligned(pieces: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Lay pieces of text behind one another for `write_words`; gives them and [start, size] of each."""
+    places, data = [], b""
+    for piece in pieces:
+        places.append((len(data), len(piece)))
+        data += piece + bytes(-len(piece) % SLACK)  # whole words, as they are copied
+    return np.frombuffer(data, np.uint8), np.array(places, np.int64)
 
 
 def _powers_of_ten() -> npt.NDArray[np.int64]:

@@ -11,11 +11,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from streams.expressions import parse
-from streams.pipeline import Events, Feature, Field, Pipeline
+from streams.pipeline import Events, Feature, Field, Operation, Pipeline
 
 Entity = tuple[str, ...]
 KEY: Entity = ()  # the entity that is named by no field, but by the events' key
-COMPUTED = ("ratio", "difference", "log1p", "clip", "bucketise")  # of fields and of columns before
+COMPUTED: tuple[Operation, ...] = (
+    "ratio",
+    "difference",
+    "log1p",
+    "clip",
+    "bucketise",
+)  # of fields and of columns before
 
 
 class StageSpec(NamedTuple):

@@ -167,13 +167,19 @@ class Later:
         done.set_result(write())
 
 
-def test_the_stream_goes_on_while_a_snapshot_is_written(office: Office) -> None:
-    """Rows taken meanwhile belong to the next one: what is committed is the position at which the state was copied."""
+def saving(office: Office) -> tuple[Worker, Later]:
+    """A worker that has taken all five rows and begun a snapshot of them."""
     later = Later()
     worker = office.worker(partitions=[LOG0], writer=later)
     worker.step(0)
     office.now += 1_000
     worker.step(0)
+    return worker, later
+
+
+def test_the_stream_goes_on_while_a_snapshot_is_written(office: Office) -> None:
+    """Rows taken meanwhile belong to the next one: what is committed is the position at which the state was copied."""
+    worker, later = saving(office)
     office.log(0, [{"kind": "event", "source": office.source(), "sequence": 5, "time": 5, "id": "e5", "key": "k"}])
     worker.step(0)
 
@@ -193,11 +199,7 @@ def test_the_stream_goes_on_while_a_snapshot_is_written(office: Office) -> None:
 
 def test_what_came_while_a_snapshot_was_written_is_in_the_next(office: Office) -> None:
     """Stopping waits for the one that is being written, and then saves again."""
-    later = Later()
-    worker = office.worker(partitions=[LOG0], writer=later)
-    worker.step(0)
-    office.now += 1_000
-    worker.step(0)
+    worker, later = saving(office)
     office.log(0, [{"kind": "event", "source": office.source(), "sequence": 5, "time": 5, "id": "e5", "key": "k"}])
     worker.step(0)
     later.write()
@@ -208,11 +210,7 @@ def test_what_came_while_a_snapshot_was_written_is_in_the_next(office: Office) -
 
 def test_a_snapshot_of_a_partition_that_was_lost_is_not_committed(office: Office) -> None:
     """It stands, and whoever has the partition now may go by it."""
-    later = Later()
-    worker = office.worker(partitions=[LOG0], writer=later)
-    worker.step(0)
-    office.now += 1_000
-    worker.step(0)
+    worker, later = saving(office)
     worker._lose([LOG0])
     later.write()
     worker.step(0)
