@@ -28,6 +28,8 @@ _WINDOWED: dict[Operation, tuple[str, str]] = {
     "rate": ("share of {of} that is true", "NaN if there is none"),
     "distinct": ("about how many different values of {of}", "0 if there is none"),
     "quantile": ("about the {q:g} quantile of {of}", "NaN if there is none"),
+    "frequency": ("{of} a day", "0 if there is none"),
+    "target": ("share of labels that are 1", "{prior:g} if there is none"),
 }
 _OTHERS_MISSING: dict[Operation, str] = {
     "last": "NaN if there is none",
@@ -36,6 +38,7 @@ _OTHERS_MISSING: dict[Operation, str] = {
     "ewm_std": "NaN before the second",
     "elapsed": "NaN for the first",
     "cyclic": "never missing",
+    "calendar": "never missing",
     "ratio": "NaN, also for x / 0",
     "difference": "NaN if either is",
     "log1p": "NaN, also up to -1",
@@ -99,13 +102,16 @@ def declared(feature: Feature) -> dict[str, str]:
     """
     of = feature.of if feature.other is None else [feature.of, feature.other]
     lengths = {"window": feature.window_us, "half_life": feature.half_life_us, "delay": feature.delay_us}
+    is_encoded, is_target = feature.operation in ("frequency", "target"), feature.operation == "target"
     values = {
-        feature.operation: of,
-        "by": feature.by,
+        feature.operation: feature.by if is_encoded else of,
+        "by": None if is_encoded else feature.by,
         **{key: duration_text(length_us) if length_us else None for key, length_us in lengths.items()},
         "k": feature.k if feature.operation == "lag" else None,
         "q": feature.q if feature.operation == "quantile" else None,
         "precision": feature.precision if feature.operation == "distinct" and feature.precision != 8 else None,
+        "prior": _short(feature.prior) if is_target else None,
+        "weight": _short(feature.weight) if is_target and feature.weight != 20 else None,
         "exact": feature.is_exact or None,
         "where": feature.where,
         "low": _short(feature.low),
@@ -144,7 +150,7 @@ def missing(feature: Feature) -> str:
     'NaN for fewer than 2'
     """
     if feature.operation in _WINDOWED:
-        return _WINDOWED[feature.operation][1]
+        return _WINDOWED[feature.operation][1].format(prior=feature.prior)
     return _OTHERS_MISSING.get(feature.operation, "NaN")
 
 
@@ -176,6 +182,8 @@ def _of_window(feature: Feature) -> str:
         subject = "share of labels that are 1"
     over = "over exactly" if feature.is_exact else "over"
     text = f"{subject} of the same {_entity(feature)} {over} the last {duration_text(feature.window_us or 0)}"
+    if feature.operation == "target":
+        text += f", drawn to {feature.prior:g} as by {feature.weight:g} more"
     return f"{text}, each label from {duration_text(feature.delay_us)} after its time on" if feature.delay_us else text
 
 
@@ -220,8 +228,13 @@ def _listed(values: Sequence[float] | Sequence[str]) -> str:
     return f"{', '.join(texts[: _MOST_SHOWN - 1])} … {texts[-1]} ({len(texts)})"
 
 
+_CALENDAR = {
+    "weekend": "1 on Saturday and Sunday (UTC), else 0",
+    "night": "1 from midnight to 6 o'clock (UTC), else 0",
+}
 _FROM_THE_EVENT: dict[Operation, Callable[[Feature], str]] = {
     "cyclic": lambda feature: f"the {feature.of} of the event's time, as a point on a circle",
+    "calendar": lambda feature: _CALENDAR[feature.of],
     "ratio": lambda feature: f"{feature.of} divided by {feature.other}",
     "difference": lambda feature: f"{feature.of} less {feature.other}",
     "log1p": lambda feature: f"natural logarithm of 1 + {feature.of}",

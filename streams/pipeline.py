@@ -16,7 +16,8 @@ FieldPath = tuple[str, ...]
 Operation = Literal[
     "count", "sum", "mean", "std", "min", "max", "rate", "distinct", "quantile",
     "last", "lag", "ewm_mean", "ewm_std", "elapsed",
-    "cyclic", "ratio", "difference", "log1p", "clip", "bucketise", "one_hot", "hash",
+    "frequency", "target",
+    "cyclic", "calendar", "ratio", "difference", "log1p", "clip", "bucketise", "one_hot", "hash",
 ]  # fmt: skip
 
 BUCKETS_PER_WINDOW = 12
@@ -68,8 +69,8 @@ class Feature(msgspec.Struct, frozen=True):
     """One declared feature; what is not said of its operation stays at its default.
 
     Attributes:
-        of: a field's name, `*`, for cyclic the period (`hour`, `weekday`, `month`); what is computed from the event
-            alone may name a feature declared before.
+        of: a field's name, `*`, for cyclic the period (`hour`, `weekday`, `month`), for calendar `weekend` or `night`;
+            what is computed from the event alone may name a feature declared before.
         by: what names the entity: the key, a category field, or several in their declared order.
         window_us: how far back.
         where: only rows for which this condition holds count.
@@ -84,6 +85,7 @@ class Feature(msgspec.Struct, frozen=True):
         edges: of bucketise, ascending.
         values: of one_hot.
         buckets: of hash; 0 keeps the whole code.
+        prior, weight: of target: so many labels of this value are counted besides.
     """
 
     name: str
@@ -102,6 +104,8 @@ class Feature(msgspec.Struct, frozen=True):
     edges: tuple[float, ...] = ()
     values: tuple[str, ...] = ()
     buckets: int = 0
+    prior: float = 0.5
+    weight: float = 20.0
     is_label: bool = False
     delay_us: int = 0
     is_exact: bool = False

@@ -15,6 +15,7 @@ from streams.toml_table import Table, shown
 NAME_PATTERN = "[A-Za-z_][A-Za-z0-9_]{0,99}"
 NAME_FORM = "a letter or _, then letters, digits or _, at most 100"
 PERIODS = ("hour", "weekday", "month")
+CALENDAR = ("weekend", "night")
 
 # What each operation is declared with: the kinds of field it takes, and its keys beside the operation itself.
 _ANY, _NUMBERS = ("number", "boolean", "category"), ("number", "boolean")
@@ -36,11 +37,13 @@ _TRAILS: dict[Operation, tuple[str, ...]] = {
     "ewm_mean": _NUMBERS,
     "ewm_std": _NUMBERS,
 }
+_ENCODED: tuple[Operation, ...] = ("frequency", "target")
 _CODED: tuple[Operation, ...] = ("one_hot", "hash")
-_NOW: tuple[Operation, ...] = (*_WINDOWED, *_TRAILS, "elapsed", "cyclic", *COMPUTED, *_CODED)
+_OF_TIME: tuple[Operation, ...] = ("cyclic", "calendar")
+_NOW: tuple[Operation, ...] = (*_WINDOWED, *_TRAILS, "elapsed", *_ENCODED, *_OF_TIME, *COMPUTED, *_CODED)
 _PRECISIONS = 4, 12  # as in distinct.py, which would load numba
 _DETAILS = ("by", "window", "where", "exact", "k", "half_life", "values", "edges", "low", "high", "buckets", "delay",
-            "q", "precision")  # fmt: skip
+            "q", "precision", "prior", "weight")  # fmt: skip
 _LATER_KEYS = {
     "ttl": "a lifetime of its own",
 }
@@ -118,8 +121,11 @@ class FeatureReader:
             feature = self._computed(table, name, operation)
         elif operation in _CODED:
             feature = self._coded(table, name, operation)
-        elif operation == "cyclic":
-            feature = Feature(name, operation, table.choice("cyclic", PERIODS, PERIODS[0]))
+        elif operation in _ENCODED:
+            feature = self._encoded(table, name, operation)
+        elif operation in _OF_TIME:
+            words = PERIODS if operation == "cyclic" else CALENDAR
+            feature = Feature(name, operation, table.choice(operation, words, words[0]))
         else:
             feature = Feature(name, operation, self._whole_event(table), self._entity(table))
         table.finish(_LATER_KEYS)
@@ -130,6 +136,17 @@ class FeatureReader:
         table.get(operation)
         by, window_us, delay_us = self._entity(table), table.duration("window"), table.duration("delay", 0, 0)
         return Feature(name, operation, "label", by, window_us, is_label=True, delay_us=delay_us)
+
+    def _encoded(self, table: Table, name: str, operation: Operation) -> Feature:
+        """A category said by a number: how often it comes, or what its labels are; it is its own entity."""
+        by, window_us = self._entity(table, operation), table.duration("window")
+        if operation == "frequency":
+            is_exact = table.boolean("exact", default=False)
+            return Feature(name, operation, "*", by, window_us, self._where(table), is_exact=is_exact)
+        prior, weight = self._share(table, "prior"), table.positive("weight", 20.0)
+        delay_us = table.duration("delay", 0, 0)
+        return Feature(name, operation, "label", by, window_us, prior=prior, weight=weight, is_label=True,
+                       delay_us=delay_us)  # fmt: skip
 
     def _trail(self, table: Table, name: str, operation: Operation) -> Feature:
         of, by = self._field(table, operation, _TRAILS[operation]), self._entity(table)
@@ -239,25 +256,25 @@ class FeatureReader:
             table.mistake("where", str(error))
         return condition
 
-    def _entity(self, table: Table) -> str | tuple[str, ...]:
-        """Read what names the entity: the key, a category field, or a list of them."""
+    def _entity(self, table: Table, key: str = "by") -> str | tuple[str, ...]:
+        """Read what names the entity: the events' key, a category field, or a list of them."""
         categories = [field.name for field in self.fields.values() if field.kind == "category"]
         options = list(dict.fromkeys([*self.key_names, *categories]))
-        by = table.get("by", required=True, allowed=", ".join(options))
+        by = table.get(key, required=True, allowed=", ".join(options))
         names = by if isinstance(by, list) else [by]
         is_one = len(names) == 1
         if isinstance(by, list) and (not by or len(set(map(str, by))) < len(by)):
-            table.mistake("by", f"{shown(by)} is not right", 'fields such as ["origin", "dest"], each once')
+            table.mistake(key, f"{shown(by)} is not right", 'fields such as ["origin", "dest"], each once')
         elif by is not None and self.key != ():
             wrong = [one for one in names if one not in (options if is_one else categories)]
             for one in wrong:
-                self._wrong_entity(table, one, options if is_one else categories)
+                self._wrong_entity(table, key, one, options if is_one else categories)
         declared = tuple(name for name in self.fields if name in names)
         return str(names[0]) if is_one else declared
 
-    def _wrong_entity(self, table: Table, by: object, options: list[str]) -> None:
+    def _wrong_entity(self, table: Table, key: str, by: object, options: list[str]) -> None:
         if not options:
-            table.mistake("by", "the events have no key", "declare [events] key first, or a category field")
+            table.mistake(key, "the events have no key", "declare [events] key first, or a category field")
             return
         if isinstance(by, str) and by in self.fields:
             wrong = f"{shown(by)} is a {self.fields[by].kind}"
@@ -265,7 +282,7 @@ class FeatureReader:
             wrong = f"{shown(by)} is no declared field: declare it under [events.fields] to name it beside others"
         else:
             wrong = f"{shown(by)} is neither the events' key nor a declared field"
-        table.mistake("by", wrong, ", ".join(options), str(by), options)
+        table.mistake(key, wrong, ", ".join(options), str(by), options)
 
     def _check_columns(self, table: Table, features: tuple[Feature, ...], *, is_raw: bool) -> None:
         """Two columns of one name would be one to every model."""

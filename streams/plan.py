@@ -21,8 +21,8 @@ from streams.pipeline import Field
 from streams.stages import StageSpec
 
 # Operations: what a column is made of. Those from COUNT to ELAPSED need the entity's state.
-(RAW, COUNT, SUM, MEAN, LEAST, MOST, DEVIATION, DISTINCT, QUANTILE, TRAIL, ELAPSED,
- SINE, COSINE, RATIO, DIFFERENCE, LOG1P, CLIP, BUCKETISE, ONE_HOT, HASH) = range(20)  # fmt: skip
+(RAW, COUNT, SUM, MEAN, FREQUENCY, TARGET, LEAST, MOST, DEVIATION, DISTINCT, QUANTILE, TRAIL, ELAPSED,
+ SINE, COSINE, CALENDAR, RATIO, DIFFERENCE, LOG1P, CLIP, BUCKETISE, ONE_HOT, HASH) = range(23)  # fmt: skip
 # Kinds of extra lanes.
 MINIMUM, MAXIMUM, MOMENTS, REGISTERS, BINS = 1, 2, 3, 4, 5
 # Kinds of trails, and the columns of `trails_M6`.
@@ -50,10 +50,11 @@ class Plan(NamedTuple):
     column_F: Int64s  # where in the matrix it is put out
     operation_F: Int64s
     first_F: Int64s  # by operation: field, operand, counter (2 * lane + half), lane, slot of a trail, or period
-    second_F: (
-        Int64s  # MEAN: the sum lane; DISTINCT: precision; RATIO, DIFFERENCE: an operand; BUCKETISE: the first edge
-    )
-    numbers_F2: Floats  # QUANTILE: q; CLIP: bounds; BUCKETISE: how many edges; ONE_HOT: the code; HASH: buckets
+    # MEAN, TARGET: the sum lane; DISTINCT: precision; RATIO, DIFFERENCE: an operand; BUCKETISE: the first edge
+    second_F: Int64s
+    # QUANTILE: q; FREQUENCY: the window's days; TARGET: sum and number of what is counted besides; CALENDAR: the phases
+    # from which and up to which it holds; CLIP: bounds; BUCKETISE: how many edges; ONE_HOT: the code; HASH: buckets
+    numbers_F2: Floats
     edges: Floats
     event_windows: int  # how many windows of buckets go by events; those of labels come behind
     bucket_windows: int  # how many these are; exact windows come behind

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from streams.durations import DAY_US
 from streams.expressions import parse
 from streams.features import columns
 from streams.hashing import CATEGORY_SEED, category_code, hash_bytes
@@ -11,6 +12,7 @@ from streams.pipeline import Feature, Pipeline
 from streams.plan import (
     BINS,
     BUCKETISE,
+    CALENDAR,
     CLIP,
     COSINE,
     COUNT,
@@ -21,6 +23,7 @@ from streams.plan import (
     EVERY_ROW,
     EXACT_WORDS,
     FIRST_WINDOW_WORD,
+    FREQUENCY,
     HASH,
     LEAST,
     LOG1P,
@@ -36,6 +39,7 @@ from streams.plan import (
     REGISTERS,
     SINE,
     SUM,
+    TARGET,
     TRAIL,
     TRAIL_LAG,
     TRAIL_LAST,
@@ -52,6 +56,8 @@ from streams.window_lanes import EXTRAS, WindowLanes, extra_key
 _EXTRA_OPERATIONS = {MINIMUM: LEAST, MAXIMUM: MOST, MOMENTS: DEVIATION, REGISTERS: DISTINCT, BINS: QUANTILE}
 _TRAILS = {"last": TRAIL_LAST, "lag": TRAIL_LAG, "ewm_mean": TRAIL_WEIGHTS, "ewm_std": TRAIL_WEIGHTS}
 PERIODS = {"hour": 0, "weekday": 1, "month": 2}  # of cyclic features, each from its start to its end in UTC
+# Of calendar features: the period, and from where up to where in it they hold.
+CALENDAR_PHASES = {"weekend": (PERIODS["weekday"], 5 / 7, 1.0), "night": (PERIODS["hour"], 0.0, 6 / 24)}
 
 WindowKey = tuple[int, int | None, bool]  # length, of labels the delay (us), whether it is exact
 TrailKey = tuple[int, int, int, int]  # kind, field, places, span
@@ -115,9 +121,9 @@ class _Planner:
             self._trails.setdefault(self._trail(feature), len(self._trails))
         elif feature.window_us is not None:
             window, what = self._windows.setdefault(_window_key(feature), WindowLanes()), self._what(feature)
-            if feature.operation in ("count", "mean", "rate"):
+            if feature.operation in ("count", "mean", "rate", "frequency", "target"):
                 window.count(what)
-            if feature.operation in ("sum", "mean", "rate"):
+            if feature.operation in ("sum", "mean", "rate", "target"):
                 window.sum(what)
             if feature.operation in EXTRAS:
                 window.keep(extra_key(feature, what))
@@ -204,12 +210,14 @@ class _Planner:
         if operation in _TRAILS:
             return [(TRAIL, trails[self._trail(feature)][1] + (operation == "ewm_std"), 0, 0.0, 0.0)]
         if feature.window_us is not None:
-            q = feature.q if operation == "quantile" else 0.0
-            return [(*self._windowed(feature, self._windows[_window_key(feature)]), q, 0.0)]
+            return [(*self._windowed(feature, self._windows[_window_key(feature)]), *_numbers(feature))]
         if operation == "elapsed":
             return [(ELAPSED, 0, 0, 0.0, 0.0)]
         if operation == "cyclic":
             return [(made, PERIODS[feature.of], 0, 0.0, 0.0) for made in (SINE, COSINE)]
+        if operation == "calendar":
+            period, since, until = CALENDAR_PHASES[feature.of]
+            return [(CALENDAR, period, 0, since, until)]
         if operation == "one_hot":
             field = self._numbers[feature.of]
             return [(ONE_HOT, field, 0, _code(value), 0.0) for value in feature.values]
@@ -219,12 +227,13 @@ class _Planner:
 
     def _windowed(self, feature: Feature, window: WindowLanes) -> tuple[int, int, int]:
         what = self._what(feature)
-        if feature.operation == "count":
-            return COUNT, window.counter(what), 0
+        if feature.operation in ("count", "frequency"):
+            return COUNT if feature.operation == "count" else FREQUENCY, window.counter(what), 0
         if feature.operation == "sum":
             return SUM, window.sum_lane(what), 0
-        if feature.operation in ("mean", "rate"):
-            return MEAN, window.counter(what), window.sum_lane(what)
+        if feature.operation in ("mean", "rate", "target"):
+            made = TARGET if feature.operation == "target" else MEAN
+            return made, window.counter(what), window.sum_lane(what)
         extra = extra_key(feature, what)
         return _EXTRA_OPERATIONS[extra[0]], window.extra_lane(extra), extra[2]
 
@@ -241,6 +250,17 @@ class _Planner:
         at = len(edges)
         edges += feature.edges
         return BUCKETISE, first, at, float(len(feature.edges)), 0.0
+
+
+def _numbers(feature: Feature) -> tuple[float, float]:
+    """Give what a windowed operation needs besides its lanes."""
+    if feature.operation == "quantile":
+        return feature.q, 0.0
+    if feature.operation == "frequency":
+        return (feature.window_us or 0) / DAY_US, 0.0
+    if feature.operation == "target":
+        return feature.prior * feature.weight, feature.weight
+    return 0.0, 0.0
 
 
 def _code(value: str) -> float:

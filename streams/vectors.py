@@ -12,6 +12,7 @@ from streams.distinct import count_distinct_kernel
 from streams.lanes import LEAST_BITS, MOST_BITS, deviation_kernel, extreme_kernel
 from streams.phases import phase_kernel
 from streams.plan import (
+    CALENDAR,
     CLIP,
     COSINE,
     COUNT,
@@ -21,6 +22,7 @@ from streams.plan import (
     DIFFERENCE,
     DISTINCT,
     ELAPSED,
+    FREQUENCY,
     HASH,
     LEAST,
     LOG1P,
@@ -32,6 +34,7 @@ from streams.plan import (
     RAW,
     SINE,
     SUM,
+    TARGET,
     TRAIL,
     Plan,
     Totals,
@@ -70,6 +73,9 @@ def write_vector_kernel(
             value = math.sin(2 * math.pi * phase_kernel(first, time_us))
         elif operation == COSINE:
             value = math.cos(2 * math.pi * phase_kernel(first, time_us))
+        elif operation == CALENDAR:
+            phase = phase_kernel(first, time_us)
+            value = 1.0 if plan.numbers_F2[column, 0] <= phase < plan.numbers_F2[column, 1] else 0.0
         elif operation >= ONE_HOT:
             value = _of_category(plan, column, values_KB[first, row])
         else:
@@ -88,6 +94,12 @@ def _of_entity(plan: Plan, column: int, elapsed_s: float, totals: Totals) -> flo
     if operation == MEAN:
         present = counter_kernel(totals, first)
         return totals.sums_T[plan.second_F[column]] / present if present > 0 else math.nan
+    if operation == FREQUENCY:
+        days: float = plan.numbers_F2[column, 0]
+        return counter_kernel(totals, first) / days
+    if operation == TARGET:
+        ones: float = totals.sums_T[plan.second_F[column]] + plan.numbers_F2[column, 0]
+        return ones / (counter_kernel(totals, first) + float(plan.numbers_F2[column, 1]))
     if operation == LEAST:
         return extreme_kernel(totals.counts_T[first], LEAST_BITS)
     if operation == MOST:

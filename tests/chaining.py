@@ -65,6 +65,18 @@ def schema_of(pipeline: Pipeline, number: int) -> FrameSchema:
     return frames.stage_schema(stage_specs(pipeline)[number - 1], columns(pipeline))
 
 
+def by_partition(of: Pipeline, rows: list[Row], clocks: Clocks) -> list[list[tuple[Row, tuple[int, int]]]]:
+    """The log: each row in the partition of its key, marks in all."""
+    log: list[list[tuple[Row, tuple[int, int]]]] = [[] for _ in range(of.partitions)]
+    for row, now in zip(rows, clocks, strict=True):
+        everywhere = (
+            range(of.partitions) if row["kind"] == "mark" else [reference.partition_of(row, None, of.partitions)]
+        )
+        for partition in everywhere:
+            log[partition].append((row, now))
+    return log
+
+
 def real_stages(pipeline: Pipeline, *, restores: bool = False) -> list[list[RealStage]]:
     """All stages, each with one for every partition."""
     return [
@@ -74,7 +86,7 @@ def real_stages(pipeline: Pipeline, *, restores: bool = False) -> list[list[Real
 
 
 def run_chain(
-    pipeline: Pipeline, stages: Any, log: list[list[tuple[Row, tuple[int, int]]]], seed: int, cuts: int
+    pipeline: Pipeline, stages: Any, log: list[list[tuple[Row, tuple[int, int]]]], seed: int | None, cuts: int
 ) -> list[dict[tuple[int, int], list[Row]]]:
     """Take the log through all stages; gives what each stage wrote, by (writer's partition, target).
 
@@ -82,7 +94,7 @@ def run_chain(
         pipeline: the pipeline.
         stages: [stages][partitions].
         log: for each partition its rows, with the clocks after each.
-        seed: of how the writers' rows fall together in every partition.
+        seed: of how the writers' rows fall together in every partition; None: by time, as in a replay.
         cuts: into how many batches each partition's rows are cut.
     """
     written: list[dict[tuple[int, int], list[Row]]] = []
@@ -91,7 +103,7 @@ def run_chain(
         for writer, (stage, rows) in enumerate(zip(partitions, log, strict=True)):
             _run_stage(stage, rows, writer, pipeline.partitions, cuts, sent)
         written.append({way: [row for row in rows if row["kind"] != "mark"] for way, rows in sorted(sent.items())})
-        rng = random.Random(seed * 31 + number)
+        rng = None if seed is None else random.Random(seed * 31 + number)
         log = [_fall_together(sent, target, pipeline.partitions, rng) for target in range(pipeline.partitions)]
     return written
 
@@ -117,12 +129,15 @@ def _run_stage(
 
 
 def _fall_together(
-    sent: dict[tuple[int, int], Stream], target: int, writers: int, rng: random.Random
+    sent: dict[tuple[int, int], Stream], target: int, writers: int, rng: random.Random | None
 ) -> list[tuple[Row, tuple[int, int]]]:
-    """Put the writers' streams together by chance, and let the clock run that their marks make."""
+    """Put the writers' streams together by chance or by time, and let the clock run that their marks make."""
     streams = [list(sent.get((writer, target), [])) for writer in range(writers)]
-    turns = [writer for writer, stream in enumerate(streams) for _ in stream]
-    rng.shuffle(turns)
+    if rng is None:
+        turns = _turns_by_time(streams)
+    else:
+        turns = [writer for writer, stream in enumerate(streams) for _ in stream]
+        rng.shuffle(turns)
     marks, taken = [BEFORE] * writers, [0] * writers
     together = []
     for writer in turns:
@@ -132,6 +147,17 @@ def _fall_together(
             marks[writer] = max(marks[writer], row["time"])
         together.append((row, (min(marks), min(marks))))
     return together
+
+
+def _turns_by_time(streams: list[Stream]) -> list[int]:
+    """Whose row comes next where the smallest running maximum of time goes first (PROTOCOL 10)."""
+    found = []
+    for writer, stream in enumerate(streams):
+        newest = BEFORE
+        for row in stream:
+            newest = newest if row["kind"] == "mark" else max(newest, row["time"])
+            found.append((newest, writer))
+    return [writer for _, writer in sorted(found)]
 
 
 def assert_same_chain(pipeline: Pipeline, log: list[list[tuple[Row, tuple[int, int]]]], seed: int, cuts: int) -> int:

@@ -228,6 +228,9 @@ class Reference:
         if feature.operation == "cyclic":
             angle = 2 * math.pi * phase(feature.of, row["time"])
             return [math.sin(angle), math.cos(angle)]
+        if feature.operation == "calendar":
+            moment = EPOCH + timedelta(microseconds=row["time"])
+            return [float(moment.isoweekday() >= 6 if feature.of == "weekend" else moment.hour < 6)]
         if feature.operation in ("one_hot", "hash"):
             return self._coded(feature, row)
         if feature.by is None:
@@ -319,6 +322,10 @@ def aggregated(feature: Feature, values: list[float]) -> float:
         return reference_count(feature.precision, reference_registers(feature.precision, values))
     if operation == "count":
         return float(len(values))
+    if operation == "frequency":
+        return len(values) / ((feature.window_us or 0) / 86_400e6)
+    if operation == "target":
+        return (math.fsum(values) + feature.prior * feature.weight) / (len(values) + feature.weight)
     if operation == "sum":
         return math.fsum(values)
     if operation == "std":

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from consumers.chain_tasks import LastTask
 from streams.pipeline import Feature, Field, Pipeline
-from tests.chain_reference import partition_of
-from tests.chaining import Clocks, assert_same_chain, real_stages, run_chain
+from tests.chaining import assert_same_chain, by_partition, real_stages, run_chain
 from tests.feature_reference import Row
 from tests.featurizing import SECOND, event, label, mark, mark_clocks, random_rows
 from tests.rows import events, labels, pipeline
@@ -36,9 +35,12 @@ FEATURES = (
     Feature("since", "elapsed", "*", ("shop", "place")),
     Feature("places", "count", "place", ("shop", "place"), MINUTE),
     Feature("before", "lag", "shop", "place", k=2),
+    Feature("often", "frequency", "*", "place", MINUTE),
+    Feature("target", "target", "label", "shop", LONG, is_label=True, delay_us=SECOND, prior=0.1, weight=4.0),
     Feature("share", "ratio", "per_key", other="places"),
     Feature("above", "clip", "excess", low=0.0),
     Feature("hour", "cyclic", "hour"),
+    Feature("night", "calendar", "night"),
     Feature("is_north", "one_hot", "shop", values=("north",)),
 )
 
@@ -48,16 +50,6 @@ def chain(features: tuple[Feature, ...] = FEATURES, *, raw: bool = True, partiti
     return pipeline(
         events=events(fields=FIELDS), labels=labels(**of), features=features, raw_features=raw, partitions=partitions
     )
-
-
-def by_partition(of: Pipeline, rows: list[Row], clocks: Clocks) -> list[list[tuple[Row, tuple[int, int]]]]:
-    """The log: each row in the partition of its key, marks in all."""
-    log: list[list[tuple[Row, tuple[int, int]]]] = [[] for _ in range(of.partitions)]
-    for row, now in zip(rows, clocks, strict=True):
-        everywhere = range(of.partitions) if row["kind"] == "mark" else [partition_of(row, None, of.partitions)]
-        for partition in everywhere:
-            log[partition].append((row, now))
-    return log
 
 
 def placed(rows: list[Row], seed: int) -> list[Row]:

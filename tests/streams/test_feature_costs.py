@@ -83,6 +83,19 @@ def test_what_a_feature_shares_is_counted_once() -> None:
     assert costs.entities == (EntityCost("key", Words(head=34, windows=2, bucket=6)),)
 
 
+def test_a_category_as_a_number_shares_what_its_windows_have() -> None:
+    """A frequency is the count's counter, a target the rate's counter and sum; alone they cost the same."""
+    counts = (Feature("n", "count", "*", "shop", DAY_US), Feature("often", "frequency", "*", "shop", DAY_US))
+    rates = tuple(Feature(how, how, "label", "shop", DAY_US, is_label=True, delay_us=9) for how in ("rate", "target"))
+    other = (Feature("sooner", "target", "label", "shop", DAY_US, is_label=True),)
+    costs = feature_costs.feature_costs(small_pipeline(counts + rates + other))
+
+    assert [cost.name for cost in costs.features if cost.is_shared] == ["often", "target"]
+    assert feature_costs.feature_costs(small_pipeline(counts[1:] + rates[1:])).entities == (
+        feature_costs.feature_costs(small_pipeline((counts[0], rates[0]))).entities
+    )
+
+
 def test_bytes_are_those_of_the_layout() -> None:
     """By hand: a chunk has a header, room for 2 buckets when one is filled and for 22 when all are."""
     words = Words(head=34, windows=2, bucket=6)

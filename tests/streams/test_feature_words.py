@@ -16,6 +16,7 @@ from streams.pipeline import Feature
 from streams.pipeline_file import read_pipeline
 from tests.featurizing import small_pipeline
 
+LATER = ", each label from 1h after its time on"
 # Feature, what it is, what stands there without a value.
 SAID = [
     (
@@ -95,6 +96,23 @@ SAID = [
         "NaN before the second",
     ),
     (Feature("f", "elapsed", "*", "key"), "seconds since the last event of the same key", "NaN for the first"),
+    (
+        Feature("f", "frequency", "*", "shop", DAY_US, where="is_new"),
+        "events a day of the same shop over the last 1d, where is_new",
+        "0 if there is none",
+    ),
+    (
+        Feature("f", "target", "label", "shop", DAY_US, prior=0.02, weight=50.0, is_label=True, delay_us=HOUR_US),
+        f"share of labels that are 1 of the same shop over the last 1d, drawn to 0.02 as by 50 more{LATER}",
+        "0.02 if there is none",
+    ),
+    (
+        Feature("f", "target", "label", "shop", DAY_US, prior=0.0, is_label=True),
+        "share of labels that are 1 of the same shop over the last 1d, drawn to 0 as by 20 more",
+        "0 if there is none",
+    ),
+    (Feature("f", "calendar", "weekend"), "1 on Saturday and Sunday (UTC), else 0", "never missing"),
+    (Feature("f", "calendar", "night"), "1 from midnight to 6 o'clock (UTC), else 0", "never missing"),
     (Feature("f", "cyclic", "hour"), "the hour of the event's time, as a point on a circle", "never missing"),
     (
         Feature("f", "ratio", "amount", other="is_new"),
@@ -219,7 +237,7 @@ def test_the_manuals_examples_are_right(tmp_path: Path) -> None:
     file.write_text(f"{head}[features]\n" + "\n".join(examples) + f"\n[models{rest.partition('[models')[2]}")
     lines = feature_lines(read_pipeline(file, {}))
 
-    assert len(examples) == 17
+    assert len(examples) == 20
     assert [f"{line.name} = {{ {line.declaration} }}" for line in lines if line.declared] == examples
 
 

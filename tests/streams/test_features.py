@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -145,6 +145,29 @@ def test_phases_follow_the_calendar(period: str, moment: str) -> None:
     assert phase_kernel(("hour", "weekday", "month").index(period), time_us) == pytest.approx(
         phase(period, time_us), abs=1e-12
     )
+
+
+@pytest.mark.parametrize(
+    ("moment", "is_weekend", "is_night"),
+    [
+        (datetime(2023, 11, 17, 23, 59, 59, 999_999, tzinfo=UTC), 0.0, 0.0),  # the last of Friday
+        (datetime(2023, 11, 18, tzinfo=UTC), 1.0, 1.0),
+        (datetime(2023, 11, 18, 5, 59, 59, 999_999, tzinfo=UTC), 1.0, 1.0),
+        (datetime(2023, 11, 19, 6, tzinfo=UTC), 1.0, 0.0),
+        (datetime(2023, 11, 19, 23, 59, 59, 999_999, tzinfo=UTC), 1.0, 0.0),
+        (datetime(2023, 11, 20, tzinfo=UTC), 0.0, 1.0),
+        (datetime(1969, 12, 27, 3, tzinfo=UTC), 1.0, 1.0),  # a Saturday before the epoch
+    ],
+)
+def test_the_calendar_knows_weekends_and_nights_to_the_microsecond(
+    moment: datetime, is_weekend: float, is_night: float
+) -> None:
+    """Saturday and Sunday; from midnight to 6 o'clock; both in UTC."""
+    row = {**event("a", 0, key=None), "time": (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)}
+
+    assert vectors([row], Feature("weekend", "calendar", "weekend"), Feature("night", "calendar", "night")) == [
+        [is_weekend, is_night]
+    ]
 
 
 def test_cyclic_features_are_points_on_a_circle() -> None:

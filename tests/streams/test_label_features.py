@@ -117,6 +117,8 @@ EVERYTHING = (
     Feature("n_later", "count", "label", "key", MINUTE, is_label=True, delay_us=7 * SECOND),
     Feature("std_later", "std", "label", "key", 600 * SECOND, is_label=True, delay_us=7 * SECOND),
     Feature("max", "max", "label", "key", 600 * SECOND, is_label=True),
+    Feature("smooth", "target", "label", "key", MINUTE, is_label=True, prior=0.25, weight=3.0),
+    Feature("smooth_later", "target", "label", "key", 600 * SECOND, is_label=True, delay_us=7 * SECOND),
     Feature("events", "count", "*", "key", MINUTE),
     Feature("mean", "mean", "amount", "key", MINUTE),
 )

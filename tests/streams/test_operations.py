@@ -59,6 +59,10 @@ EVERYTHING = (
     Feature("shop_is", "one_hot", "shop", values=("north", "south")),
     Feature("shop_code", "hash", "shop", buckets=7),
     Feature("hour", "cyclic", "hour"),
+    Feature("often", "frequency", "*", "key", MINUTE),
+    Feature("often_big", "frequency", "*", "key", 30 * SECOND, where="amount > 2", is_exact=True),
+    Feature("night", "calendar", "night"),
+    Feature("weekend", "calendar", "weekend"),
 )
 
 STEPS = st.lists(
