@@ -74,8 +74,8 @@ def flown_pipeline() -> Pipeline:
 
 def apart(times_us: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Let equal times follow each other by a microsecond."""
-    before = pd.Series(times_us).groupby(times_us).cumcount().to_numpy(np.int64)
-    return np.add(times_us, before)
+    moved: npt.NDArray[np.int64] = times_us + pd.Series(times_us).groupby(times_us).cumcount().to_numpy()
+    return moved
 
 
 def flights_frame() -> pd.DataFrame:
