@@ -23,8 +23,8 @@ def bucket_start_us(time_us: Int64s, window_us: int) -> Int64s:
     return (time_us // width_us - (BUCKETS - 1)) * width_us
 
 
-class Since(BaseIndexer):  # type: ignore[misc]  # pandas ships no types
-    """Each row covers the rows before it from a time of its own on."""
+class Rows(BaseIndexer):  # type: ignore[misc]  # pandas ships no types
+    """Each row covers the rows from `first` to the one before it; both were given to the constructor."""
 
     def get_window_bounds(
         self,
@@ -34,9 +34,8 @@ class Since(BaseIndexer):  # type: ignore[misc]  # pandas ships no types
         closed: str | None = None,
         step: int | None = None,
     ) -> tuple[Int64s, Int64s]:
-        """Give first and last row + 1; `time_us` and `since_us` were given to the constructor."""
-        start = np.searchsorted(np.asarray(self.time_us), np.asarray(self.since_us), side="left").astype(np.int64)
-        return start, np.arange(num_values, dtype=np.int64)
+        """Give the first row and the one behind the last."""
+        return np.asarray(self.first, np.int64), np.arange(num_values, dtype=np.int64)
 
 
 def rolled(frame: pd.DataFrame, by: list[str], value: str, window_us: int, how: str) -> Floats:
@@ -50,13 +49,16 @@ def rolled(frame: pd.DataFrame, by: list[str], value: str, window_us: int, how: 
 
 def bucketed(frame: pd.DataFrame, by: list[str], value: str, window_us: int, how: str) -> Floats:
     """An aggregate over the buckets that the definition names."""
-    parts = []
-    for _, own in frame.groupby(by, sort=False):
-        time_us = own.time_us.to_numpy()
-        indexer = Since(time_us=time_us, since_us=bucket_start_us(time_us, window_us))
-        parts.append(getattr(own[value].rolling(indexer, min_periods=0), how)())
-    values: Floats = pd.concat(parts).sort_index().to_numpy(np.float64)
-    return values
+    entity = frame.groupby(by, sort=False).ngroup().to_numpy()
+    order = np.lexsort([frame.time_us, entity])
+    own, time_us = entity[order], frame.time_us.to_numpy()[order]
+    span_us = time_us.max() - time_us.min() + window_us + 1  # so far apart that no window reaches another entity
+    since_us = bucket_start_us(time_us, window_us)
+    first = np.searchsorted(own * span_us + time_us, own * span_us + since_us, side="left")
+    first = np.maximum(first, np.searchsorted(own, own))
+    windows = frame[value].iloc[order].rolling(Rows(first=first), min_periods=0)
+    found: Floats = getattr(windows, how)().sort_index().to_numpy(np.float64)
+    return found
 
 
 def labels_since(frame: pd.DataFrame, labels: pd.DataFrame, by: list[str], since_us: Int64s) -> tuple[Floats, Floats]:
