@@ -130,3 +130,20 @@ def test_scripts_are_shell_and_executable(script: str) -> None:
     run("bash", "-n", script)
 
     assert path.stat().st_mode & 0o111
+
+
+def test_every_test_that_the_page_on_exactness_names_is_there() -> None:
+    """Each sentence of rules 9 to 17 has a test, by file and name."""
+    page = (ROOT / "docs" / "exactness.md").read_text(encoding="utf-8").partition("## Where each rule is tested")[2]
+    table = [line.split(" | ") for line in page.splitlines() if re.match(r"\| \d", line)]
+    named = [re.findall(r"`(\w+/\w+\.py)::(\w+)`", tests) for _, _, tests in table]
+    missing = [
+        f"{file}::{name}"
+        for tests in named
+        for file, name in tests
+        if f"\ndef {name}(" not in (ROOT / "tests" / file).read_text(encoding="utf-8")
+    ]
+
+    assert sorted({int(rule.strip("| ")) for rule, _, _ in table}) == list(range(9, 18))
+    assert all(named)
+    assert missing == []

@@ -12,6 +12,7 @@ import numpy as np
 from consumers.ingest import IngestRole
 from consumers.inlet import FrameInlet
 from consumers.role import Decoded, Inlet, OpenPartition, Role, Task, decode_each
+from consumers.roles import FeaturesRole
 from consumers.saving import Writer, at_once
 from consumers.station import Shop
 from consumers.worker import Settings, Worker
@@ -131,6 +132,8 @@ class Office:
         made: Role
         if role == "ingest":
             made = IngestRole(self.pipeline, outbox, metrics, is_replay=is_replay)
+        elif role.startswith("features-"):
+            made = FeaturesRole(self.pipeline, control, int(role.removeprefix("features-")))
         else:
             made = CopyRole(self.pipeline, control)
         inbox = EagerInbox(self.broker, f"p.{role}")
