@@ -20,9 +20,8 @@ from streams.features import columns
 from streams.frames import MARK, SCHEMA_HEADER
 from streams.metrics import RoleMetrics
 from streams.pipeline import Feature
-from streams.stages import stage_specs
 from tests.chain_reference import partition_of
-from tests.chaining import by_partition, real_stages, run_chain
+from tests.chaining import by_partition, real_stages, run_chain, schema_of
 from tests.consumers.test_chain import FIELDS, chain, placed
 from tests.feature_reference import Row
 from tests.featurizing import SECOND, START, event, label, mark, mark_clocks, random_rows
@@ -120,31 +119,55 @@ def office_of_a_chain(directory: Path) -> Office:
     return office
 
 
-def stage_marks(office: Office, topic: str, number: int, partition: int) -> list[int]:
-    """Times of the marks that a stage has written to a partition."""
-    schema = frames.stage_schema(stage_specs(office.pipeline)[number - 1], columns(office.pipeline))
-    rows: list[Row] = []
-    for record in office.broker.logs[topic, partition]:
-        rows += frames.decode(record.value_ or b"", schema).to_arrow().to_pylist()
-    return [row["time"] for row in rows if row["kind"] == MARK]
+def sources_of_stage_1(office: Office) -> list[int]:
+    """What the two partitions of the first stage number their rows by."""
+    control = Control(MemoryControlLog(office.broker, "p.control"))
+    claims = [Claim("features", "u", partition, "rows", 0, 2, is_gapless=True) for partition in (0, 1)]
+    return [control.claim(claim) for claim in claims]
+
+
+def send_mark(office: Office, partition: int, source: int, time_us: int) -> None:
+    """Write what the first stage would."""
+    schema = schema_of(office.pipeline, 1)
+    marks = {"kind": np.array([MARK], np.int8), "source": np.array([source], np.int32), "time": np.array([time_us])}
+    header = [(SCHEMA_HEADER, schema.fingerprint.encode())]
+    office.broker.append("p.stage1", partition, frames.build(schema, marks, 1).message(), None, header)
+
+
+def frames_of_stage_2(office: Office, partition: int) -> list[list[int]]:
+    """Times of the marks in each frame that the second stage has written to a partition."""
+    schema = schema_of(office.pipeline, 2)
+    found = [frames.decode(one.value_ or b"", schema).to_arrow() for one in office.broker.logs["p.stage2", partition]]
+    return [[row["time"] for row in frame.to_pylist() if row["kind"] == MARK] for frame in found]
 
 
 def test_a_stages_mark_is_the_smallest_of_its_inputs_and_goes_into_every_partition(tmp_path: Path) -> None:
     """Both partitions of the stage before have to be heard of; the slower one counts."""
     office = office_of_a_chain(tmp_path)
-    control = Control(MemoryControlLog(office.broker, "p.control"))
-    sources = [control.claim(Claim("features", "u", partition, "rows", 0, 2, is_gapless=True)) for partition in (0, 1)]
-    schema = frames.stage_schema(stage_specs(office.pipeline)[0], columns(office.pipeline))
+    sources = sources_of_stage_1(office)
     worker = office.worker("features-2", [("p.stage1", 0)], is_replay=True)
     for source, time_us in ((sources[0], 90), (sources[1], 40), (sources[1], 60)):
-        marks = {"kind": np.array([MARK], np.int8), "source": np.array([source], np.int32), "time": np.array([time_us])}
-        payload = frames.build(schema, marks, 1).message()
-        office.broker.append("p.stage1", 0, payload, None, [(SCHEMA_HEADER, schema.fingerprint.encode())])
+        send_mark(office, 0, source, time_us)
         worker.step(0)
     worker.stop()
 
     for partition in (0, 1):
-        assert stage_marks(office, "p.stage2", 2, partition) == [40, 60]
+        assert frames_of_stage_2(office, partition) == [[40], [60]]
+
+
+def test_one_frame_carries_all_marks_of_a_worker_for_a_partition(tmp_path: Path) -> None:
+    """Those of both partitions that it has; else marks would be most of what is sent."""
+    office = office_of_a_chain(tmp_path)
+    worker = office.worker("features-2", [("p.stage1", 0), ("p.stage1", 1)])
+    for source in sources_of_stage_1(office):
+        send_mark(office, 0, source, 40)
+        send_mark(office, 1, source, 50)
+    worker.step(0)
+    worker.stop()
+
+    for partition in (0, 1):
+        (found,) = frames_of_stage_2(office, partition)
+        assert sorted(found) == [40, 50]
 
 
 # Rule 12: clocks
