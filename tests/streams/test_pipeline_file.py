@@ -245,6 +245,21 @@ def test_an_entity_may_be_one_or_more_category_fields(
     assert pipeline.features == (Feature("visits", "count", "*", meant, HOUR_US),)
 
 
+def test_a_category_as_a_number_is_its_own_entity(tmp_path: Path) -> None:
+    """One field or several; a target has 20 labels of its prior, and no delay, if nothing else is said."""
+    text = SMALLEST.replace("[labels]", 'shop = "category"\nregion = "category"\n[labels]')
+    lines = [
+        'often = { frequency = ["region", "shop"], window = "1h", exact = true }',
+        'risk = { target = "shop", window = "1h", prior = 0.02 }',
+    ]
+    pipeline = pipeline_of("\n".join([text, "[features]", *lines, ""]), tmp_path)
+
+    assert pipeline.features == (
+        Feature("often", "frequency", "*", ("shop", "region"), HOUR_US, is_exact=True),
+        Feature("risk", "target", "label", "shop", HOUR_US, prior=0.02, weight=20.0, is_label=True),
+    )
+
+
 def test_an_entity_may_be_named_by_its_field_or_by_its_path(tmp_path: Path) -> None:
     """Both mean the events' key."""
     text = SMALLEST.replace('topic = "visits"', 'topic = "visits"\nkey = "who.id"').replace(
