@@ -72,11 +72,11 @@ class Workplace:
         return EVENTS_TOPIC, LABELS_TOPIC
 
     @contextmanager
-    def run(self, *, own_input: bool = False) -> Iterator[Run]:
+    def run(self, file: Path = BENCH_FILE, *, own_input: bool = False) -> Iterator[Run]:
         """Give a fresh pipeline; its topics and state are removed afterwards. `own_input` gives it empty raw topics."""
         self._runs += 1
         name = f"bench{self._runs}"
-        run = write_run(name, self.broker.address, own_input=own_input)
+        run = write_run(file, name, self.broker.address, own_input=own_input)
         if own_input:
             self.broker.create(run.topic("events"), run.topic("labels"), partitions=PARTITIONS)
         try:
@@ -102,11 +102,11 @@ class Workplace:
         return process
 
 
-def write_run(name: str, broker: str, *, own_input: bool) -> Run:
-    """Write the bench pipeline file of one run under .bench/runs, with an empty state directory beside it.
+def write_run(source: Path, name: str, broker: str, *, own_input: bool) -> Run:
+    """Write the pipeline file of one run under .bench/runs, with an empty state directory beside it.
 
     Raises:
-        BenchError: bench.toml no longer has a line that is to be changed.
+        BenchError: the source no longer has a line that is to be changed.
     """
     directory = DIRECTORY / "runs" / name
     shutil.rmtree(directory, ignore_errors=True)
@@ -118,10 +118,10 @@ def write_run(name: str, broker: str, *, own_input: bool) -> Run:
     }
     if own_input:
         changes |= {f'"{EVENTS_TOPIC}"': f'"{name}.events"', f'"{LABELS_TOPIC}"': f'"{name}.labels"'}
-    text = BENCH_FILE.read_text()
+    text = source.read_text()
     for old, new in changes.items():
         if text.count(old) != 1:
-            raise BenchError(f"{BENCH_FILE} must have {old} exactly once")
+            raise BenchError(f"{source} must have {old} exactly once")
         text = text.replace(old, new)
     file = directory / "pipeline.toml"
     file.write_text(text)
