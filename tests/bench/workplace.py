@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.bench.kafka import BenchError, Broker
-from tests.bench.load import PARTITIONS
+from tests.bench.load import KEYS, PARTITIONS, Load
 from tests.bench.processes import ROOT, Group, Process, group, python_module
 
 BENCH_FILE = Path(__file__).with_name("bench.toml")
@@ -34,6 +34,7 @@ class Size(NamedTuple):
     peer_s: float
     latency_s: float
     warm_up_s: float
+    keys: int = KEYS
 
 
 FULL = Size(events=2_000_000, peer_s=30.0, latency_s=15.0, warm_up_s=3.0)
@@ -60,14 +61,20 @@ class Workplace:
         self._runs = 0
         self._is_published = False
 
+    @property
+    def load(self) -> Load:
+        """What `publish` publishes."""
+        return Load(keys=self.size.keys)
+
     def publish(self) -> tuple[str, str]:
         """Publish the raw input, once for all runs; give its topics (events, labels)."""
         if not self._is_published:
             self.broker.delete_all("bench.")
             self.broker.create(EVENTS_TOPIC, LABELS_TOPIC, partitions=PARTITIONS)
             command = python_module("publish", self.broker.address, EVENTS_TOPIC, LABELS_TOPIC)
+            command += ["--events", str(self.size.events), "--keys", str(self.size.keys)]
             with self.group("publish") as processes:
-                processes.start("publish", [*command, "--events", str(self.size.events)]).wait(600)
+                processes.start("publish", command).wait(600)
             self._is_published = True
         return EVENTS_TOPIC, LABELS_TOPIC
 

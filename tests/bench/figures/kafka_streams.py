@@ -18,7 +18,7 @@ from tests.bench.cpu import CpuMeter, events_per_cpu_s
 from tests.bench.figure import Figure, Ratio
 from tests.bench.java import compiled
 from tests.bench.kafka import FOR_EVER_MS
-from tests.bench.load import PARTITIONS, Load
+from tests.bench.load import PARTITIONS
 from tests.bench.processes import ROOT
 from tests.bench.progress import Output, steady_rate, watch_for
 from tests.bench.publish import END_MARK
@@ -74,7 +74,8 @@ def run_millrace(workplace: Workplace) -> tuple[float, float]:
             watch_for(output, LIMIT_S, START_LIMIT_S, meter.sample)
         schema = features_schema(features.columns(read_pipeline(run.file)))
         answers = in_frames(workplace.broker, run.topic("features"), schema)
-        compare("Millrace", answers, sliding(sampled_events(Load(), output.events)), is_whole=is_whole(output))
+        expected = sliding(sampled_events(workplace.load, output.events))
+        compare("Millrace", answers, expected, is_whole=is_whole(output))
     return speeds(output, meter)
 
 
@@ -105,8 +106,8 @@ def run_kafka_streams(workplace: Workplace) -> tuple[float, float]:
             meter = CpuMeter(processes)
             processes.start("kafka-streams", [*command, results, application, str(run.state)])
             watch_for(output, LIMIT_S, START_LIMIT_S, meter.sample)
-        answers = in_json(workplace.broker, results)
-        compare("Kafka Streams", answers, tumbling(sampled_events(Load(), output.events)), is_whole=is_whole(output))
+        expected = tumbling(sampled_events(workplace.load, output.events))
+        compare("Kafka Streams", in_json(workplace.broker, results), expected, is_whole=is_whole(output))
     return speeds(output, meter)
 
 
