@@ -15,7 +15,7 @@ from tests.bench.workplace import feature_names
 
 PROMISED = {
     *("ingest", "features", "learn", "serve", "end_to_end"),
-    *("end_to_end_vs_faust", "end_to_end_vs_quix", "ingest_vs_bare"),
+    *("end_to_end_vs_faust", "end_to_end_vs_quix", "features_vs_kafka_streams_cpu", "ingest_vs_bare"),
     *("latency_1k_p50_ms", "latency_1k_p99_ms", "latency_20k_p50_ms", "latency_20k_p99_ms"),
     *("start_s", "features_rss_mib"),
     *("features16_100k", "features16_1k", "two_stages", "snapshot_pause_ms", "recovery_1m_keys_s"),

@@ -18,6 +18,7 @@ from rich.console import Console
 from streams.embedded import EmbeddedKafka
 from tests.bench.figure import Measurement, choose, measurements, with_ratios
 from tests.bench.kafka import BenchError, Broker
+from tests.bench.load import KEYS, MOST_KEYS
 from tests.bench.processes import ROOT
 from tests.bench.report import make_report, show, shown, write_json
 from tests.bench.workplace import DIRECTORY, FULL, QUICK, Workplace
@@ -29,11 +30,14 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5, help="alternating runs whose median counts (5)")
     parser.add_argument("--only", default="", metavar="NAME,…", help="these figures, and what they are compared with")
     parser.add_argument("--quick", action="store_true", help="less input and one run: to see that it works")
+    parser.add_argument("--keys", type=int, default=KEYS, help=f"over how many keys the input goes ({KEYS:,})")
     parser.add_argument("--broker", metavar="HOST:PORT", help="a running broker, in place of an embedded one")
     parser.add_argument(
         "--json", type=Path, default=ROOT / "bench.json", metavar="FILE", help="where to write (bench.json)"
     )
     asked = parser.parse_args()
+    if not 1 <= asked.keys <= MOST_KEYS:
+        parser.error(f"--keys {asked.keys}: allowed are 1 to {MOST_KEYS:,}")
     try:
         chosen = choose(measurements(), {name for name in asked.only.split(",") if name})
     except ValueError as error:
@@ -41,7 +45,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a bench that is stopped stops its children
     console = Console(width=None if sys.stdout.isatty() else 160)
     with broker(asked.broker) as address:
-        workplace = Workplace(Broker(address), QUICK if asked.quick else FULL)
+        workplace = Workplace(Broker(address), (QUICK if asked.quick else FULL)._replace(keys=asked.keys))
         try:
             runs = repeat(workplace, chosen, 1 if asked.quick else asked.runs, console)
         except BenchError as error:

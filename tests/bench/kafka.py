@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # no __all__
 
 DAY_MS = str(86_400_000)
+FOR_EVER_MS = "-1"
 LEADERS_S = 30.0  # a new topic has leaders in milliseconds, on a busy machine in a second
 
 
@@ -23,9 +24,9 @@ class Broker:
         self.address = address
         self._admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
 
-    def create(self, *topics: str, partitions: int) -> None:
+    def create(self, *topics: str, partitions: int, retention_ms: str = DAY_MS) -> None:
         """Make topics of the bench's own (raw input, peers' output)."""
-        config = {"retention.ms": DAY_MS}
+        config = {"retention.ms": retention_ms}
         made = self._admin.create_topics([NewTopic(topic, partitions, 1, config=config) for topic in topics])
         for future in made.values():
             future.result()

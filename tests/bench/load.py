@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 KEYS = 100_000
+MOST_KEYS = 1_000_000  # they have six digits
 PARTITIONS = 4
 BLOCK_ROWS = 20_000
 LABEL_AFTER_US = 1_000_000

@@ -68,6 +68,11 @@ class Process:
         kib = {line.split(":")[0]: float(line.split()[1]) for line in lines if line.startswith(("VmRSS", "VmHWM"))}
         return kib["VmRSS"] / 1024, kib["VmHWM"] / 1024
 
+    def cpu_s(self) -> float:
+        """Give the processor time that the child has used since its start, of all its threads, in steps of 10 ms."""
+        after_name = Path(f"/proc/{self._child.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime
+
     def _last_lines(self, lines: int = 12) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
 
@@ -89,6 +94,10 @@ class Group:
         """Raise BenchError when one of them has ended."""
         for process in self._running:
             process.check()
+
+    def cpu_s(self) -> float:
+        """Give the processor time that all of them have used."""
+        return sum(process.cpu_s() for process in self._running)
 
     def stop(self) -> None:
         """Stop all, the newest first."""

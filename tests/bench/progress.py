@@ -129,11 +129,21 @@ def steady_rate(times_s: list[float], done: list[float], low: float = LOW, high:
     Raises:
         ValueError: the samples show no progress.
     """
+    start_s, stop_s = steady_phase(times_s, done, low, high)
+    return (high - low) * done[-1] / (stop_s - start_s)
+
+
+def steady_phase(times_s: list[float], done: list[float], low: float, high: float) -> tuple[float, float]:
+    """Give the moments at which `low` and `high` of the work were done.
+
+    Raises:
+        ValueError: the samples show no progress.
+    """
     total = done[-1]
     start_s, stop_s = (_reached(times_s, done, share * total) for share in (low, high))
     if total <= 0 or stop_s <= start_s:
         raise ValueError(f"no steady phase: {total:.0f} done in {len(done)} samples; give it more events")
-    return (high - low) * total / (stop_s - start_s)
+    return start_s, stop_s
 
 
 def _reached(times_s: list[float], done: list[float], level: float) -> float:

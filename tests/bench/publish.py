@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import Producer
 
-from tests.bench.load import LABEL_AFTER_US, PARTITIONS, Load, blocks
+from tests.bench.load import KEYS, LABEL_AFTER_US, PARTITIONS, Load, blocks
 
 TICK_S = 0.0005
 END_MARK: list[tuple[str, str | bytes | None]] = [("millrace-mark", b"end")]
@@ -30,24 +30,25 @@ def main() -> None:
     parser.add_argument("events_topic")
     parser.add_argument("labels_topic")
     parser.add_argument("--events", type=int, required=True)
+    parser.add_argument("--keys", type=int, default=KEYS, help=f"over how many keys ({KEYS:,})")
     parser.add_argument("--rate", type=int, help="events per second; without it as fast as possible")
     parser.add_argument("--start", type=int, help="when event 0 is due, in us since 1970")
     parser.add_argument("--delays", type=Path, help="where to write how late each event was sent, in us (.npy)")
     chosen = parser.parse_args()
     topics = chosen.events_topic, chosen.labels_topic
     if chosen.rate is None:
-        publish_all(chosen.broker, topics, chosen.events)
+        publish_all(chosen.broker, topics, Load(keys=chosen.keys), chosen.events)
         return
-    load = Load(start_us=chosen.start, events_per_s=chosen.rate, seed=11)
+    load = Load(start_us=chosen.start, events_per_s=chosen.rate, keys=chosen.keys, seed=11)
     delays_us = publish_on_schedule(chosen.broker, topics, load, chosen.events)
     if chosen.delays:
         np.save(chosen.delays, delays_us)
 
 
-def publish_all(broker: str, topics: tuple[str, str], events: int) -> None:
+def publish_all(broker: str, topics: tuple[str, str], load: Load, events: int) -> None:
     """Publish in time order as fast as the broker takes it, then one end mark to every partition."""
     producer = _producer(broker, linger_ms=50)
-    for made in blocks(Load(), events):
+    for made in blocks(load, events):
         for topic, values in zip(topics, (made.events, made.labels), strict=True):
             for partition, key, value in zip(made.partitions, made.keys, values, strict=True):
                 producer.produce(topic, value, key, partition)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.bench.kafka import BenchError, Broker
-from tests.bench.load import PARTITIONS
+from tests.bench.load import KEYS, PARTITIONS, Load
 from tests.bench.processes import ROOT, Group, Process, group, python_module
 
 BENCH_FILE = Path(__file__).with_name("bench.toml")
@@ -34,6 +34,7 @@ class Size(NamedTuple):
     peer_s: float
     latency_s: float
     warm_up_s: float
+    keys: int = KEYS
 
 
 FULL = Size(events=2_000_000, peer_s=30.0, latency_s=15.0, warm_up_s=3.0)
@@ -60,23 +61,29 @@ class Workplace:
         self._runs = 0
         self._is_published = False
 
+    @property
+    def load(self) -> Load:
+        """What `publish` publishes."""
+        return Load(keys=self.size.keys)
+
     def publish(self) -> tuple[str, str]:
         """Publish the raw input, once for all runs; give its topics (events, labels)."""
         if not self._is_published:
             self.broker.delete_all("bench.")
             self.broker.create(EVENTS_TOPIC, LABELS_TOPIC, partitions=PARTITIONS)
             command = python_module("publish", self.broker.address, EVENTS_TOPIC, LABELS_TOPIC)
+            command += ["--events", str(self.size.events), "--keys", str(self.size.keys)]
             with self.group("publish") as processes:
-                processes.start("publish", [*command, "--events", str(self.size.events)]).wait(600)
+                processes.start("publish", command).wait(600)
             self._is_published = True
         return EVENTS_TOPIC, LABELS_TOPIC
 
     @contextmanager
-    def run(self, *, own_input: bool = False) -> Iterator[Run]:
+    def run(self, file: Path = BENCH_FILE, *, own_input: bool = False) -> Iterator[Run]:
         """Give a fresh pipeline; its topics and state are removed afterwards. `own_input` gives it empty raw topics."""
         self._runs += 1
         name = f"bench{self._runs}"
-        run = write_run(name, self.broker.address, own_input=own_input)
+        run = write_run(file, name, self.broker.address, own_input=own_input)
         if own_input:
             self.broker.create(run.topic("events"), run.topic("labels"), partitions=PARTITIONS)
         try:
@@ -102,11 +109,11 @@ class Workplace:
         return process
 
 
-def write_run(name: str, broker: str, *, own_input: bool) -> Run:
-    """Write the bench pipeline file of one run under .bench/runs, with an empty state directory beside it.
+def write_run(source: Path, name: str, broker: str, *, own_input: bool) -> Run:
+    """Write the pipeline file of one run under .bench/runs, with an empty state directory beside it.
 
     Raises:
-        BenchError: bench.toml no longer has a line that is to be changed.
+        BenchError: the source no longer has a line that is to be changed.
     """
     directory = DIRECTORY / "runs" / name
     shutil.rmtree(directory, ignore_errors=True)
@@ -118,10 +125,10 @@ def write_run(name: str, broker: str, *, own_input: bool) -> Run:
     }
     if own_input:
         changes |= {f'"{EVENTS_TOPIC}"': f'"{name}.events"', f'"{LABELS_TOPIC}"': f'"{name}.labels"'}
-    text = BENCH_FILE.read_text()
+    text = source.read_text()
     for old, new in changes.items():
         if text.count(old) != 1:
-            raise BenchError(f"{BENCH_FILE} must have {old} exactly once")
+            raise BenchError(f"{source} must have {old} exactly once")
         text = text.replace(old, new)
     file = directory / "pipeline.toml"
     file.write_text(text)
