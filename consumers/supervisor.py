@@ -224,7 +224,7 @@ class Supervisor:
             raise _failure(f"{post.job.name} died {post.deaths} times in a row: {line}", code if code > 0 else 1)
         backoff_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** (post.deaths - 1))
         post.retry_at = self._clock() + backoff_s
-        self._say(f"{post.job.name} {_ending(code)}, starts again in {backoff_s:g} s: {line}")
+        self._say(f"{post.job.name} {ending(code)}, starts again in {backoff_s:g} s: {line}")
 
     def _renew_port(self, post: _Post) -> None:
         if not _is_free(post.port):
@@ -287,7 +287,8 @@ def _failure(message: str, code: int) -> MillraceError:
     return failure
 
 
-def _ending(code: int) -> str:
+def ending(code: int) -> str:
+    """Say how a process ended, by its exit code."""
     if code >= 0:
         return f"ended with exit code {code}"
     return f"was killed by {signal.Signals(-code).name}"

@@ -35,17 +35,16 @@ def run_audit(pipeline: Pipeline, options: Options) -> bool:
 
     Raises:
         PipelineError: an option is wrong.
-        UnavailableError: the log was cut by retention, and that was not said to be all right.
+        UnavailableError: what is read was cut by retention, and that was not said to be all right.
     """
     every_s = _check(options)
     notes = Console(stderr=True, highlight=False)
     with Auditor(pipeline, sample=options.sample, is_from_retained=options.is_from_retained) as auditor:
-        for partition, start in auditor.cut.items():
-            notes.print(cut_line(pipeline, partition, start), soft_wrap=True)
+        for (topic, partition), start in auditor.cut.items():
+            notes.print(cut_line(pipeline, topic, partition, start), soft_wrap=True)
         if options.metrics:
             _go_on(pipeline, auditor, options, every_s)
         _round(auditor, notes)
-        auditor.count_unserved()
         if options.is_json:
             sys.stdout.buffer.write(msgspec.json.encode(report_record(pipeline.name, auditor.tallies)) + b"\n")
             sys.stdout.buffer.flush()
@@ -73,12 +72,16 @@ def _check(options: Options) -> float:
 
 def _round(auditor: Auditor, notes: Console) -> None:
     with progress(notes) as bars:
-        tasks = {tally.partition: bars.add_task(f"partition {tally.partition}") for tally in auditor.tallies}
+        is_chain = len({tally.stage for tally in auditor.tallies}) > 1
+        tasks = {}
+        for tally in auditor.tallies:
+            of_stage = f"stage {tally.stage} " if is_chain else ""
+            tasks[tally.stage, tally.partition] = bars.add_task(f"{of_stage}partition {tally.partition}")
 
-        def watch(partition: int, messages: int, total: int) -> None:
-            bars.update(tasks[partition], total=total, advance=messages)
+        def watch(stage: int, partition: int, messages: int, total: int) -> None:
+            bars.update(tasks[stage, partition], total=total, advance=messages)
 
-        auditor.round(watch)
+        auditor.round(watch, is_last=True)
 
 
 def _go_on(pipeline: Pipeline, auditor: Auditor, options: Options, every_s: float) -> None:

@@ -1,14 +1,16 @@
-"""`millrace audit`: goes over all partitions, once or again and again, and keeps what it found.
+"""`millrace audit`: goes over all stages and partitions, once or again and again, and keeps what it found.
 
-A round compares what has been served since the one before. In between the state of the recomputation stays in memory,
-as it does in the features role.
+Each stage is compared with what the topic before it gives as it was written, for that is what the stage has read, in an
+order that nothing else tells: the log beside P.stage1, P.stage1 beside P.stage2, …, the last one beside P.features. A
+round compares what has been written since the one before. In between the state of the recomputation stays in memory, as
+it does in the features role.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from importlib.metadata import version
@@ -17,13 +19,15 @@ from typing import Self
 from consumers.inlet import FrameInlet
 from consumers.process import KafkaControlLog
 from serving.audit import WHOLE, Audit
+from serving.course import Courses
 from serving.feed import Bounds, Feed, KafkaFeed, bounds
+from serving.hop import Hop, hops
 from serving.names import Names
+from serving.replica import Naming
+from serving.stage_audit import StageAudit
 from serving.tally import Tally
 from streams.control import Control
 from streams.errors import TopicError, UnavailableError
-from streams.features import columns
-from streams.frames import features_schema
 from streams.kafka import Topics
 from streams.metrics import RoleMetrics
 from streams.pipeline import Pipeline
@@ -32,47 +36,40 @@ from streams.tables import Table
 
 ONE_SIDED = "(row)"  # in place of a column: rows that only one side has; no column has such a name
 
-Watch = Callable[[int, int, int], None]
-"""Told how far a partition is: its number, messages of P.features taken now, and how many there are."""
+Watch = Callable[[int, int, int, int], None]
+"""Told how far a stage's partition is: their numbers, messages taken now, and how many there are."""
+Known = Mapping[str, Mapping[int, Bounds]]
 
 
 class Auditor:
-    """The audits of all partitions of a pipeline.
+    """The audits of all stages of a pipeline.
 
     Args:
         pipeline: whose topics are compared.
         sample: the share of rows that are compared.
-        is_from_retained: go on with a log that was cut by retention.
+        is_from_retained: go on with topics that were cut by retention.
 
     Attributes:
-        cut: by partition, the first offset of a log that does not begin with its first row.
+        cut: by topic and partition, the first offset where what a stage reads does not begin with its first row.
 
     Raises:
-        TopicError: there is no log.
-        UnavailableError: the log was cut, and `is_from_retained` is not given.
+        TopicError: a topic is missing, or has other partitions than the log.
+        UnavailableError: what a stage reads was cut, and `is_from_retained` is not given.
     """
 
     def __init__(self, pipeline: Pipeline, *, sample: float = WHOLE, is_from_retained: bool = False) -> None:
-        self._pipeline, self._sample = pipeline, sample
-        self._log, self._features = f"{pipeline.name}.log", f"{pipeline.name}.features"
-        topics = Topics(pipeline.kafka)
-        try:
-            self._partitions = list(range(topics.partitions(self._log)))
-            self._log_id = topics.uuid(self._log) or ""
-            if topics.partitions(self._features) != len(self._partitions):
-                raise TopicError(f"{self._features} has other partitions than {self._log}; they must be as many")
-        finally:
-            topics.close()
-        found = bounds(pipeline.kafka, self._log, self._partitions)
-        self.cut = {partition: one.start for partition, one in found.items() if one.start}
+        self._pipeline, self._sample, self._hops = pipeline, sample, hops(pipeline)
+        self._ids = self._look()
+        known = self._bounds()
+        read = {self._name(hop.reads): known[hop.reads] for hop in self._hops}
+        self.cut = {(topic, at): one.start for topic, found in read.items() for at, one in found.items() if one.start}
         if self.cut and not is_from_retained:
-            partition, start = next(iter(self.cut.items()))
-            where = f"{self._log} partition {partition} begins at offset {start}: the rows before were cut by retention"
+            (topic, partition), start = next(iter(self.cut.items()))
+            where = f"{topic} partition {partition} begins at offset {start}: the rows before were cut by retention"
             raise UnavailableError(f"{where}, so values cannot be exact; --from-retained compares what is left")
         self._control_log = KafkaControlLog(pipeline)
         self._control = Control(self._control_log)
-        served = bounds(pipeline.kafka, self._features, self._partitions)
-        self._audits = [self._audit(partition, found[partition], served[partition]) for partition in self._partitions]
+        self._stages = [self._stage(hop, known) for hop in self._hops]
 
     def __enter__(self) -> Self:
         return self
@@ -82,65 +79,106 @@ class Auditor:
 
     @property
     def tallies(self) -> list[Tally]:
-        """What was found so far, by partition."""
-        return [audit.tally for audit in self._audits]
+        """What was found so far, by stage and partition."""
+        return [tally for stage in self._stages for tally in stage.tallies]
 
-    def round(self, watch: Watch = lambda *_: None) -> None:
-        """Compare everything that was served and not compared yet."""
-        # In this order: what was served was in the log before.
-        served = bounds(self._pipeline.kafka, self._features, self._partitions)
-        log = bounds(self._pipeline.kafka, self._log, self._partitions)
-        for partition, audit in enumerate(self._audits):
-            total = served[partition].end - served[partition].start
-            audit.run(served[partition].end, log[partition].end, partial(_tell, watch, partition, total))
+    def round(self, watch: Watch = lambda *_: None, *, is_last: bool = False) -> None:
+        """Compare everything that was written and not compared yet.
 
-    def count_unserved(self) -> None:
-        """After the only round: count what the log gives beyond the last served rows."""
-        for audit in self._audits:
-            audit.count_unserved()
+        Args:
+            watch: told of every step.
+            is_last: there is no other round: what topics give beyond the last rows written is counted, and of each
+                stage the state let go.
+        """
+        known = self._bounds()
+        for stage in self._stages:
+            written = known[stage.hop.writes]
+            totals = {partition: found.end - found.start for partition, found in written.items()}
+            tell = partial(_tell, watch, stage.hop.spec.number, totals)
+            stage.run(_ends(written), _ends(known[stage.hop.reads]), tell, is_last=is_last)
 
-    def _audit(self, partition: int, log: Bounds, served: Bounds) -> Audit:
-        kafka = self._pipeline.kafka
-        naming = None
-        if log.start:
-            naming = Names(self._served_rows(partition, served)).of
-        return Audit(
-            self._pipeline,
-            partition,
-            self._control,
-            self._log_id,
-            KafkaFeed(kafka, self._features, partition, served.start),
-            lambda: KafkaFeed(kafka, self._log, partition, log.start),
-            sample=self._sample,
-            naming=naming,
-        )
+    def _look(self) -> dict[str, str]:
+        """Give the UUID of every topic that a stage reads; they and P.features must have the same partitions."""
+        topics = Topics(self._pipeline.kafka)
+        try:
+            log, *others = (self._name(hop.reads) for hop in self._hops)
+            self._partitions = list(range(topics.partitions(log)))
+            for name in (*others, self._name("features")):
+                if topics.partitions(name) != len(self._partitions):
+                    raise TopicError(f"{name} has other partitions than {log}; they must be as many")
+            return {hop.reads: topics.uuid(self._name(hop.reads)) or "" for hop in self._hops}
+        finally:
+            topics.close()
 
-    def _served_rows(self, partition: int, served: Bounds) -> Iterator[Table]:
-        feed: Feed = KafkaFeed(self._pipeline.kafka, self._features, partition, served.start)
-        schema = features_schema(columns(self._pipeline))
-        inlet = FrameInlet(schema, self._control, SourceMemory(self._control))
-        with closing(feed.read(served.end)) as parts:
+    def _bounds(self) -> Known:
+        """Ask for the topics' bounds, the last topic's first: what was written there was in those before."""
+        names = ["features", *(hop.reads for hop in reversed(self._hops))]
+        return {name: bounds(self._pipeline.kafka, self._name(name), self._partitions) for name in names}
+
+    def _stage(self, hop: Hop, known: Known) -> StageAudit:
+        read = known[hop.reads]
+        feed = partial(self._feed, hop.reads, read)
+        courses = Courses(self._pipeline, hop, self._control, self._ids[hop.reads], feed)
+        audits = [self._audit(hop, partition, courses, known) for partition in self._partitions]
+        return StageAudit(hop, courses, audits)
+
+    def _audit(self, hop: Hop, partition: int, courses: Courses, known: Known) -> Audit:
+        written = known[hop.writes]
+        naming: Callable[[int], Naming | None] = _no_naming
+        if cut := {at for at, found in known[hop.reads].items() if found.start}:
+            names = Names(self._written_rows(hop, partition, written), hop.counted_by)
+            naming = partial(self._naming, names, cut)
+        served = self._feed(hop.writes, written, partition)
+        return Audit(hop, partition, self._control, served, courses, sample=self._sample, naming=naming)
+
+    def _naming(self, names: Names, cut: set[int], source: int) -> Naming | None:
+        """Give the naming of a source if the partition that it was computed from was cut."""
+        return names.of(source) if self._control.source(source).partition in cut else None
+
+    def _written_rows(self, hop: Hop, partition: int, written: Mapping[int, Bounds]) -> Iterator[Table]:
+        inlet = FrameInlet(hop.output, self._control, SourceMemory(self._control))
+        with closing(self._feed(hop.writes, written, partition).read(written[partition].end)) as parts:
             for records in parts:
                 yield inlet.decode(records).rows
 
+    def _feed(self, topic: str, found: Mapping[int, Bounds], partition: int) -> Feed:
+        return KafkaFeed(self._pipeline.kafka, self._name(topic), partition, found[partition].start)
+
+    def _name(self, topic: str) -> str:
+        return f"{self._pipeline.name}.{topic}"
+
 
 class Export:
-    """What Prometheus is told of an audit; every column has its series from the start, at 0."""
+    """What Prometheus is told of an audit; every column of every stage has its series from the start, at 0."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.metrics = RoleMetrics("audit", pipeline.name)
         self.metrics.release(version("millrace"))
-        names = ("id", "key", "time", "produced", *(column.name for column in columns(pipeline)), ONE_SIDED)
-        self._rows, self._skew = 0, Counter(dict.fromkeys(names, 0))
-        self.metrics.audited(0, self._skew)
+        found = hops(pipeline)
+        self._of = {hop.spec.number: self.metrics.of(hop.candidate) for hop in found}
+        self._rows = dict.fromkeys(self._of, 0)
+        self._skew = {hop.spec.number: Counter(dict.fromkeys(_compared(hop), 0)) for hop in found}
+        for number, metrics in self._of.items():
+            metrics.audited(0, self._skew[number])
 
     def update(self, tallies: Sequence[Tally]) -> int:
         """Add what is new since the last call; gives how much of it is skew."""
-        rows, skew = sum(tally.compared for tally in tallies), skew_of(tallies)
-        new = skew - self._skew
-        self.metrics.audited(rows - self._rows, new)
-        self._rows, self._skew = rows, skew
-        return new.total()
+        total = 0
+        for number, metrics in self._of.items():
+            mine = [tally for tally in tallies if tally.stage == number]
+            rows, skew = sum(tally.compared for tally in mine), skew_of(mine)
+            new = skew - self._skew[number]
+            metrics.audited(rows - self._rows[number], new)
+            self._rows[number], self._skew[number] = rows, skew
+            total += new.total()
+        return total
+
+
+def _compared(hop: Hop) -> list[str]:
+    """Name what is compared of a stage's rows, and their being there."""
+    others = {"source", "sequence", "vector"} | ({"kind", "number"} if hop.spec.is_last else set())
+    own = [name for name in hop.output.layout.names if name not in others]
+    return [*own, *(column.name for column in hop.output.columns), ONE_SIDED]
 
 
 def skew_of(tallies: Sequence[Tally]) -> Counter[str]:
@@ -163,5 +201,13 @@ def watch_on(auditor: Auditor, export: Export, every_s: float, say: Callable[[Se
         time.sleep(max(0.0, began + every_s - time.monotonic()))
 
 
-def _tell(watch: Watch, partition: int, total: int, messages: int) -> None:
-    watch(partition, messages, total)
+def _no_naming(_: int) -> None:
+    return None
+
+
+def _ends(found: Mapping[int, Bounds]) -> dict[int, int]:
+    return {partition: one.end for partition, one in found.items()}
+
+
+def _tell(watch: Watch, stage: int, totals: Mapping[int, int], partition: int, messages: int) -> None:
+    watch(stage, partition, messages, totals[partition])

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from serving.cli_topics import Broker, PipelineFile
-from streams.pipeline import Pipeline
 
 
 def backfill(
@@ -34,11 +33,12 @@ def backfill(
     from streams.lightness import stay_light
 
     stay_light()
-    from serving.backfill import Period, run_backfill
+    from serving.backfill import run_backfill
     from serving.brokers import load_pipeline
+    from serving.settled_rows import Period
 
     period = Period(_time("--from", start), _time("--to", stop))
-    run_backfill(_of_one_stage(load_pipeline(file, broker)), out, partition or [], period, is_forced=force)
+    run_backfill(load_pipeline(file, broker), out, partition or [], period, is_forced=force)
 
 
 def audit(
@@ -66,19 +66,8 @@ def audit(
     from serving.brokers import load_pipeline
 
     options = Options(sample, metrics, every, is_from_retained=from_retained, is_json=as_json)
-    if not run_audit(_of_one_stage(load_pipeline(file, broker)), options):
+    if not run_audit(load_pipeline(file, broker), options):
         raise typer.Exit(1)
-
-
-def _of_one_stage(pipeline: Pipeline) -> Pipeline:
-    """Refuse a pipeline whose features take several stages."""
-    from streams.errors import PipelineError
-    from streams.stages import stage_specs
-
-    entities = [" and ".join(spec.entity) for spec in stage_specs(pipeline) if spec.entity]
-    if entities:
-        raise PipelineError([f"not available yet for features of other entities than the key: {', '.join(entities)}"])
-    return pipeline
 
 
 def _time(option: str, text: str | None) -> int | None:

@@ -23,12 +23,17 @@ Int64s = npt.NDArray[np.int64]
 
 
 class Names:
-    """The numbers of served events by source and name. Of two events of one name in a source the first counts."""
+    """The numbers of written events by source and name. Of two events of one name in a source the first counts.
 
-    def __init__(self, served: Iterable[Table]) -> None:
+    Args:
+        served: what is written in a partition.
+        counted_by: the column that numbers them.
+    """
+
+    def __init__(self, served: Iterable[Table], counted_by: str) -> None:
         parts: dict[int, list[tuple[npt.NDArray[np.uint64], Int64s]]] = {}
         for rows in served:
-            name_B, number_B = names(rows), rows.numbers("number")
+            name_B, number_B = names(rows), rows.numbers(counted_by)
             is_event, source_B = rows.numbers("kind") == EVENT, rows.numbers("source")
             for source in np.unique(source_B[is_event]).tolist():
                 mine = is_event & (source_B == source)

@@ -1,71 +1,57 @@
-"""What P.features should hold for one source: vectors computed again, chunk by chunk, in the order of their numbers."""
+"""What a partition should hold of one source: rows computed again, chunk by chunk, in the order of their numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
-from serving.feed import Feed
-from serving.recomputation import Recomputation
-from streams.records import Records
+from serving.course import Course
+from streams.frames import EVENT
 from streams.tables import Table
 
 Int64s = npt.NDArray[np.int64]
 Naming = Callable[[Table], Int64s]
-"""Gives the number that each row has in P.features, -1 for a row that it does not have."""
+"""Gives the number that each event has in the partition, -1 for one that it does not have."""
 
 
 class Replica:
     """The rows of one source at hand: `table`, numbered `number_B`, of which the first `passed` were dealt with.
 
     Args:
-        recomputation: computes them.
-        feed: the partition of the log, from its first record on.
-        naming: the numbers of a log that was cut; without it rows count from 0, as the stream counts them.
+        course: computes them.
+        partition: for which they are.
+        counted_by: the column that numbers them.
+        naming: the numbers of events where the input was cut, so that they cannot be counted; other rows are left out.
     """
 
-    def __init__(self, recomputation: Recomputation, feed: Feed, naming: Naming | None = None) -> None:
-        self._recomputation, self._feed, self._naming = recomputation, feed, naming
-        self._records: Generator[Records] | None = None
-        self._tables: Iterator[Table] = iter(())
+    def __init__(self, course: Course, partition: int, counted_by: str, naming: Naming | None = None) -> None:
+        self._course, self._partition, self._counted_by, self._naming = course, partition, counted_by, naming
         self._next = 0
         self.table: Table | None = None
         self.number_B = np.zeros(0, np.int64)
         self.passed = 0
-        self.unserved = 0  # rows that P.features does not have, of a log that was cut
-
-    def open(self, end: int) -> None:
-        """Be ready to go on up to `end` of the log."""
-        self._records = self._feed.read(end)
-
-    def close(self) -> None:
-        """Let go of the log until the next `open`; what is at hand stays."""
-        if self._records is not None:
-            self._records.close()
-            self._records = None
+        self.unserved = 0  # events that the partition does not have, where the input was cut
 
     def left(self) -> Int64s:
         """The numbers at hand that were not dealt with."""
         return self.number_B[self.passed :]
 
     def fetch(self) -> bool:
-        """Replace the rows at hand by the next ones; False at the end of the log."""
-        while (table := next(self._tables, None)) is None:
-            records = next(self._records, None) if self._records is not None else None
-            if records is None:
-                return False
-            self._tables = self._recomputation.vectors(records)
+        """Replace the rows at hand by the next ones; False at the end of the input."""
+        table = self._course.next(self._partition)
+        if table is None:
+            return False
         self._number(table)
         return True
 
     def _number(self, table: Table) -> None:
         self.passed = 0
         if self._naming is None:
-            self.table, self.number_B = table, np.arange(self._next, self._next + table.num_rows)
-            self._next += table.num_rows
+            self.table, self.number_B = table, table.numbers(self._counted_by)
             return
+        table = table.take(np.flatnonzero(table.numbers("kind") == EVENT))
         number_B = self._naming(table)
         highest_B = np.maximum.accumulate(np.append(self._next - 1, number_B))
         known = np.flatnonzero(number_B > highest_B[:-1])  # -1 is not, nor is an event named as one before it

@@ -15,6 +15,7 @@ from typing import Self
 
 from consumers.supervisor import Supervisor, plan_jobs
 from serving.brokers import ADDRESS_FILE, REDIS_FILE, ensure_topics, load_pipeline, with_broker, with_redis
+from serving.kept_server import KeptServer
 from serving.overview import Overview, Watch
 from streams.embedded import EmbeddedKafka, EmbeddedRedis
 from streams.errors import PipelineError
@@ -52,6 +53,7 @@ class System:
         self._kafka = EmbeddedKafka(self.pipeline.state) if is_embedded else None
         has_redis = is_embedded and self.pipeline.serve.redis is not None
         self._redis = EmbeddedRedis(self.pipeline.state) if has_redis else None
+        self._kept_redis: KeptServer | None = None
         self._run_dir = self.pipeline.state / "run"
         self._supervisor: Supervisor | None = None
         self._watch = Watch(self.pipeline)
@@ -77,7 +79,9 @@ class System:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def tend(self) -> None:
-        """Restart what died. Call it several times a second; raises what no restart can mend."""
+        """Restart what died, but for Kafka. Call it several times a second; raises what no restart can mend."""
+        if self._kept_redis is not None:
+            self._kept_redis.tend()
         if self._supervisor is not None:
             self._supervisor.tend()
 
@@ -113,6 +117,7 @@ class System:
             options += ["--broker", address]
         if self._redis is not None:
             self._redis.start()
+            self._kept_redis = KeptServer(self._redis, self._say)
             (self._run_dir / REDIS_FILE).write_text(self._redis.url)
             self.pipeline = with_redis(self.pipeline, self._redis.url)
             options += ["--redis", self._redis.url]

@@ -16,9 +16,12 @@ SHOWN = 5  # differences kept in full
 
 
 class Tally(msgspec.Struct):
-    """The findings in one partition; of a sample everything counts the rows that belong to it.
+    """The findings in one partition that a stage writes; of a sample everything counts the rows that belong to it.
+
+    "Served" is what was written there, by the last stage P.features; "the log" is what the stage reads.
 
     Attributes:
+        stage: its number; 1 where there is no chain.
         compared: served rows that were compared with their recomputation.
         only_served: served rows that the log does not give.
         only_recomputed: rows that the log gives, missing between served ones.
@@ -30,6 +33,7 @@ class Tally(msgspec.Struct):
     """
 
     partition: int
+    stage: int = 1
     compared: int = 0
     only_served: int = 0
     only_recomputed: int = 0
@@ -53,7 +57,8 @@ class Tally(msgspec.Struct):
         self.unlike[unlike.column] += unlike.row_B.size
         for row in unlike.row_B[: SHOWN - len(self.first)].tolist():
             served, recomputed = _plain(unlike.served[row]), _plain(unlike.recomputed[row])
-            found = Difference(self.partition, int(number_B[row]), ids[row], unlike.column, served, recomputed)
+            number = int(number_B[row])
+            found = Difference(self.stage, self.partition, number, ids[row], unlike.column, served, recomputed)
             self.first.append(found)
 
     def as_record(self) -> dict[str, Any]:

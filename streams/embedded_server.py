@@ -81,6 +81,20 @@ class Server:
         """Say whether the server's process is alive."""
         return self._child is not None and self._child.is_running()
 
+    def exit_code(self) -> int | None:
+        """Say how the server ended (negative: by that signal), None if it runs or never ran."""
+        return None if self._child is None else self._child.exit_code()
+
+    def restart(self) -> None:
+        """Start the server after its end on the ports it had: its clients know no others.
+
+        Raises:
+            UnavailableError: as `start`; also when somebody else has its port.
+        """
+        self.stop()  # lets go of the lock, which would keep us out, too
+        self._wanted_port = self.port
+        self.start()
+
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Stop the server, politely first, after `grace_s` by force; its data stays."""
         if self._child is not None:

@@ -3,14 +3,18 @@
 A snapshot is the whole state of one input partition as it was at one position; any valid one is right, as long as
 its input is still there, because readers drop what they have seen. Order of writing: parts, fsync, manifest under a
 temporary name, fsync, rename, fsync of the directory. The caller has flushed its outputs before.
-A writer never overwrites or deletes a newer manifest; two manifests are kept.
+A writer never overwrites or deletes a newer manifest; two manifests are kept. What a killed writer left without a
+manifest is removed at a start, once nobody can be about to name it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ from streams.errors import SnapshotError, UnavailableError
 
 FORMAT = 4  # of the state's layout; another number is refused, naming `millrace rebuild`
 KEPT = 2
+ORPHANED_AFTER_S = 3_600.0  # from part to manifest takes seconds; a writer frozen for longer finds its part damaged
 
 State = dict[str, npt.NDArray[Any]]
 
@@ -74,10 +79,15 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class SnapshotStore:
-    """The snapshots of one role's input partition in one local directory."""
+    """The snapshots of one role's input partition in one local directory.
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    Args:
+        directory: where they lie.
+        clock: seconds since 1970, to tell how old files are.
+    """
+
+    def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
+        self.directory, self._clock = directory, clock
         self._number = 0
         self._mine: list[Path] = []
 
@@ -148,10 +158,29 @@ class SnapshotStore:
         """Count the manifests found at start among those to be forgotten later, oldest first."""
         newest = found.newest_number
         self._mine = [path for path in sorted(self.directory.glob("manifest-*.json")) if _number(path) <= newest]
+        self._remove_orphans()
+
+    def _remove_orphans(self) -> None:
+        """Delete parts that a kill left without a manifest.
+
+        Only those below all manifests present, named by none, and an hour old. Should their writer still live and name
+        one, its manifest is found damaged, and a newer one was there before.
+        """
+        manifests = [*self.directory.glob("manifest-*.json")]
+        oldest, named = min(map(_number, manifests), default=0), {_stem(path) for path in manifests}
+        for part in self.directory.glob("part-*.bin"):
+            if _number(part) < oldest and _stem(part) not in named:
+                with contextlib.suppress(OSError):  # somebody else removes it, too
+                    if self._clock() - part.stat().st_mtime > ORPHANED_AFTER_S:
+                        part.unlink()
 
 
 def _number(path: Path) -> int:
     return int(path.name.split("-")[1])
+
+
+def _stem(path: Path) -> str:
+    return path.stem.split("-", 1)[1]
 
 
 def _read_manifest(path: Path) -> Manifest | None:

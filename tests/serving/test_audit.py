@@ -12,9 +12,12 @@ import pytest
 
 from serving import audit
 from serving.audit import Audit, is_sampled
+from serving.course import Course, Courses
+from serving.hop import hops
 from serving.names import Names, names
 from serving.recomputation import Recomputation
-from serving.replica import Replica
+from serving.replica import Naming, Replica
+from serving.stage_audit import StageAudit
 from serving.tally import SHOWN, Tally
 from streams import frames
 from streams.control import Claim
@@ -65,28 +68,26 @@ class Written:
         """Write one more record."""
         self.served.append(frame(self.schema, rows, len(self.served)))
 
-    def audit(self, *, sample: float = 1.0, start: int = 0, log_start: int = 0, log_id: str | None = None) -> Audit:
+    def audit(
+        self, *, sample: float = 1.0, start: int = 0, log_start: int = 0, log_id: str | None = None
+    ) -> StageAudit:
         """An audit of the partition; topics may have been cut."""
-        naming = None
-        if log_start:
-            naming = Names(frames.decode(r.value_ or b"", self.schema) for r in self.served[start:]).of
-        return Audit(
-            self.pipeline,
-            PARTITION,
-            self.world.control(),
-            log_id or self.log_id,
-            MemoryFeed(self.served, start),
-            lambda: MemoryFeed(self.log, log_start),
-            sample=sample,
-            naming=naming,
-        )
+        control, hop = self.world.control(), hops(self.pipeline)[0]
+        rows = (frames.decode(r.value_ or b"", self.schema) for r in self.served[start:])
+        naming: Callable[[int], Naming | None] = Names(rows, "number").of if log_start else lambda _: None
+        courses = Courses(self.pipeline, hop, control, log_id or self.log_id, lambda _: MemoryFeed(self.log, log_start))
+        served = MemoryFeed(self.served, start)
+        return StageAudit(hop, courses, [Audit(hop, PARTITION, control, served, courses, sample=sample, naming=naming)])
+
+    def go(self, audit: StageAudit, share: float = 1.0, *, is_last: bool = True) -> None:
+        """Let an audit go on through this share of what was served, and through all of the log."""
+        audit.run({PARTITION: int(len(self.served) * share)}, {PARTITION: len(self.log)}, is_last=is_last)
 
     def tally(self, **options: object) -> Tally:
         """Audit everything there is."""
         found = self.audit(**options)  # type: ignore[arg-type]  # passed on as they are
-        found.run(len(self.served), len(self.log))
-        found.count_unserved()
-        return found.tally
+        self.go(found)
+        return found.tallies[0]
 
 
 @pytest.fixture(scope="module")
@@ -253,11 +254,10 @@ def test_an_audit_goes_on_where_it_stopped(written: Written) -> None:
     written.change(91, lambda _: None)
     going_on = written.audit()
     for share in range(1, 9):
-        going_on.run(len(written.served) * share // 8, len(written.log))
-    going_on.count_unserved()
+        written.go(going_on, share / 8, is_last=share == 8)
 
-    assert going_on.tally == written.tally()
-    assert going_on.tally.first[0].id == row["id"]
+    assert going_on.tallies == [written.tally()]
+    assert going_on.tallies[0].first[0].id == row["id"]
 
 
 def test_a_later_generation_is_compared_from_the_first_row_on(written: Written) -> None:
@@ -335,16 +335,14 @@ def test_a_name_met_twice_in_a_cut_log_is_the_first_row(written: Written) -> Non
     """A twin whose first half is remembered no more: the stream gave the name's number to the first."""
 
     class Twins(Recomputation):
-        def vectors(self, records: Records) -> Iterator[Table]:
-            yield batch_of(written.schema, written.rows()[:6])
+        def written(self, records: Records) -> Iterator[tuple[int, Table]]:
+            yield PARTITION, batch_of(written.schema, written.rows()[:6])
 
     numbers = iter([[3, -1, 5, 3, 8, 5]])
-    replica = Replica(
-        Twins(written.pipeline, PARTITION, written.world.control()),
-        MemoryFeed(written.log),
-        lambda rows: np.array(next(numbers)),
-    )
-    replica.open(1)
+    twins = Twins(written.pipeline, PARTITION, written.world.control())
+    course = Course(PARTITION, twins, MemoryFeed(written.log))
+    course.end = 1
+    replica = Replica(course, PARTITION, "number", lambda rows: np.array(next(numbers)))
 
     assert replica.fetch()
     assert replica.number_B.tolist() == [3, 5, 8]

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from serving import dataset
-from serving.backfill import Backfill, Period
+from serving.backfill import Backfill
+from serving.settled_rows import Period
 from streams.pipeline import Feature, Pipeline
 from tests.feature_reference import Reference
 from tests.featurizing import SECOND, START, event, label, mark, random_rows, reference_run, small_pipeline
@@ -143,7 +144,7 @@ def test_a_period_leaves_out_rows_but_not_what_they_say_of_others(tmp_path: Path
 
 def test_events_that_wait_leave_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However the end is cut, each event leaves once; only those of one time leave together whatever their number."""
-    monkeypatch.setattr("serving.backfill.DRAIN_ROWS", 3)
+    monkeypatch.setattr("serving.settled_rows.DRAIN_ROWS", 3)
     portions: list[int] = []
     add = dataset.PartitionFiles.add
 

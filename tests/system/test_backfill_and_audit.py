@@ -5,11 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import subprocess
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,26 +13,20 @@ import numpy as np
 import pyarrow.dataset as ds
 import pytest
 
-from consumers.process import RoleProcess, run_until
-from consumers.roles import add_workers
 from serving.auditor import Auditor
-from serving.backfill import Period, run_backfill
+from serving.backfill import run_backfill
 from serving.brokers import ensure_topics, load_pipeline, raw_partitions
-from serving.feed import KafkaFeed, bounds
-from serving.overview import fetch_metrics
+from serving.feed import bounds
 from serving.publish import Publisher, RawRecord
-from streams import features, frames
+from serving.settled_rows import Period
 from streams.errors import UnavailableError
-from streams.frames import END, EVENT
+from streams.features import columns
+from streams.frames import features_schema
 from streams.kafka import KafkaOutbox, Topics
-from streams.metrics import parse
 from streams.pipeline import Pipeline
-from streams.records import value
 from tests.memory_feed import Row
-from tests.rows import batch_of
-from tests.system.conftest import until
+from tests.system.recomputing import live_metrics, millrace, rewritten, work
 
-ROOT = Path(__file__).parents[2]
 EVENTS = 400
 START_S = 1_700_000_000
 FILE = """
@@ -126,63 +115,6 @@ def raw_record(record: dict[str, Any], *, is_label: bool) -> RawRecord:
     return RawRecord(record["at"] * 1_000_000, is_label, record["customer"].encode(), msgspec.json.encode(record))
 
 
-def work(pipeline: Pipeline, role: str, partitions: int) -> None:
-    """Run one worker of a role until all its partitions have ended."""
-    process = RoleProcess(pipeline, role, None, None, is_replay=True)
-    add_workers(process, role, None, None)
-    (worker,) = process._workers
-    worker.start()
-
-    def is_over() -> bool:
-        marks = [station.inlet.mark() for station in worker.stations]
-        return marks == [END] * partitions
-
-    run_until([worker], is_over, 0.0)
-    worker.stop()
-    process._log.close()
-    process.topics.close()
-
-
-def millrace(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user does."""
-    command = [sys.executable, "-m", "serving.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
-
-
-@contextmanager
-def served(pipeline: Pipeline, change: Callable[[Row], Row]) -> Iterator[None]:
-    """Write P.features anew with its rows changed; as it was, afterwards."""
-    name = f"{pipeline.name}.features"
-    before = [(partition, payload) for partition in range(2) for payload in payloads(pipeline, partition)]
-    schema = frames.features_schema(features.columns(pipeline))
-
-    def damaged(payload: bytes) -> bytes:
-        rows = frames.decode(payload, schema).to_arrow().to_pylist()
-        return batch_of(schema, [change(row) if row["kind"] == EVENT else row for row in rows]).message()
-
-    def write(change: Callable[[bytes], bytes]) -> None:
-        topics, outbox = Topics(pipeline.kafka), KafkaOutbox(pipeline.kafka)
-        topics.delete([name])
-        ensure_topics(pipeline)
-        for partition, payload in before:
-            header = [(frames.SCHEMA_HEADER, schema.fingerprint.encode())]
-            outbox.produce(name, partition, change(payload), None, header)
-        outbox.close()
-        topics.close()
-
-    write(damaged)
-    yield
-    write(lambda payload: payload)
-
-
-def payloads(pipeline: Pipeline, partition: int) -> Iterator[bytes]:
-    """The frames of a partition of P.features."""
-    name = f"{pipeline.name}.features"
-    start, end = bounds(pipeline.kafka, name, [partition])[partition]
-    for records in KafkaFeed(pipeline.kafka, name, partition, start).read(end):
-        yield from (value(records, i) or b"" for i in range(records.offsets.size))
-
-
 def test_a_backfill_has_every_event_with_its_features_and_label(orders: Orders, tmp_path: Path) -> None:
     """Values by the definition: a bucket is 5 s; an order covers earlier ones in its own and the eleven before it."""
     found = millrace("backfill", orders.file, "--out", tmp_path)
@@ -233,36 +165,16 @@ def test_an_audit_finds_the_one_value_that_is_wrong(orders: Orders) -> None:
         vector = [-1.5 if row["id"] == "o77" and place == 3 else value for place, value in enumerate(row["vector"])]
         return row | {"vector": vector}
 
-    with served(orders.pipeline, damage):
+    with rewritten(orders.pipeline, features_schema(columns(orders.pipeline)), damage):
         found = millrace("audit", orders.file)
-        samples = live_metrics(orders.file)
+        samples = live_metrics(orders.file, EVENTS)
 
     assert found.returncode == 1
     assert f"SKEW of 1 in {EVENTS} rows: spent_1m 1" in found.stdout
     assert re.search(r"o77 +spent_1m +-1\.5", found.stdout)
-    assert samples["millrace_feature_audited_total", None] == EVENTS
-    assert samples["millrace_feature_skew_total", "spent_1m"] == 1
-    assert sum(value for (name, _), value in samples.items() if name == "millrace_feature_skew_total") == 1
-
-
-def live_metrics(file: Path) -> dict[tuple[str, str | None], float]:
-    """Run an audit that goes on, until it has compared everything."""
-    command = [sys.executable, "-m", "serving.cli", "audit", str(file), "--metrics", "127.0.0.1:0", "--every", "100ms"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stderr is not None
-        found = re.search(r":(\d+)/metrics", process.stderr.readline())
-        assert found is not None
-        port, samples = int(found[1]), Counter[tuple[str, str | None]]()
-
-        def is_done() -> bool:
-            samples.clear()
-            for sample in parse(fetch_metrics(port) or ""):
-                samples[sample.name, sample.labels.get("column")] = sample.value  # type: ignore[assignment]  # a float
-            return samples["millrace_feature_audited_total", None] >= EVENTS
-
-        until(is_done)
-        process.terminate()
-    return dict(samples)
+    assert samples["millrace_feature_audited_total", None, ""] == EVENTS
+    assert samples["millrace_feature_skew_total", "spent_1m", ""] == 1
+    assert sum(value for (name, *_), value in samples.items() if name == "millrace_feature_skew_total") == 1
 
 
 def test_a_log_that_was_cut_is_said(orders: Orders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -90,12 +90,15 @@ def _write(state: Path) -> Path:
 
 
 def test_every_stage_writes_what_the_reference_says(run: Run) -> None:
-    of = _by_key(run.pipeline)
+    of = by_key(run.pipeline)
     sent: dict[Way, list[Row]] = {}
     for spec, stages in zip(stage_specs(run.pipeline), reference.stages(of), strict=True):
         arriving, sent = sent, defaultdict(list)
         for partition, (stage, written) in enumerate(zip(stages, run.between[spec.number - 1], strict=True)):
-            rows = _log_rows(written, run) if spec.number == 1 else _arrived(run, of, spec.number, partition, arriving)
+            if spec.number == 1:
+                rows = log_rows(written, run.claims)
+            else:
+                rows = _arrived(run, of, spec.number, partition, arriving)
             for row, label_clock, clock in rows:
                 for made in stage.take(row, label_clock, clock):
                     sent[partition, stage.target(made)].append(made)
@@ -135,15 +138,15 @@ def test_the_run_holds_what_a_chain_can_go_wrong_on(run: Run) -> None:
     assert len({process.name for process in run.overview.processes if process.name.startswith("features")}) == 5
 
 
-def _by_key(pipeline: Pipeline) -> Pipeline:
+def by_key(pipeline: Pipeline) -> Pipeline:
     """Name the key as the reference does."""
     own = tuple(msgspec.structs.replace(f, by="key" if f.by == "tail" else f.by) for f in pipeline.features)
     return msgspec.structs.replace(pipeline, features=own)
 
 
-def _log_rows(log: Table, run: Run) -> list[tuple[Row, int, int]]:
+def log_rows(log: Table, claims: dict[int, dict[str, Any]]) -> list[tuple[Row, int, int]]:
     """The rows of a log partition that a reader takes, with the clocks after each."""
-    clocks, taken, found = Clocks(run.claims), set(numbered(log).tolist()), []
+    clocks, taken, found = Clocks(claims), set(numbered(log).tolist()), []
     for at, row in enumerate(log.to_arrow().to_pylist()):
         if row["kind"] == MARK:
             clocks.hear(row["source"], row["time"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from serving.system import System
 from streams import embedded, embedded_programs, embedded_server
 from streams.children import Child
 from streams.embedded import EmbeddedKafka, EmbeddedRedis
@@ -22,6 +24,7 @@ from streams.kafka import KafkaOutbox, Topics, read_all
 from streams.topic_specs import TopicSpec
 from tests.system.conftest import until
 
+ROOT = Path(__file__).parents[2]
 START_LIMIT_CPU_S = 15.0
 """Normal are 3 to 6 s. CPU time, since how long a start takes depends on what else the machine does."""
 
@@ -195,3 +198,39 @@ def test_redis_answers_a_ping_and_keeps_its_port(tmp_path: Path) -> None:
 
     with EmbeddedRedis(tmp_path) as redis:
         assert redis.port == port
+
+
+def test_a_redis_that_was_killed_is_back_on_its_port(tmp_path: Path) -> None:
+    """As a system tends it: empty, and where the roles look for it."""
+    said: list[str] = []
+    file = tmp_path / "pipeline.toml"
+    text = (ROOT / "examples" / "flights.toml").read_text(encoding="utf-8")
+    file.write_text(re.sub(r'^state = ".*"', 'state = "."', text, flags=re.MULTILINE), encoding="utf-8")
+    system = System(file, is_embedded=True, say=said.append)
+    system._kafka = None  # not needed here
+    try:
+        options = system._start_servers()
+        redis = system._redis
+        assert redis is not None
+        before = redis.pid
+        assert told(redis.port, b"SET kept 1\r\n") == b"+OK\r\n"
+        os.kill(before, signal.SIGKILL)
+
+        def is_back() -> bool:
+            system.tend()
+            return redis.pid != before and redis.is_running()
+
+        until(is_back, wait_s=20)
+        assert told(redis.port, b"GET kept\r\n") == b"$-1\r\n"
+        assert options == ["--redis", redis.url]
+        assert said == ["embedded Redis was killed by SIGKILL; starts again in 0.5 s"]
+    finally:
+        system.__exit__()
+    assert not redis.is_running()
+
+
+def told(port: int, command: bytes) -> bytes:
+    """What Redis answers to a command."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(command)
+        return connection.recv(64)
