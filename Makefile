@@ -25,11 +25,12 @@ bench: $(STAMP)
 chaos: $(STAMP)
 	.venv/bin/python -m pytest tests --ignore=tests/bench -m chaos
 
+# The lock names everything, so pip need not resolve: moto's botocore asks for python-dateutil < 3, and runs with pandas'.
 # pip without --no-build-isolation would fetch an unpinned setuptools for our own package.
 $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found: install one, or run make PYTHON=/path/to/python3"; exit 1; }
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	.venv/bin/python -m serving.prepare
 	touch $(STAMP)
