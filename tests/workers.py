@@ -12,6 +12,7 @@ import numpy as np
 from consumers.ingest import IngestRole
 from consumers.inlet import FrameInlet
 from consumers.role import Decoded, Inlet, OpenPartition, Role, Task, decode_each
+from consumers.roles import FeaturesRole
 from consumers.saving import Writer, at_once
 from consumers.station import Shop
 from consumers.worker import Settings, Worker
@@ -24,6 +25,7 @@ from streams.pipeline import Pipeline
 from streams.records import Records
 from streams.snapshots import State
 from streams.sources import SourceMemory
+from streams.state_folder import state_of
 from tests.memory_kafka import Broker, MemoryControlLog, MemoryInbox, MemoryOutbox, held
 from tests.rows import log_rows, pipeline
 
@@ -131,10 +133,13 @@ class Office:
         made: Role
         if role == "ingest":
             made = IngestRole(self.pipeline, outbox, metrics, is_replay=is_replay)
+        elif role == "features":
+            made = FeaturesRole(self.pipeline, control)
         else:
             made = CopyRole(self.pipeline, control)
         inbox = EagerInbox(self.broker, f"p.{role}")
-        shop = Shop(made, self.pipeline, inbox, control, self.broker, self.broker, self.pipeline.state / "snapshots")
+        snapshots = state_of(self.pipeline) / "snapshots"
+        shop = Shop(made, self.pipeline, inbox, control, self.broker, self.broker, snapshots)
         worker = Worker(shop, outbox, metrics, Settings(**settings), lambda: self.now, writer)
         worker.start()
         if partitions:
