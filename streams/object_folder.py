@@ -18,8 +18,11 @@ from streams.state_folder import Piece
 from streams.state_url import masked, masked_in
 
 ADVICE = "check network, bucket and rights"
-# Small objects go by one PUT; without this each is a multipart upload of three requests.
-ONE_PUT = "allow_delayed_open"
+OPTIONS = {  # of pyarrow, by scheme, where the URL says nothing of them
+    "s3": ("allow_delayed_open", "true"),  # one PUT for a small object; else each is an upload of three requests
+    "gs": ("retry_limit_seconds", "10"),  # else the client tries for 15 minutes, and nobody learns why
+    "gcs": ("retry_limit_seconds", "10"),
+}
 
 
 @functools.cache
@@ -31,7 +34,7 @@ def open_object_folder(url: str) -> ObjectFolder:
         UnavailableError: it leaves out the region, and the store cannot be asked for it.
     """
     try:
-        filesystem, path = fs.FileSystem.from_uri(_with_one_put(url))
+        filesystem, path = fs.FileSystem.from_uri(with_options(url))
     except (ValueError, pa.ArrowException) as error:
         raise PipelineError([f"[pipeline] state: {masked(url)}: {_words(error, url)}"]) from None
     except OSError as error:
@@ -109,12 +112,18 @@ class ObjectFolder:
             raise UnavailableError(f"{what} {where}: {_words(error, self._url)}; {ADVICE}") from None
 
 
-def _with_one_put(url: str) -> str:
-    if not url.startswith("s3://") or ONE_PUT in url:
+def with_options(url: str) -> str:
+    """Add to a URL what makes pyarrow's client fit a worker.
+
+    >>> with_options("gs://bucket/p?scheme=http"), with_options("s3://bucket?allow_delayed_open=false")
+    ('gs://bucket/p?scheme=http&retry_limit_seconds=10', 's3://bucket?allow_delayed_open=false')
+    """
+    name, value = OPTIONS.get(url.partition("://")[0], ("", ""))
+    if not name or f"{name}=" in url:
         return url
-    return f"{url}{'&' if '?' in url else '?'}{ONE_PUT}=true"
+    return f"{url}{'&' if '?' in url else '?'}{name}={value}"
 
 
 def _words(error: Exception, url: str) -> str:
-    text = masked_in(str(error).replace(_with_one_put(url), url), url)
+    text = masked_in(str(error).replace(with_options(url), url), url)
     return text.partition(" (Request ID")[0].rstrip(". ")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 import pytest
 
 from consumers.learn import LearnTask
+from consumers.role import OpenPartition
 from consumers.roles import LearnRole
 from models.registry import decode_record
 from streams.control import Control
@@ -54,8 +55,9 @@ def test_a_version_that_a_store_does_not_take_is_written_later(tmp_path: Path, m
     control = Control(MemoryControlLog(broker, "p.control"))
     role = LearnRole(declared, declared.models[0], control, MemoryOutbox(broker), metrics)
     task = role.task(role.inlet("p.examples", 0, []), 0, [], 0)
+    assert isinstance(task, LearnTask)
     task.examples_seen = 5
-    station = SimpleNamespace(task=task)
+    station = cast("OpenPartition", SimpleNamespace(task=task))
 
     def refuse(*_: Any) -> None:
         raise UnavailableError("cannot write s3://bucket/models/prior: away")
@@ -63,11 +65,11 @@ def test_a_version_that_a_store_does_not_take_is_written_later(tmp_path: Path, m
     with monkeypatch.context() as patch:
         patch.setattr(LocalFolder, "publish", refuse)
         with pytest.raises(UnavailableError):
-            role.tick(0, [station])  # type: ignore[list-item] - it only looks at the task
-        role.tick(int(declared.run.publish_every_s * 1e6) - 1, [station])  # type: ignore[list-item] - as above
+            role.tick(0, [station])
+        role.tick(int(declared.run.publish_every_s * 1e6) - 1, [station])
     control.refresh()
     without = dict(control.versions)
-    role.tick(int(declared.run.publish_every_s * 1e6), [station])  # type: ignore[list-item] - as above
+    role.tick(int(declared.run.publish_every_s * 1e6), [station])
     control.refresh()
 
     assert without == {}

@@ -13,7 +13,7 @@ import pytest
 from pyarrow import fs
 
 from streams.errors import PipelineError, SnapshotError, UnavailableError
-from streams.object_folder import ObjectFolder, open_object_folder
+from streams.object_folder import ObjectFolder, open_object_folder, with_options
 from streams.snapshots import SnapshotStore
 from streams.state_folder import LocalFolder, state_of
 from tests.rows import pipeline
@@ -280,6 +280,21 @@ def test_a_url_that_pyarrow_does_not_understand_is_a_mistake_in_the_file() -> No
             open_object_folder(url)
 
         assert is_shown_safely(str(caught.value), url)
+
+
+@pytest.mark.parametrize(
+    ("url", "opened"),
+    [
+        ("s3://b/p", "s3://b/p?allow_delayed_open=true"),
+        ("s3://b/p?region=x", "s3://b/p?region=x&allow_delayed_open=true"),
+        ("s3://b/p?allow_delayed_open=false", "s3://b/p?allow_delayed_open=false"),
+        ("gs://b/p", "gs://b/p?retry_limit_seconds=10"),
+        ("gs://b/p?retry_limit_seconds=60", "gs://b/p?retry_limit_seconds=60"),
+        ("abfs://c@a.dfs.core.windows.net/p", "abfs://c@a.dfs.core.windows.net/p"),
+    ],
+)
+def test_what_a_url_leaves_out_is_chosen_for_a_worker(url: str, opened: str) -> None:
+    assert with_options(url) == opened
 
 
 def test_a_process_has_one_client_and_folders_are_shown_without_secrets(s3: S3Server, tmp_path: Path) -> None:
