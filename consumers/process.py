@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
-from pathlib import Path
 
 from consumers.role import Role
 from consumers.station import Shop
@@ -26,6 +25,7 @@ from streams.kafka import BEGINNING, KafkaInbox, KafkaOutbox, Message, Outbox, R
 from streams.memory import release_libraries
 from streams.metrics import RoleMetrics, serve_metrics
 from streams.pipeline import Pipeline
+from streams.state_folder import state_of
 
 POLL_S = 0.05  # how long an idle worker waits for messages; signals are noticed in between
 SHARED_POLL_S = 0.005  # the same when several workers take turns
@@ -107,6 +107,7 @@ class RoleProcess:
         self._instance = instance
         self.is_replay = is_replay
         faults.arm(os.environ.get(faults.VARIABLE))
+        self.state = state_of(pipeline)
         host, _, port = (metrics_address or "127.0.0.1:0").rpartition(":")
         self.port = serve_metrics(self.metrics.registry, host, int(port))
         self.topics = Topics(pipeline.kafka)
@@ -138,7 +139,7 @@ class RoleProcess:
             ahead_kib=role.ahead_kib,
         )
         outputs = KafkaOutputs(pipeline) if role.answers_to else None
-        shop = Shop(role, pipeline, inbox, self.control, self.topics, outputs, Path(pipeline.state) / "snapshots")
+        shop = Shop(role, pipeline, inbox, self.control, self.topics, outputs, self.state / "snapshots")
         settings = Settings(self.is_replay, run.snapshot_every_s, run.align_wait_s)
         self._workers.append(Worker(shop, outbox, metrics, settings, writer=self._writer.submit))
 

@@ -21,6 +21,7 @@ from models.registry import decode_record, encode_record, write_version
 from models.sealed import model_key
 from streams import features, frames
 from streams.control import Claim, Control
+from streams.errors import UnavailableError
 from streams.faults import fail_point
 from streams.frames import Column, FrameSchema
 from streams.kafka import Outbox
@@ -32,6 +33,7 @@ from streams.snapshots import State
 from streams.sources import SourceMemory
 from streams.stage import load_growth_kernels
 from streams.stages import StageSpec, stage_specs, stage_topic
+from streams.state_folder import state_of
 
 PUBLISH_SHARE = 0.05  # publishing takes at most this share of a candidate's time
 OTHERS_EVERY_S = 60.0  # candidates that do not serve publish once a minute
@@ -133,7 +135,8 @@ class LearnRole:
         self._columns = features.columns(pipeline)
         self._schema = frames.examples_schema(self._columns)
         self.reads: FrameSchema | None = self._schema
-        self._key = model_key(pipeline.state) if model.kind.startswith("river:") else None
+        self._state = state_of(pipeline)
+        self._key = model_key(self._state) if model.kind.startswith("river:") else None
         self.name = f"learn.{model.name}"
         self.inputs: tuple[str, ...] = (f"{pipeline.name}.examples",)
         self.writes: Mapping[str, FrameSchema] = {}
@@ -184,17 +187,23 @@ class LearnRole:
         if task.examples_seen == self._published:
             return
         began = time.perf_counter()
-        self.publish(task)
-        took_us = int((time.perf_counter() - began) * 1e6)
-        self._next_publish_us = now_us + max(self._publish_every_us, int(took_us / PUBLISH_SHARE))
+        try:
+            self.publish(task)
+        finally:  # what a store refused is tried again no sooner
+            took_us = int((time.perf_counter() - began) * 1e6)
+            self._next_publish_us = now_us + max(self._publish_every_us, int(took_us / PUBLISH_SHARE))
 
     def publish(self, task: LearnTask) -> None:
         """Write the model as a version and announce it, unless it is not finite or too large."""
-        self._published = task.examples_seen
         now_us = int(time.time() * 1e6)
-        version = write_version(
-            self._pipeline.state, self._model, self._columns, task.learner, task.version, created_us=now_us
-        )
+        try:
+            version = write_version(
+                self._state, self._model, self._columns, task.learner, task.version, created_us=now_us
+            )
+        except UnavailableError:
+            self._metrics.incident("version_unwritten")  # learning goes on; its snapshots say what is wrong
+            raise
+        self._published = task.examples_seen
         if version is None:
             self._metrics.incident("version_unsound")
             return

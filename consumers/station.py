@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -17,6 +16,7 @@ from streams.kafka import Inbox
 from streams.merging import Intake
 from streams.pipeline import Pipeline
 from streams.snapshots import Manifest, SnapshotStore, State, Witness
+from streams.state_folder import Place, folder_of
 
 LOG = logging.getLogger("consumers.station")
 _TASK, _INLET = "task.", "inlet."
@@ -51,7 +51,7 @@ class Shop(NamedTuple):
     control: Control
     topics: TopicFacts
     outputs: OutputReader | None
-    snapshots: Path
+    snapshots: Place
 
 
 class Captured(NamedTuple):
@@ -70,8 +70,8 @@ class Station:
         self.partition = partition
         self.intake = Intake(shop.role.inputs.index(topic), partition)
         self.mark_sent = BEGINNING
-        directory = shop.snapshots / shop.role.name / f"{topic.rsplit('.', 1)[-1]}-p{partition}"
-        self._store = SnapshotStore(directory)
+        folder = folder_of(shop.snapshots) / shop.role.name / f"{topic.rsplit('.', 1)[-1]}-p{partition}"
+        self._store = SnapshotStore(folder)
         self.has_changed = True
         self.rows_a_record = 1.0  # of what was read last: how large its frames are
         self._asked = (-1, -1, False)  # what `is_at_end` found last: position, end, whether all between is void

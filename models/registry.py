@@ -1,19 +1,17 @@
 """Versions: a candidate's model as an immutable, digested file, and the record on P.control that names it.
 
-A version's order is (lineage, examples seen); readers take only larger ones. The blob is written under a temporary
-name, synced and renamed before its record may be published, so a record always names a whole file; its name carries
-the digest, so no version ever overwrites another. A reader checks digest, shapes and finiteness before it serves.
+A version's order is (lineage, examples seen); readers take only larger ones. The blob is durable before its record
+may be published, so a record always names a whole file; its name carries the digest, so no version ever overwrites
+another. A reader checks digest, shapes and finiteness before it serves.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
-import secrets
 import zipfile
-from pathlib import Path
+from pathlib import PurePosixPath
 
 import msgspec
 import numpy as np
@@ -22,6 +20,7 @@ from models.learner import Learner, State, make_learner
 from streams.errors import ModelError
 from streams.frames import Column
 from streams.pipeline import Model
+from streams.state_folder import Folder, Place, folder_of
 
 FORMAT = 1
 KEPT_VERSIONS = 10  # blobs per candidate; a reader that is further behind takes the newest instead
@@ -33,7 +32,7 @@ _BLOB_NAME = re.compile(r"(\d{6})-(\d{12})-[0-9a-f]{12}\.npz")
 class Version(msgspec.Struct, frozen=True):
     """The record of a version, published as JSON under the key `version/<candidate>`.
 
-    `blob` is the file's path below the state directory; `columns` are those of the matrices the model was made for.
+    `blob` is the file's path below the state; `columns` are those of the matrices the model was made for.
     """
 
     candidate: str
@@ -54,7 +53,7 @@ class Version(msgspec.Struct, frozen=True):
 
 
 def write_version(
-    state_dir: Path,
+    state: Place,
     model: Model,
     columns: tuple[Column, ...],
     learner: Learner,
@@ -65,7 +64,7 @@ def write_version(
     """Write a model's state as a version; the caller publishes the record it gets.
 
     Args:
-        state_dir: of the pipeline.
+        state: of the pipeline.
         model: the candidate's declaration.
         columns: of the matrices the learner was made for.
         learner: as it is now.
@@ -75,6 +74,9 @@ def write_version(
 
     Returns:
         None when the model must not be published: not finite, an answer that is no probability, or over its cap.
+
+    Raises:
+        UnavailableError: an object store does not take it.
     """
     if not is_sound(learner, columns):
         return None
@@ -82,31 +84,31 @@ def write_version(
     if len(payload) > max_bytes:
         return None
     digest = hashlib.blake2b(payload, digest_size=32).hexdigest()
-    directory = state_dir / "models" / model.name
-    directory.mkdir(parents=True, exist_ok=True)
+    folder = folder_of(state) / "models" / model.name
     name = f"{order[0]:06d}-{order[1]:012d}-{digest[:12]}.npz"
-    _write_durably(directory / name, payload)
-    _forget_old(directory, name)
+    folder.publish(name, payload)
+    _forget_old(folder, name)
     blob = f"models/{model.name}/{name}"
     return Version(model.name, *order, model.kind, model.params, columns, blob, digest, created_us)
 
 
-def read_version(state_dir: Path, version: Version, key: bytes | None = None, max_bytes: int = MAX_BYTES) -> Learner:
+def read_version(state: Place, version: Version, key: bytes | None = None, max_bytes: int = MAX_BYTES) -> Learner:
     """Read a version into a learner that is ready to predict.
 
     Args:
-        state_dir: of the pipeline.
+        state: of the pipeline.
         version: its record.
         key: opens River models.
         max_bytes: a larger blob is refused unread.
 
     Raises:
         ModelError: when the blob is absent, too large, not the one recorded, or not a sound model.
+        UnavailableError: an object store does not answer; the next try may have it.
     """
     if version.format != FORMAT:
         needed = f"format {version.format} found, {FORMAT} needed"
         raise ModelError(f"version {_name(version)} was written by another release: {needed}; run `millrace rebuild`")
-    payload = _read_blob(state_dir, version, max_bytes)
+    payload = _read_blob(folder_of(state), version, max_bytes)
     learner = make_learner(Model(version.candidate, version.kind, version.params), version.columns, key)
     learner.restore(_decode(payload, version))
     if not is_sound(learner, version.columns):
@@ -159,40 +161,27 @@ def _decode(payload: bytes, version: Version) -> State:
         raise ModelError(f"version {_name(version)} cannot be read: {error}") from error
 
 
-def _read_blob(state_dir: Path, version: Version, max_bytes: int) -> bytes:
-    path = state_dir / "models" / version.candidate / Path(version.blob).name
-    if version.blob != f"models/{version.candidate}/{path.name}" or not _BLOB_NAME.fullmatch(path.name):
+def _read_blob(state: Folder, version: Version, max_bytes: int) -> bytes:
+    name = PurePosixPath(version.blob).name
+    if version.blob != f"models/{version.candidate}/{name}" or not _BLOB_NAME.fullmatch(name):
         raise ModelError(f"version {_name(version)} names a file that is no version: {version.blob!r} found")
+    folder = state / "models" / version.candidate
     try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise ModelError(f"version {_name(version)} is too large: {size} bytes found, {max_bytes} allowed")
-        payload = path.read_bytes()
+        payload = folder.read(name, max_bytes)
+    except OverflowError as size:
+        found = f"{size} bytes found, {max_bytes} allowed"
+        raise ModelError(f"version {_name(version)} is too large: {found}") from None
     except OSError as error:
         raise ModelError(f"version {_name(version)} cannot be opened: {error}; check that hosts share it") from error
     digest = hashlib.blake2b(payload, digest_size=32).hexdigest()
     if digest != version.digest:
         found = f"digest {digest[:12]} found, {version.digest[:12]} recorded"
-        raise ModelError(f"version {_name(version)} is not the file that was published: {found}; {path}")
+        raise ModelError(f"version {_name(version)} is not the file that was published: {found}; {folder}/{name}")
     return payload
 
 
-def _write_durably(path: Path, payload: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with temporary.open("xb") as file:
-        file.write(payload)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _forget_old(directory: Path, newest: str) -> None:
+def _forget_old(folder: Folder, newest: str) -> None:
     """Keep the ten newest up to the one just written; larger ones are another writer's and stay."""
-    names = sorted(path.name for path in directory.iterdir() if _BLOB_NAME.fullmatch(path.name))
+    names = [name for name in folder.names() if _BLOB_NAME.fullmatch(name)]
     for name in [name for name in names if name <= newest][:-KEPT_VERSIONS]:
-        (directory / name).unlink(missing_ok=True)
+        folder.remove(name)

@@ -3,7 +3,7 @@
 A sealed object is `HMAC-SHA256 (32 bytes) | one line of JSON: format and library | pickle`. The HMAC is checked before
 a byte of pickle is looked at; the unpickler then resolves the names below and classes of the library, nothing else, so
 that even a leaked key does not give a shell. The key comes from MILLRACE_MODEL_KEY or from a file that only its owner
-can read, never from a place that a network can write to.
+can read, never from a place that a network can write to: with an object store only from MILLRACE_MODEL_KEY.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from streams.errors import ModelError
+from streams.state_folder import Place, folder_of
 
 FORMAT = 1
 KEY_VARIABLE = "MILLRACE_MODEL_KEY"
@@ -110,13 +111,14 @@ def unseal(blob: bytes, key: bytes, library_version: str) -> Any:
         raise ModelError(f"a sealed model can not be read: {error}; run `millrace rebuild`") from error
 
 
-def model_key(state: Path) -> bytes:
+def model_key(state: Place) -> bytes:
     """Give the key of this pipeline's sealed models, 32 bytes; a key file is made at the first call.
 
     Reads MILLRACE_MODEL_KEY, else `<state>/model.key`. Hosts that share models must share one of them.
 
     Raises:
-        ModelError: when the key is too short or others can read its file.
+        ModelError: when the key is too short, others can read its file, or state is in an object store and the variable
+            is not set.
     """
     secret = os.environ.get(KEY_VARIABLE)
     if secret is not None:
@@ -124,7 +126,11 @@ def model_key(state: Path) -> bytes:
             found = f"{len(secret)} characters found"
             raise ModelError(f"{KEY_VARIABLE} is too short: {found}; give at least {MIN_KEY_CHARACTERS}")
         return hashlib.sha256(secret.encode()).digest()
-    path = state / KEY_FILE
+    directory = folder_of(state).local
+    if directory is None:
+        where = f"River models in {state} are sealed with it, and a bucket is no place for a key"
+        raise ModelError(f"{KEY_VARIABLE} is not set: {where}; give every host the same secret")
+    path = directory / KEY_FILE
     if not path.exists():
         _make_key(path)
     mode = path.stat().st_mode & 0o777

@@ -7,21 +7,35 @@ read leaves the old one in place. Until a version exists the untrained model ans
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from collections.abc import Callable
+from concurrent.futures import Future
 
 import numpy as np
 import numpy.typing as npt
 
 from models.learner import Learner, make_learner
-from models.registry import decode_record, read_version
+from models.registry import Version, decode_record, read_version
 from models.sealed import model_key
 from streams.control import Control
-from streams.errors import ModelError
+from streams.errors import MillraceError, ModelError, UnavailableError
 from streams.frames import Column
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model
+from streams.state_folder import Place
 
 FOLLOW_EVERY_US = 200_000
+
+Loader = Callable[[Callable[[], Learner]], Future[Learner]]  # runs it, maybe in another thread
+
+
+def load_at_once(load: Callable[[], Learner]) -> Future[Learner]:
+    """Load a version before the next batch: from a disk that takes a millisecond."""
+    done: Future[Learner] = Future()
+    try:
+        done.set_result(load())
+    except MillraceError as error:
+        done.set_exception(error)
+    return done
 
 
 class Champion:
@@ -30,13 +44,20 @@ class Champion:
     Args:
         model: the candidate's declaration.
         columns: the feature matrix it reads.
-        state: the pipeline's state directory, where blobs lie.
+        state: the pipeline's state, where blobs lie.
         control: the control topic.
         metrics: told which version serves.
+        loader: where versions are read, verified and warmed; answers wait for it if it is this thread.
     """
 
     def __init__(
-        self, model: Model, columns: tuple[Column, ...], state: Path, control: Control, metrics: RoleMetrics
+        self,
+        model: Model,
+        columns: tuple[Column, ...],
+        state: Place,
+        control: Control,
+        metrics: RoleMetrics,
+        loader: Loader = load_at_once,
     ) -> None:
         self.name = model.name
         self._model = model
@@ -47,6 +68,8 @@ class Champion:
         self._key = model_key(state) if model.kind.startswith("river:") else None
         self.learner: Learner = make_learner(model, columns, self._key)
         self.lineage, self.examples = 0, 0
+        self._loader = loader
+        self._loading: tuple[bytes, Version, Future[Learner]] | None = None
         self._refused: bytes | None = None
         self._next_follow_us = 0
         self._warm(self.learner)
@@ -63,7 +86,8 @@ class Champion:
 
     def follow(self, now_us: int) -> None:
         """Take up the newest version if there is one. Called between batches."""
-        if now_us < self._next_follow_us:
+        self._take_over()
+        if self._loading is not None or now_us < self._next_follow_us:
             return
         self._next_follow_us = now_us + FOLLOW_EVERY_US
         self._control.refresh()
@@ -76,14 +100,35 @@ class Champion:
                 return
             if version.columns != self._columns:
                 raise ModelError(f"{self.name}: version {version.order} was made for other features")
-            learner = read_version(self._state, version, self._key)
-            self._warm(learner)
         except ModelError:
-            self._refused = record
-            self._metrics.incident("version_refused")
+            self._refuse(record)
             return
-        self.learner, self.lineage, self.examples = learner, version.lineage, version.examples
-        self._metrics.serving(version.lineage, version.examples, version.created_us)
+        self._loading = record, version, self._loader(lambda: self._load(version))
+        self._take_over()
+
+    def _load(self, version: Version) -> Learner:
+        learner = read_version(self._state, version, self._key)
+        self._warm(learner)
+        return learner
+
+    def _take_over(self) -> None:
+        """Let a version answer from now on, if it is loaded."""
+        if self._loading is None or not self._loading[2].done():
+            return
+        (record, version, done), self._loading = self._loading, None
+        try:
+            self.learner = done.result()
+        except ModelError:
+            self._refuse(record)
+        except UnavailableError:  # says nothing of the version: it is tried again
+            self._metrics.incident("version_unread")
+        else:
+            self.lineage, self.examples = version.lineage, version.examples
+            self._metrics.serving(version.lineage, version.examples, version.created_us)
+
+    def _refuse(self, record: bytes) -> None:
+        self._refused = record
+        self._metrics.incident("version_refused")
 
     def _warm(self, learner: Learner) -> None:
         canary = np.zeros((1, len(self._columns)))

@@ -113,13 +113,15 @@ def rebuild(file: Annotated[Path, typer.Argument(help="The pipeline file.")]) ->
     """Compute everything again from the raw topics (not available yet): says what to delete by hand."""
     from serving.brokers import load_pipeline
     from streams.stages import stage_topics
+    from streams.state_url import masked
 
     pipeline = load_pipeline(file, None)
     names = ("log", *stage_topics(pipeline), "features", "examples", "scores", "control")
     topics = ", ".join(f"{pipeline.name}.{name}" for name in names)
     line = "not available yet; by hand: stop the pipeline, delete the topics"
     group = f"the consumer group {pipeline.name}.ingest (it says how far the raw topics were read)"
-    where = f"{topics}, {group} and the directory {pipeline.state}"
+    state = f"the directory {pipeline.state}" if pipeline.state_url is None else masked(pipeline.state_url)
+    where = f"{topics}, {group} and {state}"
     raise PipelineError([f"millrace rebuild: {line} {where}, start it again"])
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 from consumers.process import RoleProcess
 from consumers.roles import add_workers
-from serving.champion import Champion
+from serving.champion import Champion, load_at_once
 from serving.key_script import form_of, warm
 from serving.online_store import OnlineStore
 from serving.predict import ServeRole
@@ -69,7 +71,9 @@ def _run_serve(process: RoleProcess) -> None:
     store = _online_store(process, columns)
     keep = store.put if store is not None else None
     model = next(model for model in pipeline.models if model.name == pipeline.serve.champion)
-    champion = Champion(model, columns, pipeline.state, process.control, process.metrics)
+    # Over a network a version takes as long as many answers, so they go on meanwhile.
+    loader = load_at_once if process.state.local is not None else ThreadPoolExecutor(1, "versions").submit
+    champion = Champion(model, columns, process.state, process.control, process.metrics, loader)
     schema = frames.features_schema(columns)
     topic = f"{pipeline.name}.features"
     start = pipeline.serve.start

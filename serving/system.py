@@ -19,6 +19,7 @@ from serving.kept_server import KeptServer
 from serving.overview import Overview, Watch
 from streams.embedded import EmbeddedKafka, EmbeddedRedis
 from streams.errors import PipelineError
+from streams.state_url import masked
 
 ROLE_COMMAND = (sys.executable, "-m", "serving.cli", "run")
 
@@ -29,7 +30,8 @@ class System:
     Args:
         file: the pipeline file.
         is_embedded: start a Kafka of our own under the state directory, in place of the [kafka] table, and a Redis in
-            place of `[serve] redis`, if the file has that.
+            place of `[serve] redis`, if the file has that. Where state is in an object store, that is the directory
+            beside it (`[pipeline] local`).
         scale: processes per role, where it is not one.
         is_replay: the input is history with marks, as the demo's.
         say: takes one line of news.
@@ -110,6 +112,9 @@ class System:
         self._run_dir.mkdir(parents=True, exist_ok=True)
         if self._kafka is not None:
             self._say("starting Kafka …")
+            if self.pipeline.state_url is not None:
+                here, there = self._kafka.directory, masked(self.pipeline.state_url)
+                self._say(f"Kafka's data is on this machine only, in {here}; snapshots and models are in {there}")
             self._kafka.start()
             address = self._kafka.bootstrap_servers
             (self._run_dir / ADDRESS_FILE).write_text(address)

@@ -157,7 +157,11 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Pipeline(msgspec.Struct, frozen=True):
-    """A whole pipeline file."""
+    """A whole pipeline file.
+
+    `state` is a directory of this machine. It has everything, or, where `state_url` names an object store for snapshots
+    and models, only what concerns this machine: logs, targets, embedded servers.
+    """
 
     name: str
     partitions: int
@@ -172,6 +176,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     serve: Serve
     run: Run
     source: Path | None = None
+    state_url: str | None = None
 
     def __repr__(self) -> str:
         """Name the pipeline and no more: its Kafka settings may hold secrets."""

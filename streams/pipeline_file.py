@@ -22,6 +22,7 @@ from streams.pipeline_features import NAME_FORM as FIELD_NAME_FORM
 from streams.pipeline_features import NAME_PATTERN as FIELD_NAME_PATTERN
 from streams.pipeline_features import FeatureReader
 from streams.pipeline_models import NAME_FORM, NAME_PATTERN, read_models, read_serve
+from streams.pipeline_state import read_state
 from streams.stages import stage_topic
 from streams.toml_table import PATH_FORM, Table, flattened, mistake_line, one_line, shown
 from streams.topic_specs import INNER_TOPICS
@@ -73,9 +74,7 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
     head = Table("pipeline", tables["pipeline"], mistakes)
     name = head.text("name", pattern=NAME_PATTERN, allowed=NAME_FORM)
     partitions = head.integer("partitions", DEFAULT_PARTITIONS, 1, MOST_PARTITIONS)
-    state = head.text("state", f"state/{name}")
-    if "://" in state:
-        head.not_yet("state", "an object store", "a local directory")
+    state, state_url = read_state(head, name, path.absolute().parent, environment)
     head.finish(_LATER_PIPELINE)
     kafka = read_settings(tables["kafka"], environment, mistakes)
     events = _events(Table("events", tables["events"], mistakes), name)
@@ -93,7 +92,7 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
     return Pipeline(
         name=name,
         partitions=partitions,
-        state=Path(os.path.normpath(path.absolute().parent / state)),  # no "..": it is shown to users
+        state=state,
         kafka=kafka,
         events=events,
         labels=labels,
@@ -104,6 +103,7 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
         serve=serve,
         run=run,
         source=path,
+        state_url=state_url,
     )
 
 

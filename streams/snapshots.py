@@ -2,7 +2,8 @@
 
 A snapshot is the whole state of one input partition as it was at one position; any valid one is right, as long as
 its input is still there, because readers drop what they have seen. Order of writing: parts, fsync, manifest under a
-temporary name, fsync, rename, fsync of the directory. The caller has flushed its outputs before.
+temporary name, fsync, rename, fsync of the directory; in an object store parts, then one PUT of the manifest. The
+caller has flushed its outputs before.
 A writer never overwrites or deletes a newer manifest; two manifests are kept. What a killed writer left without a
 manifest is removed at a start, once nobody can be about to name it.
 """
@@ -11,11 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import time
 import uuid
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -23,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.errors import SnapshotError, UnavailableError
+from streams.state_folder import Folder, Place, folder_of
 
 FORMAT = 4  # of the state's layout; another number is refused, naming `millrace rebuild`
 KEPT = 2
@@ -69,7 +69,7 @@ class Witness(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What a directory holds: the newest snapshot that verifies, and what is known of all of them."""
+    """What a folder holds: the newest snapshot that verifies, and what is known of all of them."""
 
     newest_number: int
     manifest: Manifest | None
@@ -79,40 +79,41 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class SnapshotStore:
-    """The snapshots of one role's input partition in one local directory.
+    """The snapshots of one role's input partition in one folder.
 
     Args:
-        directory: where they lie.
+        place: where they lie.
         clock: seconds since 1970, to tell how old files are.
     """
 
-    def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
-        self.directory, self._clock = directory, clock
+    def __init__(self, place: Place, clock: Callable[[], float] = time.time) -> None:
+        self.folder, self._clock = folder_of(place), clock
         self._number = 0
-        self._mine: list[Path] = []
+        self._mine: list[str] = []
 
     def find(self) -> Found:
         """Read the newest snapshot that verifies (manifest, part digest, format).
 
         Raises:
             SnapshotError: when the state was written by another format.
+            UnavailableError: an object store does not answer, so that nobody knows what is there.
         """
-        names = sorted(self.directory.glob("manifest-*.json"), reverse=True)
+        names = self._manifests()
         valid: list[tuple[tuple[int, int, int], Manifest]] = []
         digests: dict[str, str] = {}
-        for path in names:
-            manifest = _read_manifest(path)
+        for name in names:
+            manifest = _read_manifest(self.folder, name)
             if manifest is not None:
                 valid.append(((manifest.generation, manifest.position, manifest.number), manifest))
-                digests[path.name] = _digest(msgspec.json.encode(manifest))
-        newest = max((_number(path) for path in names), default=0)
+                digests[name] = _digest(msgspec.json.encode(manifest))
+        newest = max((_number(name) for name in names), default=0)
         self._number = max(self._number, newest)
         generation = max((manifest.generation for _, manifest in valid), default=0)
         for _, manifest in sorted(valid, key=lambda pair: pair[0], reverse=True):
             if manifest.format != FORMAT:
-                text = f"snapshots in {self.directory} have format {manifest.format}, this release reads {FORMAT}"
+                text = f"snapshots in {self.folder} have format {manifest.format}, this release reads {FORMAT}"
                 raise SnapshotError(f"{text}; use `millrace rebuild`")
-            state = _read_part(self.directory / manifest.part, manifest)
+            state = _read_part(self.folder, manifest)
             if state is not None:
                 return Found(newest, manifest, state, generation, digests)
         return Found(newest, None, None, generation, digests)
@@ -121,44 +122,46 @@ class SnapshotStore:
         """Write a snapshot; `number`, `part`, `digest` and `arrays` of `manifest` are filled in here.
 
         Raises:
-            UnavailableError: the directory cannot be written.
+            UnavailableError: the folder cannot be written.
         """
         try:
             return self._save(manifest, state)
         except OSError as error:
-            raise UnavailableError(f"cannot write a snapshot to {self.directory}: {error.strerror or error}") from None
+            raise UnavailableError(f"cannot write a snapshot to {self.folder}: {error.strerror or error}") from None
 
     def _save(self, manifest: Manifest, state: State) -> Witness:
-        self.directory.mkdir(parents=True, exist_ok=True)
         self._number += 1
         stem = f"{self._number:012d}-{uuid.uuid4().hex[:12]}"
-        part = self.directory / f"part-{stem}.bin"
-        digest, arrays = _write_part(part, state)
-        whole = msgspec.structs.replace(manifest, number=self._number, part=part.name, digest=digest, arrays=arrays)
+        part, name = f"part-{stem}.bin", f"manifest-{stem}.json"
+        digest, arrays = _write_part(self.folder, part, state)
+        whole = msgspec.structs.replace(manifest, number=self._number, part=part, digest=digest, arrays=arrays)
         whole = msgspec.structs.replace(whole, check=_check(whole))
-        path = self.directory / f"manifest-{stem}.json"
         payload = msgspec.json.encode(whole)
-        _write_durably(path, payload)
-        self._mine.append(path)
+        self.folder.publish(name, payload)
+        self._mine.append(name)
         self._forget_old()
-        return Witness(path.name, _digest(payload), self._number, whole.generation)
+        return Witness(name, _digest(payload), self._number, whole.generation)
 
     def _forget_old(self) -> None:
         """Delete own older manifests, then the parts that only they named."""
         while len(self._mine) > KEPT:
-            path = self._mine.pop(0)
-            path.unlink(missing_ok=True)
-            (self.directory / path.name.replace("manifest-", "part-").replace(".json", ".bin")).unlink(missing_ok=True)
+            name = self._mine.pop(0)
+            self.folder.remove(name)
+            self.folder.remove(name.replace("manifest-", "part-").replace(".json", ".bin"))
 
     def count_from(self, number: int) -> None:
-        """Number the next snapshot above `number`: what a lost directory held must not look newer than what follows."""
+        """Number the next snapshot above `number`: what a lost folder held must not look newer than what follows."""
         self._number = max(self._number, number)
 
     def adopt(self, found: Found) -> None:
         """Count the manifests found at start among those to be forgotten later, oldest first."""
         newest = found.newest_number
-        self._mine = [path for path in sorted(self.directory.glob("manifest-*.json")) if _number(path) <= newest]
+        self._mine = [name for name in self._manifests() if _number(name) <= newest]
         self._remove_orphans()
+
+    def _manifests(self) -> list[str]:
+        names = self.folder.names()
+        return [name for name in names if name.startswith("manifest-") and name.endswith(".json")]
 
     def _remove_orphans(self) -> None:
         """Delete parts that a kill left without a manifest.
@@ -166,26 +169,26 @@ class SnapshotStore:
         Only those below all manifests present, named by none, and an hour old. Should their writer still live and name
         one, its manifest is found damaged, and a newer one was there before.
         """
-        manifests = [*self.directory.glob("manifest-*.json")]
-        oldest, named = min(map(_number, manifests), default=0), {_stem(path) for path in manifests}
-        for part in self.directory.glob("part-*.bin"):
-            if _number(part) < oldest and _stem(part) not in named:
+        manifests = self._manifests()
+        oldest, named = min(map(_number, manifests), default=0), {_stem(name) for name in manifests}
+        for name in self.folder.names():
+            if name.startswith("part-") and _number(name) < oldest and _stem(name) not in named:
                 with contextlib.suppress(OSError):  # somebody else removes it, too
-                    if self._clock() - part.stat().st_mtime > ORPHANED_AFTER_S:
-                        part.unlink()
+                    if self._clock() - self.folder.written_s(name) > ORPHANED_AFTER_S:
+                        self.folder.remove(name)
 
 
-def _number(path: Path) -> int:
-    return int(path.name.split("-")[1])
+def _number(name: str) -> int:
+    return int(name.split("-")[1])
 
 
-def _stem(path: Path) -> str:
-    return path.stem.split("-", 1)[1]
+def _stem(name: str) -> str:
+    return name.partition(".")[0].split("-", 1)[1]
 
 
-def _read_manifest(path: Path) -> Manifest | None:
+def _read_manifest(folder: Folder, name: str) -> Manifest | None:
     try:
-        payload = path.read_bytes()
+        payload = folder.read(name)
         manifest = msgspec.json.decode(payload, type=Manifest)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
@@ -204,26 +207,27 @@ def _digest(payload: bytes) -> str:
     return _hash(payload).hexdigest()
 
 
-def _write_part(path: Path, state: State) -> tuple[str, tuple[Array, ...]]:
+def _write_part(folder: Folder, part: str, state: State) -> tuple[str, tuple[Array, ...]]:
     digest = _hash()
-    arrays = []
-    offset = 0
-    with path.open("wb") as file:
+    arrays: list[Array] = []
+
+    def pieces() -> Iterator[memoryview]:
+        offset = 0
         for name, array in state.items():
             array = np.asarray(array)  # noqa: PLW2901 - a 0-d or list value is fine for callers
             raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
             arrays.append(Array(name, array.dtype.str, array.shape, offset))
-            file.write(raw.data)
             digest.update(raw.data)
             offset += raw.nbytes
-        file.flush()
-        os.fsync(file.fileno())
+            yield raw.data
+
+    folder.write(part, pieces())
     return digest.hexdigest(), tuple(arrays)
 
 
-def _read_part(path: Path, manifest: Manifest) -> State | None:
+def _read_part(folder: Folder, manifest: Manifest) -> State | None:
     try:
-        payload = path.read_bytes()
+        payload = folder.read(manifest.part)
     except OSError:
         return None
     if _digest(payload) != manifest.digest:
@@ -234,17 +238,3 @@ def _read_part(path: Path, manifest: Manifest) -> State | None:
         count = int(np.prod(array.shape, dtype=np.int64))
         state[array.name] = np.frombuffer(payload, dtype, count, array.offset).reshape(array.shape).copy()
     return state
-
-
-def _write_durably(path: Path, payload: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(payload)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 ROLES = ("ingest", "features", "learn", "serve")
@@ -104,6 +106,16 @@ def test_parts_import_one_way_and_through_their_doors() -> None:
     run(program("lint-imports"))
 
 
+def test_object_stores_have_one_door() -> None:
+    """import-linter knows packages, not their parts: `pyarrow.fs` is named in one file alone."""
+    sources = [path for part in ("streams", "models", "consumers", "serving") for path in (ROOT / part).glob("*.py")]
+    naming = [
+        path.name for path in sources if re.search(r"pyarrow(\.| import.*\b)fs\b", path.read_text(encoding="utf-8"))
+    ]
+
+    assert naming == ["object_folder.py"]
+
+
 def test_the_lock_is_exact_and_is_what_runs() -> None:
     """Versions only, no registry; what is installed is what is pinned."""
     lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
@@ -121,6 +133,20 @@ def test_what_the_package_asks_for_is_in_the_lock() -> None:
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8").lower().replace("_", "-")
 
     assert {name for name in names - {"millrace"} if f"\n{name}==" not in lock} == set()
+
+
+def test_the_lock_names_whatever_its_packages_need() -> None:
+    """Nothing is left for pip to choose."""
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    pinned = {canonicalize_name(line.split("==")[0]) for line in lines if line and not line.startswith("#")}
+    needed = {
+        canonicalize_name(requirement.name)
+        for name in pinned
+        for requirement in map(Requirement, requires(name) or [])
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    }
+
+    assert needed - pinned == set()
 
 
 @pytest.mark.parametrize("script", [".ci/run"])

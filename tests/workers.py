@@ -25,6 +25,7 @@ from streams.pipeline import Pipeline
 from streams.records import Records
 from streams.snapshots import State
 from streams.sources import SourceMemory
+from streams.state_folder import state_of
 from tests.memory_kafka import Broker, MemoryControlLog, MemoryInbox, MemoryOutbox, held
 from tests.rows import log_rows, pipeline
 
@@ -137,7 +138,8 @@ class Office:
         else:
             made = CopyRole(self.pipeline, control)
         inbox = EagerInbox(self.broker, f"p.{role}")
-        shop = Shop(made, self.pipeline, inbox, control, self.broker, self.broker, self.pipeline.state / "snapshots")
+        snapshots = state_of(self.pipeline) / "snapshots"
+        shop = Shop(made, self.pipeline, inbox, control, self.broker, self.broker, snapshots)
         worker = Worker(shop, outbox, metrics, Settings(**settings), lambda: self.now, writer)
         worker.start()
         if partitions:

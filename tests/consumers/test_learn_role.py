@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import numpy as np
+import pytest
 
 from consumers.learn import LearnTask
+from consumers.role import OpenPartition
 from consumers.roles import LearnRole
+from models.registry import decode_record
 from streams.control import Control
+from streams.errors import UnavailableError
 from streams.metrics import RoleMetrics
+from streams.state_folder import LocalFolder
 from tests.memory_kafka import Broker, MemoryControlLog, MemoryOutbox
 from tests.rows import pipeline
 
@@ -39,3 +46,33 @@ def test_a_candidate_that_begins_anew_is_a_new_lineage_and_a_decision(tmp_path: 
         "generation": 1,
         "reason": "the input was cut by retention: snapshot at 1, earliest is 9",
     }
+
+
+def test_a_version_that_a_store_does_not_take_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learning goes on; the same model is tried again at the next interval, and no record names what is not there."""
+    declared = pipeline(state=tmp_path)
+    broker, metrics = Broker(lambda: 0.0, {}), RoleMetrics("learn", "p")
+    control = Control(MemoryControlLog(broker, "p.control"))
+    role = LearnRole(declared, declared.models[0], control, MemoryOutbox(broker), metrics)
+    task = role.task(role.inlet("p.examples", 0, []), 0, [], 0)
+    assert isinstance(task, LearnTask)
+    task.examples_seen = 5
+    station = cast("OpenPartition", SimpleNamespace(task=task))
+
+    def refuse(*_: Any) -> None:
+        raise UnavailableError("cannot write s3://bucket/models/prior: away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFolder, "publish", refuse)
+        with pytest.raises(UnavailableError):
+            role.tick(0, [station])
+        role.tick(int(declared.run.publish_every_s * 1e6) - 1, [station])
+    control.refresh()
+    without = dict(control.versions)
+    role.tick(int(declared.run.publish_every_s * 1e6), [station])
+    control.refresh()
+
+    assert without == {}
+    assert decode_record(control.versions["prior"]).examples == 5
+    labels = {"pipeline": "p", "role": "learn", "candidate": "", "what": "version_unwritten"}
+    assert metrics.registry.get_sample_value("millrace_incidents_total", labels) == 1.0

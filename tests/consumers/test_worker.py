@@ -123,7 +123,7 @@ def test_the_commit_names_the_manifest_and_its_digest(office: Office) -> None:
     worker.snapshot()
     said = witness(office)
 
-    path = store(office).directory / said.manifest
+    path = office.pipeline.state / "snapshots" / "copy" / "log-p0" / said.manifest
     assert office.broker.commits["p.copy", *LOG0][0] == 5
     assert said.number == 2
     assert said.digest == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -11,7 +11,7 @@ import consumers.worker
 from consumers.worker import Worker
 from streams import frames
 from streams.errors import FrameError, SnapshotError
-from streams.snapshots import SnapshotStore, Witness
+from streams.snapshots import Witness
 from tests.memory_kafka import MemoryOutbox
 from tests.workers import CopyTask, Office, inbox
 
@@ -41,9 +41,9 @@ def witness(office: Office, role: str = "copy", topic: str = "p.log", partition:
     return msgspec.json.decode(committed[1], type=Witness)
 
 
-def store(office: Office, partition: int = 0) -> SnapshotStore:
-    """The snapshots of a partition."""
-    return SnapshotStore(office.pipeline.state / "snapshots" / "copy" / f"log-p{partition}")
+def folder(office: Office) -> Path:
+    """Where the snapshots of partition 0 lie."""
+    return office.pipeline.state / "snapshots" / "copy" / "log-p0"
 
 
 # Bounded buffers
@@ -94,7 +94,7 @@ def test_a_lost_state_directory_stops_the_worker(office: Office) -> None:
     worker = office.worker(partitions=[LOG0])
     worker.step(0)
     worker.stop()
-    for path in store(office).directory.iterdir():
+    for path in folder(office).iterdir():
         path.unlink()
 
     with pytest.raises(SnapshotError, match="the snapshots are gone: the group commit names"):
@@ -106,7 +106,7 @@ def test_going_on_after_a_loss_is_decided_once(office: Office) -> None:
     worker = office.worker(partitions=[LOG0])
     worker.step(0)
     worker.stop()
-    for path in store(office).directory.iterdir():
+    for path in folder(office).iterdir():
         path.unlink()
     run = office.pipeline.run
     office.pipeline = msgspec.structs.replace(office.pipeline, run=msgspec.structs.replace(run, on_gap="continue"))

@@ -30,6 +30,7 @@ from streams.pipeline import Pipeline
 from streams.pipeline_file import read_pipeline
 from streams.snapshots import SnapshotStore, State
 from streams.stages import stage_specs
+from streams.state_folder import state_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MILLRACE = (str(Path(sys.executable).with_name("millrace")),)
@@ -43,12 +44,12 @@ PATIENCE_S = 180.0  # for anything awaited; kernels may have to be compiled, on 
 STOP_S = 30.0
 
 
-def write_pipeline(directory: Path, name: str, brokers: str, more_features: str = "") -> Path:
+def write_pipeline(directory: Path, name: str, brokers: str, more_features: str = "", state: str = "state") -> Path:
     """Write the pipeline file of a run."""
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "pipeline.toml"
     text = Path(__file__).with_name("pipeline.toml").read_text()
-    text = text.replace("[features]\n", f"[features]\n{more_features}")
+    text = text.replace("[features]\n", f"[features]\n{more_features}").replace('state = "state"', f'state = "{state}"')
     file.write_text(text.replace("NAME", name).replace("BROKERS", brokers))
     return file
 
@@ -139,6 +140,7 @@ class System:
         brokers: bootstrap servers.
         program: what stands for `millrace`.
         more_features: lines for the [features] table; those of other entities make a chain, in one process.
+        state: a directory seen from the pipeline file, or an object store's URL.
     """
 
     def __init__(
@@ -148,8 +150,9 @@ class System:
         brokers: str,
         program: Sequence[str] = MILLRACE,
         more_features: str = "",
+        state: str = "state",
     ) -> None:
-        self.file = write_pipeline(directory, name, brokers, more_features)
+        self.file = write_pipeline(directory, name, brokers, more_features, state)
         self.pipeline: Pipeline = read_pipeline(self.file)
         self.raw = [(f"{name}.{topic}", p) for topic in ("events", "labels") for p in range(2)]
         ensure_topics(self.pipeline)
@@ -269,6 +272,6 @@ class System:
 
     def learned(self, candidate: str) -> State:
         """The state in a candidate's last snapshot."""
-        found = SnapshotStore(self.pipeline.state / "snapshots" / f"learn.{candidate}" / "examples-p0").find()
+        found = SnapshotStore(state_of(self.pipeline) / "snapshots" / f"learn.{candidate}" / "examples-p0").find()
         assert found.state is not None
         return {n.removeprefix("task."): array for n, array in found.state.items() if n.startswith("task.")}

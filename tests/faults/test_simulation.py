@@ -11,9 +11,11 @@ import pytest
 from streams.pipeline import Feature
 from tests.faults import mutations, verify
 from tests.faults.world import OF_SEVERAL, OF_THE_KEY, World, install
+from tests.s3_server import S3Server
 
 SCHEDULES = 24  # about half a second each
 CHAINS = 8  # schedules over four stages of features, about a second each
+STORES = 2  # schedules over an S3 server, about 6 seconds each
 SEARCHED = 40  # schedules in which a mutation must show at least once
 
 
@@ -33,8 +35,10 @@ def simulate(
     *,
     is_replay: bool = False,
     of: tuple[Feature, ...] = OF_THE_KEY,
+    state_url: str | None = None,
 ) -> World:
-    world = World(seed, directory / str(seed), is_replay=is_replay, with_faults=not is_replay, of=of)
+    state = directory / str(seed)
+    world = World(seed, state, is_replay=is_replay, with_faults=not is_replay, of=of, state_url=state_url)
     install(monkeypatch, world)
     world.run()
     verify.check(world)
@@ -61,6 +65,18 @@ def test_any_schedule_of_a_chain_gives_what_the_topics_as_written_say(
 
     assert world.crashes > 0
     assert len(world.inputs) == 7
+
+
+@pytest.mark.parametrize("seed", range(STORES))
+def test_any_schedule_over_an_object_store_gives_what_the_topics_as_written_say(
+    seed: int, fast_directory: Path, monkeypatch: pytest.MonkeyPatch, s3: S3Server
+) -> None:
+    """Every worker starts on a host of its own, and finds there what others left in the store."""
+    world = simulate(seed, fast_directory, monkeypatch, state_url=s3.url())
+
+    assert world.crashes > 0
+    assert world.rebalances + world.zombies > 0
+    assert list(fast_directory.rglob("*")) == []
 
 
 def test_schedules_cover_every_kind_of_fault(fast_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import consumers.saving
@@ -29,6 +30,7 @@ from streams.metrics import RoleMetrics
 from streams.pipeline import Condition, Events, Feature, Field, Labels, Model, Pipeline, Run, Serve
 from streams.snapshots import State
 from streams.stages import stage_specs, stage_topics
+from streams.state_folder import state_of
 from tests.faults.deferred_writer import DeferredWriter
 from tests.memory_kafka import Broker, MemoryControlLog, MemoryInbox, MemoryOutbox, Record
 
@@ -138,6 +140,7 @@ class World:
         is_replay: as the demo runs: partitions wait for each other without limit.
         with_faults: crashes, rebalances and zombies; without them one worker a role just runs.
         of: the features.
+        state_url: of an object store for snapshots and blobs; then every worker starts on a host of its own.
     """
 
     def __init__(
@@ -149,10 +152,12 @@ class World:
         is_replay: bool = False,
         with_faults: bool = True,
         of: tuple[Feature, ...] = OF_THE_KEY,
+        state_url: str | None = None,
     ) -> None:
         self.rng = random.Random(seed)
         self.now = START_S
-        self.pipeline = pipeline(state, of)
+        self.pipeline = msgspec.structs.replace(pipeline(state, of), state_url=state_url)
+        self.hosts = 0
         between = ("log", *stage_topics(self.pipeline), "features", "predictions")
         counts = {"w.events": 2, "w.labels": 1, **{f"w.{name}": PARTITIONS for name in between}}
         self.inputs = inputs_of(self.pipeline)
@@ -207,6 +212,7 @@ class World:
 
     def _start(self, role: str, partitions: list[tuple[str, int]]) -> Member:
         broker, name = self.broker, self.pipeline.name
+        state = state_of(self._on_another_host())
         control = Control(MemoryControlLog(broker, "w.control"))
         outbox = MemoryOutbox(broker)
         metrics = RoleMetrics(role, name)
@@ -217,14 +223,14 @@ class World:
         elif role in {spec.name for spec in stage_specs(self.pipeline)}:
             made = FeaturesRole(self.pipeline, control, list(self.inputs).index(role))
         elif role == "learn":
-            made = LearnRole(self.pipeline, self.pipeline.models[0], control, outbox, metrics)
+            made = LearnRole(self._on_another_host(), self.pipeline.models[0], control, outbox, metrics)
         else:
-            champion = Champion(self.pipeline.models[0], columns, self.pipeline.state, control, metrics)
+            champion = Champion(self.pipeline.models[0], columns, state, control, metrics)
             schema = frames.features_schema(columns)
             made = ServeRole("w.features", schema, control, champion, metrics, "earliest", lambda: self.now)
         inbox = MemoryInbox(broker, f"{name}.{made.name}")
         inbox.rng, inbox.limit = random.Random(self.rng.random()), self.rng.choice([2, 5, 20])
-        shop = Shop(made, self.pipeline, inbox, control, broker, broker, self.pipeline.state / "snapshots")
+        shop = Shop(made, self.pipeline, inbox, control, broker, broker, state / "snapshots")
         settings = Settings(self.is_replay, snapshot_every_s=1e9)
         writer = DeferredWriter()
         worker = Worker(shop, outbox, metrics, settings, lambda: self.now, writer)
@@ -233,6 +239,13 @@ class World:
         inbox.give(partitions)
         self.members.append(member)
         return member
+
+    def _on_another_host(self) -> Pipeline:
+        """The pipeline as a host sees it that shares nothing but the object store, if there is one."""
+        if self.pipeline.state_url is None:
+            return self.pipeline
+        self.hosts += 1
+        return msgspec.structs.replace(self.pipeline, state=self.pipeline.state / f"host{self.hosts}")
 
     def _alive(self) -> list[Member]:
         return [member for member in self.members if not member.is_zombie]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from models.learner import Learner, make_learner
 from models.registry import encode_record, write_version
 from serving.champion import FOLLOW_EVERY_US, Champion
 from streams.control import Control
+from streams.errors import UnavailableError
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model
 from tests.rows import COLUMNS, control
@@ -101,3 +104,60 @@ def test_a_version_that_cannot_be_used_leaves_the_old_one(tmp_path: Path) -> Non
     champion.follow(100 * FOLLOW_EVERY_US)
 
     assert (before, champion.version, refused) == ("0.2", "0.5", 3.0)
+
+
+class Shelf:
+    """Loads when the test says so, as a thread does that reads from an object store."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Callable[[], Learner], Future[Learner]]] = []
+
+    def __call__(self, load: Callable[[], Learner]) -> Future[Learner]:
+        done: Future[Learner] = Future()
+        self.waiting.append((load, done))
+        return done
+
+    def load(self, error: Exception | None = None) -> None:
+        """Load the only version that is waiting, or fail to."""
+        (load, done), self.waiting = self.waiting[0], self.waiting[1:]
+        if error is None:
+            done.set_result(load())
+        else:
+            done.set_exception(error)
+
+
+def test_answers_go_on_while_a_version_is_loaded(tmp_path: Path) -> None:
+    """One at a time; when it is there, the newest by then is next."""
+    known, shelf = control(), Shelf()
+    champion = Champion(PRIOR, COLUMNS, tmp_path, known, RoleMetrics("serve", "p"), shelf)
+    seen = []
+    for step, examples in enumerate((2, 3, 4)):
+        publish(known, tmp_path, (0, examples))
+        champion.follow(step * FOLLOW_EVERY_US)
+        seen.append((champion.version, len(shelf.waiting)))
+    shelf.load()
+    champion.follow(3 * FOLLOW_EVERY_US)
+    seen.append((champion.version, len(shelf.waiting)))
+    shelf.load()
+    champion.follow(3 * FOLLOW_EVERY_US)
+    seen.append((champion.version, len(shelf.waiting)))
+
+    assert seen == [("0.0", 1), ("0.0", 1), ("0.0", 1), ("0.2", 1), ("0.4", 0)]
+    assert champion.predict(np.zeros((1, 2))).tolist() == [5 / 6]
+
+
+def test_a_version_that_a_store_does_not_give_is_tried_again(tmp_path: Path) -> None:
+    """Its record is as good as before."""
+    known, metrics, shelf = control(), RoleMetrics("serve", "p"), Shelf()
+    champion = Champion(PRIOR, COLUMNS, tmp_path, known, metrics, shelf)
+    publish(known, tmp_path, (0, 2))
+    champion.follow(0)
+    shelf.load(UnavailableError("cannot read s3://bucket/models/prior: away"))
+    champion.follow(FOLLOW_EVERY_US)
+    before = champion.version
+    shelf.load()
+    champion.follow(2 * FOLLOW_EVERY_US)
+
+    assert (before, champion.version) == ("0.0", "0.2")
+    labels = {"pipeline": "p", "role": "serve", "candidate": "prior", "what": "version_unread"}
+    assert metrics.registry.get_sample_value("millrace_incidents_total", labels) == 1.0

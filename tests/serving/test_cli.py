@@ -108,7 +108,8 @@ def test_a_role_process_starts_light() -> None:
         "except SystemExit as end:\n"
         "    assert not end.code, end.code\n"
         "assert 'consumers.process' in sys.modules\n"
-        "print(*sorted({'rich', 'pandas', 'scipy', 'torch', 'river', 'jgo', 'psutil'} & set(sys.modules)))\n"
+        "heavy = {'rich', 'pandas', 'scipy', 'torch', 'river', 'jgo', 'psutil', 'pyarrow.fs'}\n"
+        "print(*sorted(heavy & set(sys.modules)))\n"
     )
     found = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True
