@@ -19,7 +19,7 @@ from streams.control import Control
 from streams.errors import ModelError
 from streams.frames import Column
 from streams.metrics import RoleMetrics
-from streams.pipeline import Model
+from streams.pipeline import Model, Task
 
 FOLLOW_EVERY_US = 200_000
 
@@ -33,11 +33,19 @@ class Champion:
         state: the pipeline's state directory, where blobs lie.
         control: the control topic.
         metrics: told which version serves.
+        task: what it answers.
     """
 
     def __init__(
-        self, model: Model, columns: tuple[Column, ...], state: Path, control: Control, metrics: RoleMetrics
+        self,
+        model: Model,
+        columns: tuple[Column, ...],
+        state: Path,
+        control: Control,
+        metrics: RoleMetrics,
+        task: Task | None = None,
     ) -> None:
+        self.task = task or Task()
         self.name = model.name
         self._model = model
         self._columns = columns
@@ -45,7 +53,7 @@ class Champion:
         self._control = control
         self._metrics = metrics.of(model.name)
         self._key = model_key(state) if model.kind.startswith("river:") else None
-        self.learner: Learner = make_learner(model, columns, self._key)
+        self.learner: Learner = make_learner(model, columns, self._key, self.task)
         self.lineage, self.examples = 0, 0
         self._refused: bytes | None = None
         self._next_follow_us = 0
@@ -76,6 +84,8 @@ class Champion:
                 return
             if version.columns != self._columns:
                 raise ModelError(f"{self.name}: version {version.order} was made for other features")
+            if version.task != self.task:
+                raise ModelError(f"{self.name}: version {version.order} was made for another task")
             learner = read_version(self._state, version, self._key)
             self._warm(learner)
         except ModelError:
