@@ -54,7 +54,7 @@ class RecordInlet:
         self._schema = schema
         self._bury = bury
         self._events = decoding.event_shape(pipeline.events)
-        self._labels = decoding.label_shape(pipeline.labels)
+        self._labels = decoding.label_shape(pipeline.labels, pipeline.task)
         self._is_event = WhereTest(pipeline.events.where) if pipeline.events.where else None
         self._is_label = WhereTest(pipeline.labels.where) if pipeline.labels.where else None
         self._kind = "events" if "events" in sources else "labels"
@@ -181,7 +181,9 @@ class RecordInlet:
         if kind == "events":
             columns |= decoding.field_columns(self._pipeline, shape, rows)
         else:
-            columns["label"] = np.array(shape.column(rows, self._pipeline.labels.value), np.float64)
+            columns["label"] = decoding.label_numbers(
+                shape.column(rows, self._pipeline.labels.value), self._pipeline.task
+            )
         self._check(columns, stamps, index, bad)
         return Decoded(self._build(kind, columns, offsets, stamps), offsets, stamps)
 
@@ -223,9 +225,8 @@ class RecordInlet:
             if name in ("id", "key"):
                 refuse(sizes == 0, "empty_text", f"the {name} is empty")
         if "label" in columns:
-            label = columns["label"]
-            is_bad = ~(np.isnan(label) | (label == 0) | (label == 1))
-            refuse(is_bad, "bad_label", "the label is not 0, 1, true or false")
+            task = self._pipeline.task
+            refuse(decoding.is_bad_label(columns["label"], task), "bad_label", decoding.explain_label(task))
         else:
             for field in self._pipeline.events.fields:
                 column = columns[f"field.{field.name}"]

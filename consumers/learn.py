@@ -22,10 +22,11 @@ import numpy as np
 from models.blocks import Blocks, Scoreboard
 from models.learner import LEARN, SKIP, Actions, Learner, State
 from models.pending import COUNTERS, Rows
-from models.scoring import Quality, Scores
+from models.scoring import Scores
 from streams.errors import FrameError, ModelError
 from streams.frames import Batch, Column, Outgoing
 from streams.metrics import RoleMetrics
+from streams.pipeline import Task
 from streams.records import pack
 
 MAX_BLOCKS_PER_RECORD = 200  # 540 bytes each: a record stays far below Kafka's 1 MiB
@@ -70,6 +71,7 @@ class LearnTask:
         generation: of the snapshots this continues (PROTOCOL 22).
         clock: seconds, for `predict_p99_us` only.
         ended: gives the sources that were replaced by another topic or generation; what waits for them is dropped.
+        task: what labels are; the learner was made for the same.
 
     Example:
         >>> from models.learner import make_learner
@@ -88,15 +90,17 @@ class LearnTask:
         generation: int = 0,
         clock: Callable[[], float] = time.perf_counter,
         ended: Callable[[], list[int]] = list,
+        task: Task | None = None,
     ) -> None:
+        task = task or Task()
         self.candidate = candidate
         self.learner = learner
         self.columns = columns
         self.lineage = lineage
         self.generation = generation
         self.examples_seen = 0
-        self.scores = Scores()
-        self.board = Scoreboard()
+        self.scores = Scores(task)
+        self.board = Scoreboard(task.outputs)
         self._clock = clock
         self._ended = ended
         self._step_us = np.zeros(MEASURED_STEPS)
@@ -171,7 +175,7 @@ class LearnTask:
         values: dict[str, float] = {
             f"{name}_{span}": float(value)
             for span, quality in spans.items()
-            for name, value in zip(Quality._fields, quality, strict=True)
+            for name, value in quality._asdict().items()
         }
         values.update({name: float(self.board.count(name)) for name in COUNTERS})
         values.update(pending=self.board.pending(), learned=self.examples_seen, bytes=self.learner.size_bytes())
@@ -180,9 +184,8 @@ class LearnTask:
     def measure(self, metrics: RoleMetrics) -> None:
         """Set the gauges of this candidate."""
         mine = metrics.of(self.candidate)
-        start, rolling = self.scores.since_start(), self.scores.rolling()
-        mine.scored("start", start.log_loss, start.accuracy, start.auc)
-        mine.scored("rolling", rolling.log_loss, rolling.accuracy, rolling.auc)
+        mine.scored("start", self.scores.since_start()._asdict())
+        mine.scored("rolling", self.scores.rolling()._asdict())
         mine.learned(self.examples_seen, self.learner.size_bytes())
         mine.pending(0, self.board.pending())
 

@@ -159,10 +159,11 @@ class LearnRole:
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> LearnTask:
         """One candidate over all examples."""
-        learner = make_learner(self._model, self._columns, self._key)
+        learner = make_learner(self._model, self._columns, self._key, self._pipeline.task)
         assert isinstance(inlet, FrameInlet)  # noqa: S101 - made by `inlet` above
         ended = inlet.memory.ended
-        return LearnTask(self._model.name, learner, self._columns, generation=generation, ended=ended)
+        task = self._pipeline.task
+        return LearnTask(self._model.name, learner, self._columns, generation=generation, ended=ended, task=task)
 
     def renew(self, task: Task, given_up: State, reason: str) -> None:
         """Begin a new lineage, and say so on P.decisions before its first output (PROTOCOL 22)."""
@@ -198,7 +199,13 @@ class LearnRole:
         now_us = int(time.time() * 1e6)
         try:
             version = write_version(
-                self._state, self._model, self._columns, task.learner, task.version, created_us=now_us
+                self._state,
+                self._model,
+                self._columns,
+                task.learner,
+                task.version,
+                created_us=now_us,
+                task=self._pipeline.task,
             )
         except UnavailableError:
             self._metrics.incident("version_unwritten")  # learning goes on; its snapshots say what is wrong

@@ -10,7 +10,7 @@ on the rows and their order alone, not on how they were cut into batches. Memory
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -72,11 +72,13 @@ class Scoreboard:
         (0.2877, 1)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, outputs: int = 1) -> None:
+        """Begin without events; a prediction has so many numbers."""
+        self._outputs = outputs
         self.counters: Int64 = np.zeros(len(COUNTERS), np.int64)
         self._sizes: Int64 = np.zeros(3, np.int64)
         self._sources = _new_sources(4, 16)
-        self._nodes = _new_nodes(0)
+        self._nodes = _new_nodes(0, outputs)
         self._place: Int64 = np.zeros(0, np.int64)
         self._ready = np.zeros(0, np.int32), np.zeros(0, np.int64)  # room for all nodes and the rows that complete them
 
@@ -102,13 +104,16 @@ class Scoreboard:
         return stop, action[: stop - start]
 
     def settle(self, rows: Rows, start: int, stop: int, score_B: Vector, scores: Scores) -> Blocks:
-        """Store the predictions and score the labels of rows `start` to `stop`; gives the blocks they complete."""
+        """Store the predictions and score the labels of rows `start` to `stop`; gives the blocks they complete.
+
+        `score_B` is [B], or [B, S] where a prediction has several numbers.
+        """
         node, row = self._ready
         ready = settle_kernel(
             rows,
             start,
             stop,
-            score_B,
+            score_B.reshape(len(score_B), self._outputs),
             self._place,
             self._sources,
             self._nodes,
@@ -145,7 +150,7 @@ class Scoreboard:
     def state(self) -> State:
         """Give sources and open blocks, in an order that depends on the rows alone."""
         node, used = self._open_nodes(), int(self._sizes[SOURCES])
-        nodes = {name: column[node] for name, column in self._nodes._asdict().items() if name != "free"}
+        nodes = {name: self._by_node(name)[node] for name in Nodes._fields if name != "free"}
         sources = {name: column[:used].copy() for name, column in self._sources._asdict().items() if name != "ring"}
         state: State = {f"sources.{name}": column for name, column in sources.items()}
         state.update({f"nodes.{name}": column for name, column in nodes.items()})
@@ -162,12 +167,15 @@ class Scoreboard:
             used, count = state["sources.name"].size, state["nodes.block"].size
             head, after = state["sources.head"], state["sources.next"]
             open_blocks = int(np.max((after - 1) // BLOCK_EVENTS - head + 1, initial=1))  # type: ignore[operator]
-            sources, nodes = _new_sources(_power_of_two(used + 1), _power_of_two(open_blocks)), _new_nodes(count)
+            sources, nodes = (
+                _new_sources(_power_of_two(used + 1), _power_of_two(open_blocks)),
+                _new_nodes(count, self._outputs),
+            )
             for name in ("name", "first", "next", "head"):
                 getattr(sources, name)[:used] = state[f"sources.{name}"]
             for name, column in nodes._asdict().items():
                 if name != "free":
-                    column[...] = state[f"nodes.{name}"]
+                    column[...] = state[f"nodes.{name}"].reshape(column.shape)
             sources.ring[nodes.owner, nodes.block % sources.ring.shape[1]] = np.arange(count)
             self.counters = np.array(state["counters"], np.int64).reshape(len(COUNTERS))
         except (KeyError, ValueError, IndexError) as error:
@@ -177,6 +185,11 @@ class Scoreboard:
         self._sources, self._nodes = sources, nodes
         self._ready = np.zeros(count, np.int32), np.zeros(count, np.int64)
         self._sizes[:] = used, 0, 0
+
+    def _by_node(self, name: str) -> npt.NDArray[Any]:
+        """View a column with the nodes as its first axis."""
+        column: npt.NDArray[Any] = getattr(self._nodes, name)
+        return column.reshape(-1, BLOCK_EVENTS, self._outputs) if name == "said" else column
 
     def _open_nodes(self) -> Int32:
         """Name the nodes in use, by source and block."""
@@ -198,7 +211,7 @@ class Scoreboard:
         owner, block = nodes.owner[node], nodes.block[node]
         whole = block * BLOCK_EVENTS >= sources.first[owner]
         times = nodes.first_time[node][whole], nodes.last_time[node][whole]
-        losses = nodes.value[node[whole]].astype(np.float32)
+        losses = nodes.loss[node[whole]].astype(np.float32)
         self._release(node)
         return Blocks(sources.name[owner][whole], block[whole], *times, losses, row[whole])
 
@@ -219,7 +232,9 @@ class Scoreboard:
         sources, nodes = self._sources, self._nodes
         if why == NO_NODE:
             size = nodes.left.size
-            self._nodes = Nodes._make(_grown(column, size or 16) for column in nodes)
+            more = size or 16
+            said = _grown(nodes.said, more * BLOCK_EVENTS)
+            self._nodes = Nodes(said, *(_grown(column, more) for column in nodes[1:]))
             room = self._nodes.left.size
             self._ready = np.zeros(room, np.int32), np.zeros(room, np.int64)
             self._release(np.arange(size, room, dtype=np.int32))
@@ -254,13 +269,22 @@ def _new_sources(size: int, ring: int) -> Sources:
     return Sources(name, column, column.copy(), column.copy(), rings)
 
 
-def _new_nodes(size: int) -> Nodes:
+def _new_nodes(size: int, outputs: int) -> Nodes:
     column, owner = np.zeros(size, np.int64), np.zeros(size, np.int32)
     grid = np.full((size, BLOCK_EVENTS), np.nan), np.zeros((size, BLOCK_EVENTS), np.uint8)
-    return Nodes(*grid, column, column.copy(), column.copy(), column.copy(), owner, owner.copy())
+    return Nodes(
+        np.full((size * BLOCK_EVENTS, outputs), np.nan),
+        *grid,
+        column,
+        column.copy(),
+        column.copy(),
+        column.copy(),
+        owner,
+        owner.copy(),
+    )
 
 
-def _grown(column: npt.NDArray[np.generic], by: int) -> npt.NDArray[np.generic]:
+def _grown(column: npt.NDArray[Any], by: int) -> npt.NDArray[Any]:
     more = np.full((by, *column.shape[1:]), -1 if column.dtype == np.int32 else 0, column.dtype)
     return np.concatenate([column, more])
 

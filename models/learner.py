@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from streams.errors import PipelineError
 from streams.frames import Column
-from streams.pipeline import Model
+from streams.pipeline import Model, Task
+from streams.pipeline_models import KINDS
 
 SKIP, PREDICT, LEARN = 0, 1, 2  # what `step` does with a row
 MAX_MAGNITUDE = 1e30  # a number beyond it is treated as missing: its square still fits a float64 with room to spare
@@ -26,10 +27,14 @@ State = dict[str, npt.NDArray[np.generic]]
 
 
 class Learner(Protocol):
-    """A binary model that learns as labels come. Class 1 is a label above 0.5.
+    """A model that learns as labels come.
 
-    Shapes: B rows, F features. NaN is a missing feature; so is a number that is infinite or beyond 1e30, and a
-    category that is not an exact non-negative integer.
+    Shapes: B rows, F features, C classes. NaN is a missing feature; so is a number that is infinite or beyond 1e30, and
+    a category that is not an exact non-negative integer. Labels and scores are the task's (streams/pipeline.py):
+
+        binary      label above 0.5 is yes      [B] probability of yes
+        multiclass  place of the class          [B, C] probability of each class
+        regression  the number                  [B] what it will be
 
     Example:
         >>> from models.learner import make_learner
@@ -40,7 +45,7 @@ class Learner(Protocol):
     """
 
     def predict(self, X_BF: Matrix) -> Vector:
-        """Give each row's probability of class 1, finite and in [0, 1]; changes nothing."""
+        """Give each row's score, finite, probabilities in [0, 1]; changes nothing."""
         ...
 
     def learn(self, X_BF: Matrix, y_B: Vector) -> None:
@@ -72,31 +77,39 @@ class Learner(Protocol):
         ...
 
 
-def make_learner(model: Model, columns: tuple[Column, ...], key: bytes | None = None) -> Learner:
+def make_learner(
+    model: Model, columns: tuple[Column, ...], key: bytes | None = None, task: Task | None = None
+) -> Learner:
     """Make the untrained learner that `[models.<name>]` declares.
 
     Args:
         model: the candidate's declaration.
         columns: the columns of the matrices it will be given, in order.
         key: seals River models (see models/sealed.py); other kinds do not need it.
+        task: what labels are; yes or no if nothing is said.
 
     Raises:
         PipelineError: when the kind or a parameter is not known.
     """
+    task = task or Task()
     # Imported here so that a process pays only for the kinds it runs: River alone costs a second and 100 MiB.
+    if model.kind == "linear" and task.kind == "multiclass":
+        from models.softmax import SoftmaxLearner
+
+        return SoftmaxLearner(model, columns, task)
     if model.kind == "linear":
         from models.linear import LinearLearner
 
-        return LinearLearner(model, columns)
-    if model.kind == "prior":
-        from models.prior import PriorLearner
+        return LinearLearner(model, columns, task)
+    if model.kind in ("prior", "last"):
+        from models.baselines import BaselineLearner
 
-        return PriorLearner(model, columns)
+        return BaselineLearner(model, columns, task)
     if model.kind.startswith("river:"):
         from models.river_learner import RiverLearner
 
-        return RiverLearner(model, columns, key)
-    message = f"[models.{model.name}] kind: {model.kind!r} is not known; allowed: linear, prior, river:<module>.<Class>"
+        return RiverLearner(model, columns, key, task)
+    message = f"[models.{model.name}] kind: {model.kind!r} is not known; allowed: {KINDS}"
     raise PipelineError([message])
 
 

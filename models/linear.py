@@ -1,8 +1,9 @@
-"""Compiled standard scaler + one-hot + logistic regression, learned one row at a time.
+"""Compiled standard scaler + one-hot + logistic or linear regression, learned one row at a time.
 
 Equal to River's `(SelectType(Number) | StandardScaler()) + (SelectType(str) | OneHotEncoder()) |
-LogisticRegression(SGD(lr))` (river 0.26, within 1e-9 on every prediction) when that is given each row without its
-missing features and categories as text. What that pipeline does, and this keeps:
+LogisticRegression(SGD(lr))`, for a regression `LinearRegression(SGD(lr))` (river 0.26, within 1e-9 on every
+prediction), when that is given each row without its missing features and categories as text. What it does, and this
+keeps:
 
 - predicting changes nothing; learning first updates the scaler with the row, then scales the row by it;
 - the scaler keeps, per column, Welford's mean and population variance over the rows that had the column; a column
@@ -24,14 +25,14 @@ from models.learner import LEARN, Actions, Matrix, State, Vector, refuse_unknown
 from models.linear_kernels import Plan, Scratch, Weights, predict_kernel, step_kernel
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
-from streams.pipeline import Model
+from streams.pipeline import Model, Task
 
 DEFAULTS: dict[str, float] = {"lr": 0.01, "intercept_lr": 0.01, "l2": 0.0, "bits": 18.0}  # as River's; 2**18 = 2 MiB
 LIMITS: dict[str, tuple[float, float]] = {"lr": (0, 1e3), "intercept_lr": (0, 1e3), "l2": (0, 1e3), "bits": (1, 28)}
 
 
 class LinearLearner:
-    """Logistic regression on scaled numbers and hashed categories.
+    """Logistic or linear regression on scaled numbers and hashed categories.
 
     Params (all optional):
         lr: step size of the weights, 0.01. Larger follows change faster and forgets faster.
@@ -46,19 +47,20 @@ class LinearLearner:
         array([0.5125])
     """
 
-    def __init__(self, model: Model, columns: tuple[Column, ...]) -> None:
-        settings = _settings(model)
+    def __init__(self, model: Model, columns: tuple[Column, ...], task: Task | None = None) -> None:
+        settings = settings_of(model, DEFAULTS)
         numbers = [i for i, column in enumerate(columns) if not column.is_category]
         categories = [i for i, column in enumerate(columns) if column.is_category]
         rates = np.array([settings["lr"], settings["intercept_lr"], settings["l2"]])
-        self._plan = Plan(np.array(numbers, np.int64), np.array(categories, np.int64), rates)
+        is_number = task is not None and task.kind == "regression"
+        self._plan = Plan(np.array(numbers, np.int64), np.array(categories, np.int64), rates, is_number)
         n = len(numbers)
         self._scratch = Scratch(np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(len(categories), np.int64), np.zeros(n))
         table = np.zeros(2 ** int(settings["bits"]) if categories else 1)
         self._weights = Weights(np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n), table, np.array([0.0, 1.0]))
 
     def predict(self, X_BF: Matrix) -> Vector:
-        """Give each row's probability of class 1."""
+        """Give each row's probability of yes, or the number."""
         score_B = np.empty(len(X_BF))
         predict_kernel(X_BF, self._plan, self._weights, self._scratch, score_B)
         return score_B
@@ -96,9 +98,14 @@ class LinearLearner:
         return sum(array.nbytes for array in self._weights)
 
 
-def _settings(model: Model) -> dict[str, float]:
-    refuse_unknown(model, tuple(DEFAULTS))
-    settings, mistakes = dict(DEFAULTS), []
+def settings_of(model: Model, defaults: dict[str, float]) -> dict[str, float]:
+    """Give the parameters of a linear model, those of `defaults`.
+
+    Raises:
+        PipelineError: naming all that is wrong with them.
+    """
+    refuse_unknown(model, tuple(defaults))
+    settings, mistakes = dict(defaults), []
     for name, value in model.params.items():
         low, high = LIMITS[name]
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -107,8 +114,8 @@ def _settings(model: Model) -> dict[str, float]:
             mistakes.append(f"[models.{model.name}] {name}: {value!r} found; allowed: {kind} from {low} to {high}")
         else:
             settings[name] = float(value)
-    if not mistakes and settings["lr"] * settings["l2"] >= 1.0:
-        product = settings["lr"] * settings["l2"]
+    product = settings["lr"] * settings.get("l2", 0.0)
+    if not mistakes and product >= 1.0:
         mistakes.append(f"[models.{model.name}] l2: lr * l2 = {product} found; allowed: below 1")
     if mistakes:
         raise PipelineError(mistakes)

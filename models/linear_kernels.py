@@ -6,7 +6,7 @@ Letters of shapes: B rows, N number columns, C category columns.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from models.learner import LEARN, MAX_CODE, MAX_MAGNITUDE, PREDICT, Actions, Matrix, Vector
 from streams.compiled import bare, inlined
 
+MOST_GRADIENT = 1e12  # as River clips it
 SMALLEST_FACTOR = 1e-100  # the common decay is folded into the weights before it can underflow
 
 Indexes = npt.NDArray[np.int64]
@@ -30,12 +31,32 @@ class Weights(NamedTuple):
     shared: Vector  # [intercept, common decay of the table]
 
 
+class Scaler(Protocol):
+    """The part of a model's state that scales its numbers, as named in `Weights`."""
+
+    @property
+    def seen(self) -> Vector:
+        """Rows that had each number."""
+        ...
+
+    @property
+    def mean(self) -> Vector:
+        """Of each number."""
+        ...
+
+    @property
+    def variance(self) -> Vector:
+        """Of each number."""
+        ...
+
+
 class Plan(NamedTuple):
-    """What does not change while learning: which columns are what, and the rates [lr, intercept_lr, l2]."""
+    """What does not change while learning: which columns are what, the rates [lr, intercept_lr, l2], the task."""
 
     number_columns: Indexes
     category_columns: Indexes
     rates: Vector
+    is_number: bool  # of a regression: the score is the logit itself, and the loss its squared error
 
 
 class Scratch(NamedTuple):
@@ -62,7 +83,8 @@ def category_slot(column: int, code: float, size: int) -> int:
 
 
 @inlined
-def _read_row(X_BF: Matrix, i: int, plan: Plan, size: int, scratch: Scratch) -> None:
+def read_row(X_BF: Matrix, i: int, plan: Plan, size: int, scratch: Scratch) -> None:
+    """Read a row's numbers, and where its categories lie in a table of `size` weights."""
     for j in range(scratch.number.size):
         scratch.number[j] = X_BF[i, plan.number_columns[j]]
     for c in range(scratch.slot.size):
@@ -73,7 +95,8 @@ def _read_row(X_BF: Matrix, i: int, plan: Plan, size: int, scratch: Scratch) -> 
 
 
 @inlined
-def _deviate(weights: Weights, scratch: Scratch) -> None:
+def deviate(weights: Scaler, scratch: Scratch) -> None:
+    """Take the standard deviations as they are now."""
     for j in range(scratch.number.size):
         scratch.deviation[j] = math.sqrt(weights.variance[j])
 
@@ -89,7 +112,8 @@ def _scale(weights: Weights, scratch: Scratch) -> None:
 
 
 @inlined
-def _learn_scale(weights: Weights, scratch: Scratch) -> None:
+def learn_scale(weights: Scaler, scratch: Scratch) -> None:
+    """Learn the row's numbers into means and variances."""
     for j in range(scratch.number.size):
         x, before, variance = scratch.number[j], weights.mean[j], weights.variance[j]
         is_there = abs(x) <= MAX_MAGNITUDE
@@ -137,6 +161,13 @@ def log_loss_gradient(logit: float, is_positive: bool) -> float:
 
 
 @inlined
+def squared_gradient(prediction: float, label: float) -> float:
+    """River's gradient of the squared loss by the prediction, kept within its bounds."""
+    gradient = 2.0 * (prediction - label)
+    return min(max(gradient, -MOST_GRADIENT), MOST_GRADIENT)
+
+
+@inlined
 def _update(gradient: float, plan: Plan, weights: Weights, scratch: Scratch) -> None:
     lr, intercept_lr, l2 = plan.rates[0], plan.rates[1], plan.rates[2]
     weights.shared[0] -= intercept_lr * gradient
@@ -158,11 +189,12 @@ def _update(gradient: float, plan: Plan, weights: Weights, scratch: Scratch) -> 
 @bare
 def predict_kernel(X_BF: Matrix, plan: Plan, weights: Weights, scratch: Scratch, score_B: Vector) -> None:
     """Run `LinearLearner.predict`; about 0.04 us a row of 16 numbers."""
-    _deviate(weights, scratch)
+    deviate(weights, scratch)
     for i in range(score_B.size):
-        _read_row(X_BF, i, plan, weights.table.size, scratch)
+        read_row(X_BF, i, plan, weights.table.size, scratch)
         _scale(weights, scratch)
-        score_B[i] = probability(_logit(weights, scratch))
+        logit = _logit(weights, scratch)
+        score_B[i] = logit if plan.is_number else probability(logit)
 
 
 @bare
@@ -170,19 +202,21 @@ def step_kernel(
     X_BF: Matrix, y_B: Vector, action_B: Actions, plan: Plan, weights: Weights, scratch: Scratch, score_B: Vector
 ) -> None:
     """Run `LinearLearner.step`; about 0.1 us for learning a row of 16 numbers."""
-    _deviate(weights, scratch)
+    deviate(weights, scratch)
     for i in range(action_B.size):
         score_B[i] = np.nan
         is_learned = action_B[i] == LEARN and not math.isnan(y_B[i])
         if action_B[i] != PREDICT and not is_learned:
             continue
-        _read_row(X_BF, i, plan, weights.table.size, scratch)
+        read_row(X_BF, i, plan, weights.table.size, scratch)
         if is_learned:
-            _learn_scale(weights, scratch)
-            _deviate(weights, scratch)
+            learn_scale(weights, scratch)
+            deviate(weights, scratch)
         _scale(weights, scratch)
         logit = _logit(weights, scratch)
         if is_learned:
-            _update(log_loss_gradient(logit, y_B[i] > 0.5), plan, weights, scratch)
+            is_number, label = plan.is_number, y_B[i]
+            gradient = squared_gradient(logit, label) if is_number else log_loss_gradient(logit, label > 0.5)
+            _update(gradient, plan, weights, scratch)
         else:
-            score_B[i] = probability(logit)
+            score_B[i] = logit if plan.is_number else probability(logit)

@@ -52,9 +52,10 @@ class Sources(NamedTuple):
 
 
 class Nodes(NamedTuple):
-    """Per open block: value is the prediction while pending, then the loss."""
+    """Per open block: what was said of each event, and its loss once its label has come. S numbers a prediction."""
 
-    value: Vector  # [N, 100]
+    said: npt.NDArray[np.float64]  # [N * 100, S]
+    loss: npt.NDArray[np.float64]  # [N, 100]
     status: npt.NDArray[np.uint8]  # [N, 100]
     first_time: Int64
     last_time: Int64
@@ -89,8 +90,10 @@ def _enter(rows: Rows, i: int, place: int, sources: Sources, nodes: Nodes, sizes
         fresh = nodes.free[sizes[FREE]]
         sources.ring[place, block & mask] = fresh
         for k in range(BLOCK_EVENTS):
-            nodes.value[fresh, k] = np.nan
+            nodes.loss[fresh, k] = np.nan
             nodes.status[fresh, k] = ABSENT
+            for s in range(nodes.said.shape[1]):
+                nodes.said[fresh * BLOCK_EVENTS + k, s] = np.nan
         nodes.first_time[fresh] = nodes.last_time[fresh] = rows.time[i]
         nodes.block[fresh] = block
         nodes.left[fresh] = BLOCK_EVENTS - offset
@@ -178,7 +181,7 @@ def settle_kernel(
     rows: Rows,
     start: int,
     stop: int,
-    score_B: Vector,
+    score_BS: npt.NDArray[np.float64],
     place_at: Int64,
     sources: Sources,
     nodes: Nodes,
@@ -195,13 +198,13 @@ def settle_kernel(
             continue
         node, offset = place_at[at] // BLOCK_EVENTS, place_at[at] % BLOCK_EVENTS
         if rows.kind[i] == EVENT:
-            nodes.value[node, offset] = score_B[at]
+            for place in range(score_BS.shape[1]):
+                nodes.said[place_at[at], place] = score_BS[at, place]
             continue
         if math.isnan(rows.label[i]):
-            nodes.value[node, offset] = np.nan
             counters[UNLABELLED] += 1
         else:
-            nodes.value[node, offset] = add_score(tally, nodes.value[node, offset], rows.label[i] > 0.5)
+            nodes.loss[node, offset] = add_score(tally, nodes.said, place_at[at], rows.label[i])
             counters[SCORED] += 1
         nodes.status[node, offset] = SETTLED
         nodes.left[node] -= 1

@@ -19,10 +19,10 @@ import numpy as np
 from models.learner import Learner, State, make_learner
 from streams.errors import ModelError
 from streams.frames import Column
-from streams.pipeline import Model
+from streams.pipeline import Model, Task
 from streams.state_folder import Folder, Place, folder_of
 
-FORMAT = 1
+FORMAT = 2
 KEPT_VERSIONS = 10  # blobs per candidate; a reader that is further behind takes the newest instead
 MAX_BYTES = 256 * 2**20  # as the default of `max_model_mib`
 _ARRAY = "state."
@@ -45,6 +45,7 @@ class Version(msgspec.Struct, frozen=True):
     digest: str
     created_us: int
     format: int = FORMAT
+    task: Task = Task()
 
     @property
     def order(self) -> tuple[int, int]:
@@ -60,6 +61,7 @@ def write_version(
     order: tuple[int, int],
     created_us: int,
     max_bytes: int = MAX_BYTES,
+    task: Task | None = None,
 ) -> Version | None:
     """Write a model's state as a version; the caller publishes the record it gets.
 
@@ -71,6 +73,7 @@ def write_version(
         order: (lineage, examples seen).
         created_us: wall clock, for people and for the age of a version.
         max_bytes: a larger blob is not written.
+        task: what it answers.
 
     Returns:
         None when the model must not be published: not finite, an answer that is no probability, or over its cap.
@@ -78,7 +81,8 @@ def write_version(
     Raises:
         UnavailableError: an object store does not take it.
     """
-    if not is_sound(learner, columns):
+    task = task or Task()
+    if not is_sound(learner, columns, task):
         return None
     payload = _encode(learner.state())
     if len(payload) > max_bytes:
@@ -89,7 +93,7 @@ def write_version(
     folder.publish(name, payload)
     _forget_old(folder, name)
     blob = f"models/{model.name}/{name}"
-    return Version(model.name, *order, model.kind, model.params, columns, blob, digest, created_us)
+    return Version(model.name, *order, model.kind, model.params, columns, blob, digest, created_us, task=task)
 
 
 def read_version(state: Place, version: Version, key: bytes | None = None, max_bytes: int = MAX_BYTES) -> Learner:
@@ -109,9 +113,9 @@ def read_version(state: Place, version: Version, key: bytes | None = None, max_b
         needed = f"format {version.format} found, {FORMAT} needed"
         raise ModelError(f"version {_name(version)} was written by another release: {needed}; run `millrace rebuild`")
     payload = _read_blob(folder_of(state), version, max_bytes)
-    learner = make_learner(Model(version.candidate, version.kind, version.params), version.columns, key)
+    learner = make_learner(Model(version.candidate, version.kind, version.params), version.columns, key, version.task)
     learner.restore(_decode(payload, version))
-    if not is_sound(learner, version.columns):
+    if not is_sound(learner, version.columns, version.task):
         raise ModelError(f"version {_name(version)} is not a sound model: a weight or an answer is not finite")
     return learner
 
@@ -133,13 +137,16 @@ def decode_record(value: bytes) -> Version:
         raise ModelError(f"a version record cannot be read: {error}; {len(value)} bytes found") from error
 
 
-def is_sound(learner: Learner, columns: tuple[Column, ...]) -> bool:
-    """Say whether a model is finite, and answers two canaries (all missing, all zero) with probabilities."""
+def is_sound(learner: Learner, columns: tuple[Column, ...], task: Task) -> bool:
+    """Say whether a model is finite, and answers two canaries (all missing, all zero) as its task wants it."""
     if not learner.is_finite():
         return False
     canaries = np.vstack([np.full(len(columns), np.nan), np.zeros(len(columns))])
-    score_B = learner.predict(canaries)
-    return bool(((score_B >= 0.0) & (score_B <= 1.0)).all())
+    score_BS = learner.predict(canaries).reshape(len(canaries), task.outputs)
+    if task.kind == "regression":
+        return bool(np.isfinite(score_BS).all())
+    is_whole = task.kind == "binary" or np.allclose(score_BS.sum(axis=1), 1.0, rtol=0, atol=1e-6)
+    return bool(is_whole and ((score_BS >= 0.0) & (score_BS <= 1.0)).all())
 
 
 def _name(version: Version) -> str:

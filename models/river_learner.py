@@ -1,8 +1,9 @@
-"""Any River classifier as a learner; the only module that imports river.
+"""Any River classifier or regressor as a learner; the only module that imports river.
 
 A row becomes a dict without its missing features: numbers as float, categories as the text of their integer code.
-Labels are given as bool, and the prediction is the probability of True. Rows go one by one through `predict_proba_one`
-and `learn_one`; mini-batches (`learn_many`) would learn less (one step on the mean gradient) and are not used.
+Labels are given as bool, as the name of their class, or as the number. Rows go one by one through `predict_proba_one`
+or `predict_one`, and `learn_one`; mini-batches (`learn_many`) would learn less (one step on the mean gradient) and are
+not used.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -21,7 +22,7 @@ from models.learner import LEARN, MAX_CODE, MAX_MAGNITUDE, PREDICT, Actions, Mat
 from models.sealed import seal, unseal
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
-from streams.pipeline import Model
+from streams.pipeline import Model, Task
 
 RIVER_VERSION = version("river")
 SEED = 0  # given to every classifier that takes a seed and was not given one: a replay must learn the same model
@@ -29,12 +30,12 @@ CATEGORIES = "categories"  # our own parameter beside the classifier's: "text" o
 
 
 class RiverLearner:
-    """Wraps the classifier that `river:<module>.<Class>` names.
+    """Wraps the classifier or regressor that `river:<module>.<Class>` names.
 
-    Params: the classifier's own, and `categories`: "text" (default), or "drop" for classifiers that only take
-    numbers (GaussianNB, linear models). A classifier that takes a seed gets 0 if none is given.
+    Params: the model's own, and `categories`: "text" (default), or "drop" for models that only take numbers
+    (GaussianNB, linear models). One that takes a seed gets 0 if none is given.
 
-    Cost per row: the classifier's (10 us to 1 ms) and about 1 us for the dict.
+    Cost per row: the model's (10 us to 1 ms) and about 1 us for the dict.
 
     Example:
         >>> model = Model("tree", "river:tree.HoeffdingTreeClassifier", {"grace_period": 50})
@@ -44,23 +45,26 @@ class RiverLearner:
         array([0.5])
     """
 
-    def __init__(self, model: Model, columns: tuple[Column, ...], key: bytes | None = None) -> None:
+    def __init__(
+        self, model: Model, columns: tuple[Column, ...], key: bytes | None = None, task: Task | None = None
+    ) -> None:
+        self._task = task or Task()
         params = dict(model.params)
         categories = params.pop(CATEGORIES, "text")
         if categories not in {"text", "drop"}:
             raise PipelineError([f"[models.{model.name}] {CATEGORIES}: {categories!r} found; allowed: text, drop"])
         self._name, self._kind, self._key = model.name, model.kind, key
-        self._classifier = _make_classifier(model, params)
+        self._model = _make_model(model, params, self._task)
         self._columns = [i for i, c in enumerate(columns) if categories == "text" or not c.is_category]
         self._names = [columns[i].name for i in self._columns]
         self._is_category = [columns[i].is_category for i in self._columns]
-        self._replaced = 0  # predictions that were not finite, answered with 0.5
+        self._replaced = 0  # predictions that were not finite
         self._is_last_finite = True
         self._is_trained = False
         self._size_bytes = 0
 
     def predict(self, X_BF: Matrix) -> Vector:
-        """Give each row's probability of True."""
+        """Give each row's score."""
         rows = len(X_BF)
         return self.step(X_BF, np.full(rows, np.nan), np.full(rows, PREDICT, np.int8))
 
@@ -72,62 +76,80 @@ class RiverLearner:
         """Take the rows in order and predict, learn or skip each one.
 
         Raises:
-            ModelError: when the classifier raises.
+            ModelError: when the model raises.
         """
-        score_B = np.full(len(y_B), np.nan)
+        score_BS = np.full((len(y_B), self._task.outputs), np.nan)
+        ask, label_of = self._asking()
         rows = zip(self._dicts(X_BF), y_B.tolist(), action_B.tolist(), strict=True)
         try:
             for i, (x, y, action) in enumerate(rows):
                 if action == PREDICT:
-                    score_B[i] = self._predict_one(x)
+                    score_BS[i] = self._checked(ask(x)) if self._is_trained else self._untrained
                 elif action == LEARN and not math.isnan(y):
-                    self._classifier.learn_one(x, y > 0.5)
+                    self._model.learn_one(x, label_of(y))
                     self._is_trained = True
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             hint = f'give it {CATEGORIES} = "drop" if it only takes numbers' if any(self._is_category) else "remove it"
             raise ModelError(f"the model {self._name} ({self._kind}) failed: {reason}; {hint}") from error
-        return score_B
+        return score_BS if self._task.outputs > 1 else score_BS[:, 0]
 
     def state(self) -> State:
-        """Seal the classifier; a large one takes long (an adaptive forest: megabytes)."""
-        blob = seal([self._classifier, self._is_trained, self._replaced], self._checked_key(), RIVER_VERSION)
+        """Seal the model; a large one takes long (an adaptive forest: megabytes)."""
+        blob = seal([self._model, self._is_trained, self._replaced], self._checked_key(), RIVER_VERSION)
         self._size_bytes = len(blob)
         return {"sealed": np.frombuffer(blob, np.uint8).copy()}
 
     def restore(self, state: State) -> None:
-        """Unseal a classifier of the same class."""
+        """Unseal a model of the same class."""
         blob = np.asarray(state.get("sealed", ()), np.uint8).tobytes()
-        classifier, is_trained, replaced = unseal(blob, self._checked_key(), RIVER_VERSION)
-        if type(classifier) is not type(self._classifier):
-            found = f"a {type(classifier).__name__} found, {self._kind} needed"
+        model, is_trained, replaced = unseal(blob, self._checked_key(), RIVER_VERSION)
+        if type(model) is not type(self._model):
+            found = f"a {type(model).__name__} found, {self._kind} needed"
             raise ModelError(f"the state of model {self._name} is another's: {found}; run `millrace rebuild`")
-        self._classifier, self._is_trained = classifier, bool(is_trained)
+        self._model, self._is_trained = model, bool(is_trained)
         self._replaced, self._size_bytes = int(replaced), len(blob)
 
     def is_finite(self) -> bool:
-        """Say whether the last prediction was finite; a classifier's inside is not looked at."""
+        """Say whether the last prediction was finite; a model's inside is not looked at."""
         return self._is_last_finite
 
     def size_bytes(self) -> int:
-        """Give the classifier's size when it was last sealed or unsealed; 0 before."""
+        """Give the model's size when it was last sealed or unsealed; 0 before."""
         return self._size_bytes
 
     @property
     def replaced_predictions(self) -> int:
-        """Give how many predictions were not finite and answered with 0.5."""
+        """Give how many predictions were not finite, and answered as if nothing had been learned."""
         return self._replaced
 
-    def _predict_one(self, x: dict[str, Any]) -> float:
-        if not self._is_trained:
-            return 0.5  # not asked: an adaptive forest settles its features with the first row it sees
-        probabilities = self._classifier.predict_proba_one(x)
-        p = float(probabilities.get(True, 0.0)) if probabilities else 0.5
-        self._is_last_finite = math.isfinite(p)
-        if not self._is_last_finite:
-            self._replaced += 1
-            return 0.5
-        return min(1.0, max(0.0, p))
+    def _asking(self) -> tuple[Callable[[dict[str, Any]], Any], Callable[[float], Any]]:
+        """Give how the model is asked, and how it is told a label."""
+        classes = self._task.classes
+        if self._task.kind == "regression":
+            return self._model.predict_one, float
+        ask = self._model.predict_proba_one
+        if classes:
+            return lambda x: self._shares(ask(x)), lambda y: classes[int(y)]
+        return lambda x: _share_of_true(ask(x)), lambda y: y > 0.5
+
+    def _shares(self, probabilities: dict[str, float]) -> list[float]:
+        """Give the probability of each class; what River leaves out is 0, and shares of nothing are equal."""
+        found = [float(probabilities.get(name, 0.0)) for name in self._task.classes]
+        total = sum(found)
+        return [value / total for value in found] if total > 0.0 else [1.0 / len(found)] * len(found)
+
+    @property
+    def _untrained(self) -> float:
+        # A model without a label is not asked: an adaptive forest settles its features with the first row it sees.
+        return {"binary": 0.5, "regression": 0.0}.get(self._task.kind, 1.0 / self._task.outputs)
+
+    def _checked(self, score: Any) -> Any:
+        self._is_last_finite = bool(np.isfinite(score).all())
+        if self._is_last_finite:
+            return score if self._task.kind == "regression" else np.clip(score, 0.0, 1.0)
+        self._replaced += 1
+        return self._untrained
 
     def _dicts(self, X_BF: Matrix) -> Iterator[dict[str, Any]]:
         """Make each row's dict; B x F float objects at once, so callers give batches, not archives."""
@@ -154,17 +176,24 @@ class RiverLearner:
         return self._key
 
 
-def _make_classifier(model: Model, params: dict[str, Any]) -> Any:
-    found = _resolve(model)
+def _share_of_true(probabilities: dict[bool, float]) -> float:
+    return float(probabilities.get(True, 0.0)) if probabilities else 0.5
+
+
+def _make_model(model: Model, params: dict[str, Any], task: Task) -> Any:
+    found = _resolve(model, task)
     if "seed" in inspect.signature(found).parameters:
         params.setdefault("seed", SEED)
     try:
-        return found(**params)
+        made = found(**params)
     except Exception as error:
         raise PipelineError([f"[models.{model.name}] {model.kind} can not be made: {error}"]) from error
+    if task.kind == "multiclass" and not made._multiclass:  # noqa: SLF001 - River has no public name for it
+        raise PipelineError([f"[models.{model.name}] {model.kind} knows two classes only; choose a multiclass one"])
+    return made
 
 
-def _resolve(model: Model) -> Any:
+def _resolve(model: Model, task: Task) -> Any:
     module, _, name = model.kind.removeprefix("river:").rpartition(".")
     where = f"[models.{model.name}] kind: {model.kind!r}"
     if not module or not all(part.isidentifier() for part in (*module.split("."), name)) or "__" in model.kind:
@@ -173,9 +202,12 @@ def _resolve(model: Model) -> Any:
         found = getattr(importlib.import_module(f"river.{module}"), name)
     except (ImportError, AttributeError) as error:
         raise PipelineError([f"{where} is not in river {RIVER_VERSION}: {error}"]) from error
-    is_classifier = inspect.isclass(found) and issubclass(found, base.Classifier)
-    if not is_classifier or not found.__module__.startswith("river."):
-        raise PipelineError([f"{where} is no classifier; allowed: classes derived from river.base.Classifier"])
-    if inspect.isabstract(found) or found.predict_proba_one is base.Classifier.predict_proba_one:
+    wanted = base.Regressor if task.kind == "regression" else base.Classifier
+    if not (inspect.isclass(found) and issubclass(found, wanted)) or not found.__module__.startswith("river."):
+        noun = wanted.__name__.lower()
+        raise PipelineError([f"{where} is no {noun}; allowed: classes derived from river.base.{wanted.__name__}"])
+    own: Any = getattr(found, "predict_proba_one", None)
+    is_silent = wanted is base.Classifier and own is base.Classifier.predict_proba_one
+    if inspect.isabstract(found) or is_silent:
         raise PipelineError([f"{where} gives no probabilities; choose a classifier with predict_proba_one"])
     return found

@@ -1,50 +1,62 @@
-"""How good predictions were: log loss, accuracy and ROC AUC, since the start and over the last 10,000 labels.
+"""How good predictions were: what every task's figures have in common (scoring_binary.py and its neighbours).
 
 Everything is kept in arrays and updated by one compiled call per label, in order, so that it is part of a snapshot and
-the same in every replay. The area under the curve since the start counts scores in 16,384 equal bins of the logit
-between -16 and 16 (beyond: the outer bins), and scores of one bin as ties; `auc_error` bounds what that costs. Over the
-last 10,000 labels it is exact.
+the same in every replay. Each task has one *loss*, which is the evidence for promotions: the log loss of classes,
+bounded as evidence needs it, and the absolute error of numbers.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import bare, inlined
 from streams.errors import ModelError
+from streams.pipeline import Task
 
 P_MIN, P_MAX = 0.001, 0.999  # bounds the log loss at 6.91 nats, as evidence needs it
 ROLLING_LABELS = 10_000
 AUC_BINS = 2**14
 AUC_LOGIT = 16.0  # a probability of 1e-7
+BINARY, MULTICLASS, REGRESSION = 0, 1, 2
+CODES = {"binary": BINARY, "multiclass": MULTICLASS, "regression": REGRESSION}
+LOSS, SQUARED, MEAN, SPREAD, SUMS = 0, 1, 2, 3, 4  # places in `sums`; the last two are Welford's, of regression labels
+LABELS, RIGHT = 0, 1  # places in `totals`
 
 Vector = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 State = dict[str, npt.NDArray[np.generic]]
 
 
-class Quality(NamedTuple):
-    """What a span of labels says; NaN where nothing can be said yet. `auc_error` bounds the error of `auc`."""
-
-    labels: int
-    log_loss: float
-    accuracy: float
-    auc: float
-    auc_error: float
-
-
 class Tally(NamedTuple):
-    """Arrays that the kernels update."""
+    """Arrays that the kernels update; S numbers a prediction, C classes."""
 
-    loss: Vector  # [sum]
+    code: int  # of the task
+    sums: Vector  # [SUMS]
     totals: Counts  # [labels, right answers]
-    bins: Counts  # [2, AUC_BINS]: negatives and positives by the logit of their score
-    recent_p: Vector  # ring of ROLLING_LABELS
-    recent_y: npt.NDArray[np.int8]
+    bins: Counts  # binary: [2, AUC_BINS], negatives and positives by the logit of their score
+    confusion: Counts  # multiclass: [C, C], labels by what was the likeliest class
+    recent_said: npt.NDArray[np.float64]  # [ROLLING_LABELS, S], a ring
+    recent_y: Vector  # the labels of the same
+
+
+class Quality(Protocol):
+    """What a span of labels says, as a named tuple of figures; NaN where nothing can be said yet."""
+
+    @property
+    def labels(self) -> int:
+        """How many there were."""
+        ...
+
+    @property
+    def loss(self) -> float:
+        """The task's loss, on average."""
+        ...
+
+    def _asdict(self) -> dict[str, float]: ...
 
 
 class Scores:
@@ -52,38 +64,38 @@ class Scores:
 
     Example:
         >>> scores = Scores()
-        >>> for p, is_positive in ((0.2, False), (0.9, True), (0.6, False)):
-        ...     _ = add_score(scores.tally, p, is_positive)
+        >>> for p, label in ((0.2, 0.0), (0.9, 1.0), (0.6, 0.0)):
+        ...     _ = add_score(scores.tally, np.array([[p]]), 0, label)
         >>> scores.since_start().accuracy, scores.rolling().auc
         (0.6666666666666666, 1.0)
     """
 
-    def __init__(self) -> None:
-        ring = np.full(ROLLING_LABELS, np.nan), np.zeros(ROLLING_LABELS, np.int8)
-        self.tally = Tally(np.zeros(1), np.zeros(2, np.int64), np.zeros((2, AUC_BINS), np.int64), *ring)
+    def __init__(self, task: Task | None = None) -> None:
+        """Begin without labels, for binary ones if nothing else is said."""
+        self.task = task or Task()
+        code, classes = CODES[self.task.kind], len(self.task.classes)
+        self.tally = Tally(
+            code,
+            np.zeros(SUMS),
+            np.zeros(2, np.int64),
+            np.zeros((2, AUC_BINS if code == BINARY else 0), np.int64),
+            np.zeros((classes, classes), np.int64),
+            np.full((ROLLING_LABELS, self.task.outputs), np.nan),
+            np.zeros(ROLLING_LABELS),
+        )
 
     def since_start(self) -> Quality:
-        """Judge all labels so far. Costs 16,384 steps."""
-        labels, right = self.tally.totals.tolist()
-        if not labels:
-            return Quality(0, math.nan, math.nan, math.nan, math.nan)
-        area, error = area_under_curve(*self.tally.bins)
-        return Quality(labels, float(self.tally.loss[0]) / labels, right / labels, area, error)
+        """Judge all labels so far; of binary ones this costs 16,384 steps."""
+        return _judge(self.task).since_start(self.tally)
 
     def rolling(self) -> Quality:
         """Judge the last 10,000 labels. Costs a sort of them (about 1 ms): for a scrape, not for a row."""
-        labels = min(int(self.tally.totals[0]), ROLLING_LABELS)
-        if not labels:
-            return Quality(0, math.nan, math.nan, math.nan, math.nan)
-        p, y = self.tally.recent_p[:labels], self.tally.recent_y[:labels] > 0
-        loss = -np.log(np.clip(np.where(y, p, 1.0 - p), P_MIN, P_MAX))
-        _, place = np.unique(p, return_inverse=True)
-        area, _ = area_under_curve(np.bincount(place[~y], minlength=labels), np.bincount(place[y], minlength=labels))
-        return Quality(labels, float(loss.mean()), float(((p >= 0.5) == y).mean()), area, 0.0)
+        labels = min(int(self.tally.totals[LABELS]), ROLLING_LABELS)
+        return _judge(self.task).recent(self.tally.recent_said[:labels], self.tally.recent_y[:labels])
 
     def state(self) -> State:
         """Copy the tally."""
-        return {name: array.copy() for name, array in self.tally._asdict().items()}
+        return {name: array.copy() for name, array in self._arrays().items()}
 
     def restore(self, state: State) -> None:
         """Take back what `state` gave.
@@ -91,23 +103,59 @@ class Scores:
         Raises:
             ModelError: when arrays are absent or of another shape.
         """
-        for name, ours in self.tally._asdict().items():
+        for name, ours in self._arrays().items():
             if name not in state or state[name].shape != ours.shape:
                 raise ModelError(f"the scores' {name} is not whole in this snapshot; run `millrace rebuild`")
             ours[...] = state[name]
 
+    def _arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        return {name: array for name, array in self.tally._asdict().items() if name != "code"}
 
-def area_under_curve(negatives: Counts, positives: Counts) -> tuple[float, float]:
-    """Give the area under the ROC curve from counts by rising score, ties counted half, and its largest error.
 
-    The error is that of not knowing the order within a bin: half of the pairs that share one. NaN with one class only.
-    """
-    pairs = float(negatives.sum()) * float(positives.sum())
-    if not pairs:
-        return math.nan, math.nan
-    tied = 0.5 * float((negatives * positives).sum())
-    below = np.cumsum(negatives) - negatives
-    return (float((below * positives).sum()) + tied) / pairs, tied / pairs
+class _Judge(Protocol):
+    def since_start(self, tally: Tally) -> Quality: ...
+
+    def recent(self, said_BS: npt.NDArray[np.float64], label_B: Vector) -> Quality: ...
+
+
+def _judge(task: Task) -> _Judge:
+    from models import scoring_binary, scoring_multiclass, scoring_regression
+
+    judges: dict[str, _Judge] = {
+        "binary": scoring_binary,
+        "multiclass": scoring_multiclass,
+        "regression": scoring_regression,
+    }
+    return judges[task.kind]
+
+
+def figure_names(task: Task) -> tuple[str, ...]:
+    """Name the figures of a task, its loss first."""
+    return tuple(name for name in Scores(task).since_start()._asdict() if name != "labels")
+
+
+def bounded_log_loss(given: Vector) -> Vector:
+    """Give the log loss of the probabilities that were given to the truth."""
+    loss: Vector = -np.log(np.clip(given, P_MIN, P_MAX))
+    return loss
+
+
+def kappa(confusion_CC: npt.NDArray[np.float64]) -> float:
+    """Give Cohen's kappa of a confusion matrix: agreement beyond chance (Cohen 1960); NaN where chance is certain."""
+    total = confusion_CC.sum()
+    if not total:
+        return math.nan
+    agreed = np.trace(confusion_CC) / total
+    by_chance = float((confusion_CC.sum(axis=0) * confusion_CC.sum(axis=1)).sum() / total**2)
+    return float((agreed - by_chance) / (1.0 - by_chance)) if by_chance < 1.0 else math.nan
+
+
+def f1_scores(confusion_CC: npt.NDArray[np.float64]) -> Vector:
+    """Give the F1 of each class: 2 right / (labels + answers); 0 for a class that was answered or came, never right."""
+    both = confusion_CC.sum(axis=0) + confusion_CC.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        scores: Vector = 2.0 * np.diag(confusion_CC) / both
+    return scores
 
 
 @bare
@@ -121,7 +169,8 @@ def log_loss(p: float, is_positive: bool) -> float:
 
 
 @inlined
-def _auc_bin(p: float) -> int:
+def auc_bin(p: float) -> int:
+    """Give the place of a probability among equal bins of its logit."""
     if not p > 0.0:
         return 0
     if not p < 1.0:
@@ -132,16 +181,41 @@ def _auc_bin(p: float) -> int:
 
 
 @inlined
-def add_score(tally: Tally, p: float, is_positive: bool) -> float:
-    """Count one prediction whose label has come; gives its log loss. About 50 ns."""
-    loss = log_loss(p, is_positive)
-    at = tally.totals[0] % ROLLING_LABELS
-    tally.loss[0] += loss
-    tally.totals[0] += 1
-    if (p >= 0.5) == is_positive:
-        tally.totals[1] += 1
-    side = 1 if is_positive else 0
-    tally.bins[side, _auc_bin(p)] += 1
-    tally.recent_p[at] = p
-    tally.recent_y[at] = side
+def likeliest(said_NS: npt.NDArray[np.float64], row: int) -> int:
+    """Give the class with the largest probability, the first of equals."""
+    best = 0
+    for place in range(1, said_NS.shape[1]):
+        if said_NS[row, place] > said_NS[row, best]:
+            best = place
+    return best
+
+
+@inlined
+def add_score(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label: float) -> float:
+    """Count the prediction in a row whose label has come; gives its loss. About 50 ns."""
+    at = tally.totals[LABELS] % ROLLING_LABELS
+    tally.totals[LABELS] += 1
+    if tally.code == BINARY:
+        p, is_positive = said_NS[row, 0], label > 0.5
+        loss = log_loss(p, is_positive)
+        tally.totals[RIGHT] += (p >= 0.5) == is_positive
+        side = 1 if is_positive else 0
+        tally.sums[SQUARED] += (p - side) * (p - side)
+        tally.bins[side, auc_bin(p)] += 1
+    elif tally.code == MULTICLASS:
+        place, said = int(label), likeliest(said_NS, row)
+        loss = log_loss(said_NS[row, place], True)
+        tally.totals[RIGHT] += said == place
+        tally.confusion[place, said] += 1
+    else:
+        error = said_NS[row, 0] - label
+        loss = abs(error)
+        tally.sums[SQUARED] += error * error
+        before = tally.sums[MEAN]
+        tally.sums[MEAN] = before + (label - before) / tally.totals[LABELS]
+        tally.sums[SPREAD] += (label - before) * (label - tally.sums[MEAN])
+    tally.sums[LOSS] += loss
+    for place in range(said_NS.shape[1]):
+        tally.recent_said[at, place] = said_NS[row, place]
+    tally.recent_y[at] = label
     return loss

@@ -12,11 +12,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import bare
+from models.scoring import BINARY, CODES, REGRESSION, likeliest
+from streams.compiled import bare, inlined
 from streams.frames import EVENT
 from streams.intrinsics import load_8, load_32
 from streams.layouts import TextAt
 from streams.metrics import LATENCY_BOUNDS_S
+from streams.pipeline import Task
 from streams.records import Packed
 from streams.rendering import (
     ESCAPED_SIZE,
@@ -38,14 +40,20 @@ LATENCY_BOUNDS_US = np.round(np.array(LATENCY_BOUNDS_S) * 1e6).astype(np.int64)
 
 COUNT, NEWEST, ID_BYTES, KEY_BYTES = range(4)  # places in what `pick_kernel` tells
 _TOLD = 4
+_PARTS = 9  # of JSON in any answer; the last is its closing brace
 _NUMBERS_SIZE = 3 * INTEGER_SIZE + 2 * FLOAT_SIZE + 5  # of an answer at most: numbers, prediction, two pairs of quotes
 
 Int64s = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
 
 
 class Answer(msgspec.Struct):
-    """One prediction, as published. `partition`, `generation` and `number` are the event's name inside Millrace."""
+    """One prediction of a binary task, as published.
+
+    `partition`, `generation` and `number` are the event's name inside Millrace. Of a multiclass task `prediction` is
+    the likeliest class, and `probabilities` of all stand in place of `probability`; of a regression it is the number,
+    alone.
+    """
 
     id: str
     key: str | None
@@ -83,16 +91,22 @@ class Picked(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What answers of one version have in common: nine parts of JSON, each [start, size] in `data`."""
+    """What answers of one version have in common: parts of JSON, each [start, size] in `data`.
 
+    Nine parts of any answer; then, of a multiclass task, each class's name, and what stands before its probability.
+    """
+
+    code: int  # of the task
     data: npt.NDArray[np.uint8]
     at: int  # the address of `data`
-    parts: Int64s  # [9, 2]
+    parts: Int64s  # [9, 2], with C classes [9 + 2 C, 2]
     size: int  # bytes of an answer at most, without the bytes of id and key
 
 
-def frame_of(model: str, version: str, partition: int) -> Frame:
+def frame_of(model: str, version: str, partition: int, task: Task) -> Frame:
     """Render what all answers of a version in a partition share."""
+    classes = [msgspec.json.encode(one) for one in task.classes]
+    before = [(b"," if place else b',"probabilities":{') + one + b":" for place, one in enumerate(classes)]
     name, at = msgspec.json.encode(model), msgspec.json.encode(version)
     parts = [
         b'{"id":',
@@ -104,9 +118,12 @@ def frame_of(model: str, version: str, partition: int) -> Frame:
         b',"partition":%d,"number":' % partition,
         b',"latency_ms":',
         b"}",
+        *classes,
+        *before,
     ]
     data, places = aligned(parts)
-    return Frame(data, data.ctypes.data, places, sum(map(len, parts)) + _NUMBERS_SIZE)
+    size = sum(map(len, parts)) + _NUMBERS_SIZE + FLOAT_SIZE * len(classes) + 1
+    return Frame(CODES[task.kind], data, data.ctypes.data, places, size)
 
 
 class Rendered(NamedTuple):
@@ -118,8 +135,8 @@ class Rendered(NamedTuple):
     latency_s: float  # their sum
 
 
-def render(asked: Asked, picked: Picked, probability: Floats, frame: Frame, now_us: int) -> Rendered:
-    """Render the answers to picked events; about 0.1 us each."""
+def render(asked: Asked, picked: Picked, score_BS: Matrix, frame: Frame, now_us: int) -> Rendered:
+    """Render the answers to picked events, with the model's scores of them; about 0.1 us each."""
     size, told = picked.row.size, picked.told
     room = size * frame.size + ESCAPED_SIZE * int(told[ID_BYTES] + told[KEY_BYTES]) + SLACK
     values = Packed(np.empty(room, np.uint8), np.zeros(size + 1, np.int64))
@@ -127,7 +144,18 @@ def render(asked: Asked, picked: Picked, probability: Floats, frame: Frame, now_
     counts = np.zeros(LATENCY_BOUNDS_US.size + 1, np.int64)
     at, key_at = values.data.ctypes.data, keys.data.ctypes.data
     total_us = render_kernel(
-        asked, picked, probability, now_us, frame.at, frame.parts, at, values.offsets, key_at, keys.offsets, counts
+        asked,
+        picked,
+        score_BS,
+        now_us,
+        frame.code,
+        frame.at,
+        frame.parts,
+        at,
+        values.offsets,
+        key_at,
+        keys.offsets,
+        counts,
     )
     return Rendered(_filled(values), _filled(keys), counts, total_us / 1e6)
 
@@ -175,12 +203,31 @@ def pick_kernel(
     return kind.size
 
 
+@inlined
+def _write_score(at: int, code: int, score_BS: Matrix, i: int, frame_at: int, parts: Int64s) -> int:
+    """Write the prediction, and the probabilities behind it."""
+    if code == BINARY:
+        at = write_digits(at, 1 if score_BS[i, 0] >= 0.5 else 0)
+        at = write_words(at, frame_at + parts[4, 0], parts[4, 1])
+        return write_float(at, score_BS[i, 0])
+    if code == REGRESSION:
+        return write_float(at, score_BS[i, 0])
+    classes, best = score_BS.shape[1], _PARTS + likeliest(score_BS, i)
+    at = write_words(at, frame_at + parts[best, 0], parts[best, 1])
+    for place in range(classes):
+        before = _PARTS + classes + place
+        at = write_words(at, frame_at + parts[before, 0], parts[before, 1])
+        at = write_float(at, score_BS[i, place])
+    return write_bytes(at, frame_at + parts[_PARTS - 1, 0], 1)
+
+
 @bare
 def render_kernel(
     asked: Asked,
     picked: Picked,
-    probability: Floats,
+    score_BS: Matrix,
     now_us: int,
+    code: int,
     frame_at: int,
     parts: Int64s,
     values_at: int,
@@ -212,9 +259,7 @@ def render_kernel(
         at = write_words(at, frame_at + parts[2, 0], parts[2, 1])
         at = write_integer(at, asked.time[row])
         at = write_words(at, frame_at + parts[3, 0], parts[3, 1])
-        at = write_digits(at, 1 if probability[i] >= 0.5 else 0)
-        at = write_words(at, frame_at + parts[4, 0], parts[4, 1])
-        at = write_float(at, probability[i])
+        at = _write_score(at, code, score_BS, i, frame_at, parts)
         generation = picked.name[i] // MANY
         at = write_words(at, frame_at + parts[5, 0], parts[5, 1])
         at = write_digits(at, generation)

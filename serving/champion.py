@@ -20,7 +20,7 @@ from streams.control import Control
 from streams.errors import MillraceError, ModelError, UnavailableError
 from streams.frames import Column
 from streams.metrics import RoleMetrics
-from streams.pipeline import Model
+from streams.pipeline import Model, Task
 from streams.state_folder import Place
 
 FOLLOW_EVERY_US = 200_000
@@ -48,6 +48,7 @@ class Champion:
         control: the control topic.
         metrics: told which version serves.
         loader: where versions are read, verified and warmed; answers wait for it if it is this thread.
+        task: what it answers.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class Champion:
         control: Control,
         metrics: RoleMetrics,
         loader: Loader = load_at_once,
+        task: Task | None = None,
     ) -> None:
+        self.task = task or Task()
         self.name = model.name
         self._model = model
         self._columns = columns
@@ -66,7 +69,7 @@ class Champion:
         self._control = control
         self._metrics = metrics.of(model.name)
         self._key = model_key(state) if model.kind.startswith("river:") else None
-        self.learner: Learner = make_learner(model, columns, self._key)
+        self.learner: Learner = make_learner(model, columns, self._key, self.task)
         self.lineage, self.examples = 0, 0
         self._loader = loader
         self._loading: tuple[bytes, Version, Future[Learner]] | None = None
@@ -100,6 +103,8 @@ class Champion:
                 return
             if version.columns != self._columns:
                 raise ModelError(f"{self.name}: version {version.order} was made for other features")
+            if version.task != self.task:
+                raise ModelError(f"{self.name}: version {version.order} was made for another task")
         except ModelError:
             self._refuse(record)
             return

@@ -17,7 +17,7 @@ import typer
 
 from serving import cli_features, cli_recompute, cli_topics, cli_up
 from streams.errors import MillraceError, PipelineError
-from streams.lightness import stay_light
+from streams.lightness import has_river, stay_light
 
 EPILOG = "Start here: millrace demo, then millrace check examples/flights.toml"
 INTERRUPTED = 130  # as shells count Ctrl-C
@@ -88,14 +88,17 @@ def run(
     ] = False,
 ) -> None:
     """Run one process of one role. Start the same again, here or on another machine, to scale it out."""
-    if role != "learn":
+    if role not in ("learn", "serve"):
         stay_light()  # before the first kernel is loaded
     from serving.brokers import ensure_topics, load_pipeline
-    from serving.roles import run_role
 
     pipeline = load_pipeline(file, broker, redis)
-    ensure_topics(pipeline)
     chosen = [name.strip() for name in models.split(",") if name.strip()]
+    if not has_river(pipeline, role, chosen):
+        stay_light()
+    from serving.roles import run_role
+
+    ensure_topics(pipeline)
     try:
         run_role(role, pipeline, chosen or None, metrics, instance, stage, is_replay=replay)
     except MillraceError as error:

@@ -61,7 +61,7 @@ def _prediction(pipeline: Pipeline, stored: Stored) -> RenderableType:
     rows = [
         ("event", str(answer["id"])),
         ("time", f"{_moment(event_s)}, {age(time.time() - event_s)} ago"),
-        ("prediction", f"{answer['prediction']} with probability {answer['probability']}"),
+        ("prediction", _said(answer)),
         ("by", f"{answer['model']} {answer['version']}"),
         ("name", f"generation {answer['generation']}, partition {answer['partition']}, number {answer['number']}"),
         ("kept", _kept(pipeline, stored)),
@@ -70,6 +70,13 @@ def _prediction(pipeline: Pipeline, stored: Stored) -> RenderableType:
     for name, value in rows:
         table.add_row(Text(name, style="dim"), value)
     return table
+
+
+def _said(answer: dict[str, Any]) -> str:
+    """Say a prediction with its probability, where it has one."""
+    said, shares = str(answer["prediction"]), answer.get("probabilities", {})
+    probability = answer.get("probability", shares.get(said))
+    return said if probability is None else f"{said} with probability {probability}"
 
 
 def _kept(pipeline: Pipeline, stored: Stored) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from consumers.supervisor import Status
+from models.scoring import figure_names
 from streams.metrics import Sample, parse
 from streams.pipeline import Pipeline
 from streams.stages import stage_specs
@@ -41,10 +42,13 @@ class ModelLine(msgspec.Struct, frozen=True):
     name: str
     is_champion: bool
     learned: int
-    log_loss: float
-    rolling_log_loss: float
-    accuracy: float
-    auc: float
+    figures: dict[str, float]  # since the start; the task's loss first
+    rolling_loss: float
+
+    @property
+    def loss(self) -> float:
+        """The task's loss since the start."""
+        return next(iter(self.figures.values()))
 
 
 class Overview(msgspec.Struct, frozen=True):
@@ -142,15 +146,13 @@ class Watch:
         )
 
     def _model(self, everything: _Scrape, name: str) -> ModelLine:
-        of = {"role": "learn", "candidate": name}
+        of, names = {"role": "learn", "candidate": name}, figure_names(self._pipeline.task)
         return ModelLine(
             name=name,
             is_champion=name == self._pipeline.serve.champion,
             learned=int(everything.sum("millrace_model_examples", **of)),
-            log_loss=everything.one("millrace_model_log_loss", span="start", **of),
-            rolling_log_loss=everything.one("millrace_model_log_loss", span="rolling", **of),
-            accuracy=everything.one("millrace_model_accuracy_ratio", span="start", **of),
-            auc=everything.one("millrace_model_auc_ratio", span="start", **of),
+            figures={one: everything.one("millrace_model_quality", figure=one, span="start", **of) for one in names},
+            rolling_loss=everything.one("millrace_model_quality", figure=names[0], span="rolling", **of),
         )
 
     def _has_ended(self, everything: _Scrape) -> bool:

@@ -68,7 +68,7 @@ class ServeTask:
         self._keep = keep
         self._sources = np.empty(0, np.int32)  # met so far, and the generation of each
         self._generations = np.empty(0, np.int64)
-        self._frame = "", frame_of(champion.name, "", partition)
+        self._frame = "", frame_of(champion.name, "", partition, champion.task)
         self._skip = np.empty(0, np.int64)
         self._passed = np.array([-1], np.int64)
 
@@ -110,8 +110,8 @@ class ServeTask:
         else:
             x_BF = x_BF[row]
             x_BF.flags.writeable = False  # like a view of the batch: another type of array compiles another kernel
-        probability = self._champion.predict(x_BF)
-        rendered = render(asked, picked, probability, self._frame_of_version(), int(self._clock() * 1e6))
+        score_BS = self._champion.predict(x_BF).reshape(row.size, self._champion.task.outputs)
+        rendered = render(asked, picked, score_BS, self._frame_of_version(), int(self._clock() * 1e6))
         self._metrics.predicted(rendered.counts, rendered.latency_s)
         if self._keep is not None:
             self._keep(KeyRows(rendered.keys, rendered.values, picked.name, asked.time[row], x_BF))
@@ -120,7 +120,7 @@ class ServeTask:
     def _frame_of_version(self) -> Frame:
         version = self._champion.version
         if self._frame[0] != version:
-            self._frame = version, frame_of(self._champion.name, version, self._partition)
+            self._frame = version, frame_of(self._champion.name, version, self._partition, self._champion.task)
         return self._frame[1]
 
     # What was answered before a crash

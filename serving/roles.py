@@ -14,7 +14,7 @@ from streams import features, frames
 from streams.durations import MS_US
 from streams.errors import PipelineError
 from streams.frames import Column
-from streams.lightness import stay_light
+from streams.lightness import has_river, stay_light
 from streams.pipeline import Pipeline
 from streams.stages import stage_specs
 
@@ -53,9 +53,7 @@ def run_role(
     if stage is not None and (role != "features" or not 1 <= stage <= last):
         wrong = f"features has {last} stage{'s' if last > 1 else ''}" if role == "features" else f"{role} has no stages"
         raise PipelineError([f"--stage {stage}: {wrong} in {pipeline.name}; allowed: features with 1 to {last}"])
-    if role != "learn" or not any(
-        m.kind.startswith("river:") for m in pipeline.models if not models or m.name in models
-    ):
+    if not has_river(pipeline, role, models or []):
         stay_light()
     process = RoleProcess(pipeline, role, metrics, instance, is_replay=is_replay)
     if role == "serve":
@@ -73,7 +71,7 @@ def _run_serve(process: RoleProcess) -> None:
     model = next(model for model in pipeline.models if model.name == pipeline.serve.champion)
     # Over a network a version takes as long as many answers, so they go on meanwhile.
     loader = load_at_once if process.state.local is not None else ThreadPoolExecutor(1, "versions").submit
-    champion = Champion(model, columns, process.state, process.control, process.metrics, loader)
+    champion = Champion(model, columns, process.state, process.control, process.metrics, loader, pipeline.task)
     schema = frames.features_schema(columns)
     topic = f"{pipeline.name}.features"
     start = pipeline.serve.start

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from serving.overview import ModelLine, Overview
 
+_SHOWN = ("accuracy", "auc", "macro_f1", "kappa", "rmse", "r2")  # figures of a league table; /metrics has all
 PLAIN_WIDTH = 110  # columns of a table that goes to a file or a pipe
 
 
@@ -33,14 +34,15 @@ def line(overview: Overview) -> str:
         f"{role} {number(overview.events_per_s(role))}/s"
         for role in dict.fromkeys(process.role for process in overview.processes)
     )
-    losses = ", ".join(f"{model.name} {decimal(model.log_loss)}" for model in overview.models)
+    losses = ", ".join(f"{model.name} {decimal(model.loss)}" for model in overview.models)
+    loss = next(iter(overview.models[0].figures)) if overview.models else "loss"
     lag = sum(process.lag_records for process in overview.processes)
     down = [process.name for process in overview.processes if process.state not in ("up", "starting")]
     parts = [
         f"events: {rates}",
         f"lag {number(lag)}",
         f"latency p50 {duration(overview.latency_s[0])}, p99 {duration(overview.latency_s[1])}",
-        f"log loss: {losses}",
+        f"{_words(loss)}: {losses}",
     ]
     if down:
         parts.append(f"down: {', '.join(down)}")
@@ -68,20 +70,26 @@ def processes(overview: Overview) -> Table:
 
 def league(models: tuple[ModelLine, ...], *, is_final: bool) -> Table:
     """Candidates: in the file's order while running, the best first at the end."""
-    table = grid("candidate", ">log loss", ">rolling", ">accuracy", ">AUC", ">learned", "")
-    best = min((model.log_loss for model in models if not math.isnan(model.log_loss)), default=math.nan)
-    order = sorted(models, key=lambda model: (math.isnan(model.log_loss), model.log_loss)) if is_final else models
+    names = list(models[0].figures) if models else ["log_loss"]
+    shown = [name for name in names[1:] if name in _SHOWN]
+    table = grid("candidate", f">{_words(names[0])}", ">rolling", *(f">{_words(one)}" for one in shown), ">learned", "")
+    best = min((model.loss for model in models if not math.isnan(model.loss)), default=math.nan)
+    order = sorted(models, key=lambda model: (math.isnan(model.loss), model.loss)) if is_final else models
     for model in order:
         table.add_row(
             model.name,
-            Text(decimal(model.log_loss), style="bold green" if model.log_loss == best else ""),
-            decimal(model.rolling_log_loss),
-            "-" if math.isnan(model.accuracy) else f"{model.accuracy:.2%}",
-            decimal(model.auc),
+            Text(decimal(model.loss), style="bold green" if model.loss == best else ""),
+            decimal(model.rolling_loss),
+            *(share(model.figures[one]) if one == "accuracy" else decimal(model.figures[one]) for one in shown),
             number(model.learned),
             "champion: answers" if model.is_champion else "",
         )
     return table
+
+
+def _words(figure: str) -> str:
+    """Say a figure's name as people write it."""
+    return {"auc": "AUC", "mae": "MAE", "rmse": "RMSE", "r2": "R2"}.get(figure, figure.replace("_", " "))
 
 
 def _health(overview: Overview) -> Text:
@@ -114,6 +122,11 @@ def number(value: float) -> str:
 def decimal(value: float) -> str:
     """Write a loss or a share with four digits."""
     return "-" if math.isnan(value) else f"{value:.4f}"
+
+
+def share(value: float) -> str:
+    """Write a share in percent."""
+    return "-" if math.isnan(value) else f"{value:.2%}"
 
 
 def duration(seconds: float) -> str:

@@ -6,6 +6,7 @@ not too long, not from the future) is checked on whole columns afterwards.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import pyarrow as pa
 from streams import timestamps
 from streams.building import text_of
 from streams.layouts import Text
-from streams.pipeline import Condition, Events, Field, FieldPath, Labels, Pipeline
+from streams.pipeline import Condition, Events, Field, FieldPath, Labels, Pipeline, Task, TaskKind
 
 Values = list[Any]
 
@@ -117,12 +118,19 @@ def event_shape(events: Events) -> Shape:
     return Shape(leaves)
 
 
-def label_shape(labels: Labels) -> Shape:
+_LABELS: dict[TaskKind, Any] = {
+    "binary": bool | float | None,
+    "multiclass": str | int | None,
+    "regression": float | None,
+}
+
+
+def label_shape(labels: Labels, task: Task) -> Shape:
     """The struct of a label; a null value retracts it."""
     leaves = [Leaf(path, _TEXT, is_required=True) for path in (labels.id, labels.key) if path]
     if labels.time:
         leaves.append(Leaf(labels.time, str if labels.time_unit == "rfc3339" else _TIME, is_required=True))
-    return Shape([*leaves, Leaf(labels.value, bool | float | None, is_required=True)])
+    return Shape([*leaves, Leaf(labels.value, _LABELS[task.kind], is_required=True)])
 
 
 class WhereTest:
@@ -168,6 +176,29 @@ def field_columns(pipeline: Pipeline, shape: Shape, rows: Values) -> dict[str, A
 
 def _field(field: Field, values: Values) -> Any:
     return texts(values) if field.kind == "category" else np.array(values, np.float64)
+
+
+def label_numbers(values: Values, task: Task) -> npt.NDArray[np.float64]:
+    """Give labels as they travel: NaN for a retracted one, infinity for a class that was not declared."""
+    if task.kind != "multiclass":
+        return np.array(values, np.float64)
+    places: dict[str | None, float] = {name: float(place) for place, name in enumerate(task.classes)} | {None: math.nan}
+    return np.array([places.get(_as_text(value), math.inf) for value in values], np.float64)
+
+
+def explain_label(task: Task) -> str:
+    """Say what is wrong with a label that `is_bad_label` refuses."""
+    if task.kind == "binary":
+        return "the label is not 0, 1, true or false"
+    return "the label is none of the task's classes" if task.kind == "multiclass" else "the label is not finite"
+
+
+def is_bad_label(label_B: npt.NDArray[np.float64], task: Task) -> npt.NDArray[np.bool_]:
+    """Find the labels that are none of the task's; retracted ones are fine."""
+    if task.kind == "binary":
+        is_bad: npt.NDArray[np.bool_] = ~(np.isnan(label_B) | (label_B == 0) | (label_B == 1))
+        return is_bad
+    return np.isinf(label_B)
 
 
 def times(values: Values | None, unit: str, stamps_us: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -30,7 +30,7 @@ from streams.json_kernel import (
 )
 from streams.timestamps import INVALID, epoch_time_kernel, parse_time_kernel
 
-TEXT, CATEGORY, NUMBER, BOOLEAN, LABEL, EPOCH, DATE_TIME, _UNKNOWN = range(8)
+TEXT, CATEGORY, NUMBER, BOOLEAN, LABEL, VALUE, EPOCH, DATE_TIME, _UNKNOWN = range(9)
 
 # What is known of each wanted name, one row per name: its kind, its column among those of its sort, address and length
 # of the name and the quote behind it, their first eight bytes with a mask, and the last record it was seen in.
@@ -207,7 +207,7 @@ def _read_value(
         number = scaled_kernel(digits, exponent)
         if kind == EPOCH:
             common[TIME, row] = epoch_time_kernel(digits, number, is_whole, unit_us)
-        elif kind == NUMBER or (kind == LABEL and number in (0.0, 1.0)):
+        elif kind in (NUMBER, VALUE) or (kind == LABEL and number in (0.0, 1.0)):
             floats[column, row] = number
         elif kind != _UNKNOWN:
             return -1
@@ -217,7 +217,7 @@ def _read_value(
         if byte == _N:
             if kind == CATEGORY:
                 spans[2 * column + 1, row] = -1
-            elif kind in (NUMBER, BOOLEAN, LABEL):
+            elif kind in (NUMBER, BOOLEAN, LABEL, VALUE):
                 floats[column, row] = np.nan
             elif kind != _UNKNOWN:
                 return -1

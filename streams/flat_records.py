@@ -28,6 +28,7 @@ from streams.flat_kernel import (
     NUMBER,
     SEEN,
     TEXT,
+    VALUE,
     WORD,
     copy_kernel,
     read_kernel,
@@ -37,7 +38,7 @@ from streams.pipeline import FieldPath, Pipeline, TimeUnit
 from streams.records import Values
 from streams.timestamps import UNIT_US
 
-_OF_TEXTS, _OF_NUMBERS = (TEXT, CATEGORY), (NUMBER, BOOLEAN, LABEL)
+_OF_TEXTS, _OF_NUMBERS = (TEXT, CATEGORY), (NUMBER, BOOLEAN, LABEL, VALUE)
 _GUESSES = 64  # places in a record for which the name is remembered
 _LEAST_ROOM = 1_024  # rows
 
@@ -170,7 +171,9 @@ def flat_reader(pipeline: Pipeline, kind: str) -> FlatReader | None:
         kinds = {"number": NUMBER, "boolean": BOOLEAN, "category": CATEGORY}
         paths += [(f"field.{field.name}", field.path, kinds[field.kind]) for field in pipeline.events.fields]
     else:
-        paths.append(("label", pipeline.labels.value, LABEL))
+        if pipeline.task.kind == "multiclass":  # classes are looked up by their text, in Python
+            return None
+        paths.append(("label", pipeline.labels.value, LABEL if pipeline.task.kind == "binary" else VALUE))
     wanted = [Wanted(column, path, own) for column, path, own in paths if path]
     run = pipeline.run
     limits = Limits(run.max_record_bytes, run.max_text_bytes, int(run.max_skew_s * 1e6))

@@ -12,6 +12,10 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streams.pipeline import Pipeline
 
 REFUSED = ("pandas", "scipy")
 
@@ -26,3 +30,10 @@ def stay_light() -> None:
     """Let every later import of pandas or scipy in this process fail. Called by roles that run no River model."""
     if not any(isinstance(finder, _Refusal) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Refusal())
+
+
+def has_river(pipeline: Pipeline, role: str, models: Sequence[str]) -> bool:
+    """Say whether a process of a role has a River model in memory, and so needs what others stay light without."""
+    learned = models or [model.name for model in pipeline.models]
+    at_hand = {"learn": learned, "serve": [pipeline.serve.champion]}.get(role, ())
+    return any(model.kind.startswith("river:") and model.name in at_hand for model in pipeline.models)

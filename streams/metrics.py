@@ -85,9 +85,7 @@ class _Families:
         )
         self.snapshot_bytes = gauge("millrace_snapshot_bytes", "Size of the newest snapshot.", "partition")
         self.snapshot_age = gauge("millrace_snapshot_age_seconds", "Time since the newest snapshot.", "partition")
-        self.log_loss = gauge("millrace_model_log_loss", "Mean log loss in nats.", "span")
-        self.accuracy = gauge("millrace_model_accuracy_ratio", "Share of right answers at 0.5.", "span")
-        self.auc = gauge("millrace_model_auc_ratio", "Area under the ROC curve.", "span")
+        self.quality = gauge("millrace_model_quality", "How good predictions were, by figure.", "figure", "span")
         self.learned = gauge("millrace_model_examples", "Examples the candidate has learned.")
         self.model_bytes = gauge("millrace_model_bytes", "Size of the candidate.")
         self.version_examples = gauge("millrace_version_examples", "Examples seen by the version that serves.")
@@ -231,11 +229,10 @@ class RoleMetrics:
 
     # Models
 
-    def scored(self, span: Span, log_loss: float, accuracy: float, auc: float) -> None:
-        """Set a candidate's quality since its start or over the rolling window."""
-        self.families.log_loss.labels(*self._base, span).set(log_loss)
-        self.families.accuracy.labels(*self._base, span).set(accuracy)
-        self.families.auc.labels(*self._base, span).set(auc)
+    def scored(self, span: Span, figures: Mapping[str, float]) -> None:
+        """Set a candidate's figures since its start or over the rolling window."""
+        for figure, value in figures.items():
+            self.families.quality.labels(*self._base, figure, span).set(value)
 
     def learned(self, examples: int, size_bytes: int) -> None:
         """Set how many examples a candidate has learned, and how large it is."""

@@ -20,7 +20,24 @@ Operation = Literal[
     "cyclic", "calendar", "ratio", "difference", "log1p", "clip", "bucketise", "one_hot", "hash",
 ]  # fmt: skip
 
+TaskKind = Literal["binary", "multiclass", "regression"]
+
 BUCKETS_PER_WINDOW = 12
+
+
+class Task(msgspec.Struct, frozen=True):
+    """What the label is, and so what models answer.
+
+    A label travels as one float64: 0 or 1, the place of its class among `classes`, or the number itself.
+    """
+
+    kind: TaskKind = "binary"
+    classes: tuple[str, ...] = ()  # of a multiclass label, in the file's order
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a prediction has: one, or a probability for each class."""
+        return max(1, len(self.classes))
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -121,7 +138,7 @@ class Feature(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """One candidate: `kind` is `linear`, `prior` or `river:<module>.<Class>`; `params` go to its constructor."""
+    """One candidate: `kind` is as docs/learning.md says; `params` go to its constructor."""
 
     name: str
     kind: str
@@ -169,7 +186,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     kafka: dict[str, str]
     events: Events
     labels: Labels
-    task: Literal["binary"]
+    task: Task
     features: tuple[Feature, ...]
     raw_features: bool
     models: tuple[Model, ...]

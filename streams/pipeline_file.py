@@ -17,12 +17,25 @@ from typing import Any, get_args
 from streams.durations import MINUTE_US, MS_US, SECOND_US
 from streams.errors import PipelineError
 from streams.kafka_settings import read_settings
-from streams.pipeline import Condition, Events, Field, FieldKind, FieldPath, Labels, Pipeline, Run, TimeUnit
+from streams.pipeline import (
+    Condition,
+    Events,
+    Feature,
+    Field,
+    FieldKind,
+    FieldPath,
+    Labels,
+    Pipeline,
+    Run,
+    Task,
+    TimeUnit,
+)
 from streams.pipeline_features import NAME_FORM as FIELD_NAME_FORM
 from streams.pipeline_features import NAME_PATTERN as FIELD_NAME_PATTERN
 from streams.pipeline_features import FeatureReader
 from streams.pipeline_models import NAME_FORM, NAME_PATTERN, read_models, read_serve
 from streams.pipeline_state import read_state
+from streams.pipeline_task import read_missing, read_task
 from streams.stages import stage_topic
 from streams.toml_table import PATH_FORM, Table, flattened, mistake_line, one_line, shown
 from streams.topic_specs import INNER_TOPICS
@@ -40,7 +53,6 @@ _LATER_LABELS = {
     "amend": "learning an amended label once more",
     "sample": "sampling",
 }
-_LATER_TASKS = ("multiclass", "regression", "anomaly", "clustering")
 _TOPIC_PATTERN = "[A-Za-z0-9._-]{1,249}"
 _TOPIC_FORM = "letters, digits, ., _ and -, at most 249"
 _READ_AS = {"number": "a number", "category": "text", "boolean": "a boolean"}
@@ -78,10 +90,11 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
     head.finish(_LATER_PIPELINE)
     kafka = read_settings(tables["kafka"], environment, mistakes)
     events = _events(Table("events", tables["events"], mistakes), name)
-    labels = _labels(Table("labels", tables["labels"], mistakes), name, is_keyed="key" in tables["events"])
-    _task(Table("task", tables["task"], mistakes))
+    task = read_task(Table("task", tables["task"], mistakes))
+    labels = _labels(Table("labels", tables["labels"], mistakes), name, task, is_keyed="key" in tables["events"])
     key: FieldPath | None = () if "key" in tables["events"] and events.key is None else events.key
     features, has_raw_features = FeatureReader(events.fields, key, mistakes).read(tables["features"])
+    mistakes += _of_classes(features, task)
     if not features and not (events.fields and has_raw_features) and not mistakes:
         mistakes.append("[features]: nothing to learn from; allowed: [events.fields], or features over the events' key")
     models = read_models(tables["models"], mistakes)
@@ -96,7 +109,7 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
         kafka=kafka,
         events=events,
         labels=labels,
-        task="binary",
+        task=task,
         features=features,
         raw_features=has_raw_features,
         models=models,
@@ -136,7 +149,7 @@ def _events(table: Table, pipeline: str) -> Events:
     return events
 
 
-def _labels(table: Table, pipeline: str, *, is_keyed: bool) -> Labels:
+def _labels(table: Table, pipeline: str, task: Task, *, is_keyed: bool) -> Labels:
     topic = _topic(table, pipeline)
     identity = table.path("id", required=True) or ()
     time, time_unit = table.path("time"), _time_unit(table)
@@ -157,11 +170,17 @@ def _labels(table: Table, pipeline: str, *, is_keyed: bool) -> Labels:
         where=where,
         wait_us=wait_us,
         keep_us=table.duration("keep", wait_us, smallest_us=0),
-        missing=_missing(table),
+        missing=read_missing(table, task),
     )
     table.finish(_LATER_LABELS)
     _check_paths(table, [*_identity_uses(labels), *([("value", labels.value, "a label")] if labels.value else [])])
     return labels
+
+
+def _of_classes(features: tuple[Feature, ...], task: Task) -> list[str]:
+    """Refuse features that would count with a class as a number."""
+    named = [feature for feature in features if feature.is_label and task.kind == "multiclass"]
+    return [f"[features] {one.name}: a class is no number; allowed: a feature of a field" for one in named]
 
 
 def _identity_uses(part: Events | Labels) -> list[Use]:
@@ -226,24 +245,6 @@ def _fields(table: Table) -> tuple[Field, ...]:
         else:
             fields.append(Field(name, table.choice(name, _KINDS, "number"), (name,)))
     return tuple(fields)
-
-
-def _missing(table: Table) -> float | None:
-    value = table.get("missing")
-    if value is None or value == "drop":
-        return None
-    if not isinstance(value, bool) and value in ("0", "1", 0, 1):
-        return float(value)
-    table.mistake("missing", f"{shown(value)} is not right", '"drop", "0", "1"', str(value), ("drop",))
-    return None
-
-
-def _task(table: Table) -> None:
-    if table.values.get("kind") in _LATER_TASKS:
-        table.not_yet("kind", shown(table.get("kind")), "binary")
-    else:
-        table.choice("kind", ("binary",), "binary")
-    table.finish()
 
 
 def _run(table: Table) -> Run:

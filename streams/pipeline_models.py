@@ -15,7 +15,7 @@ from streams.variables import expanded
 
 NAME_PATTERN = "[a-z0-9_-]{1,100}"
 NAME_FORM = "small letters, digits, _ and -, at most 100"
-KINDS = "linear, prior, river:<module>.<Class>"
+KINDS = "linear, prior, last, river:<module>.<Class>"
 
 LEARNING_RATE = 0.005
 CATEGORY_BITS = 18  # 262,144 hashed category weights: 2 MiB
@@ -102,7 +102,7 @@ def _model(table: Table, name: str) -> Model:
     if kind == "linear":
         params = {"lr": table.positive("lr", LEARNING_RATE), "bits": table.integer("bits", CATEGORY_BITS, 1, 28)}
         table.finish(_LATER_KEYS)
-    elif kind == "prior":
+    elif kind in ("prior", "last"):
         table.finish(_LATER_KEYS)
     elif _RIVER.fullmatch(kind):
         params = _river_params(table)
@@ -138,4 +138,4 @@ def _refuse(table: Table, kind: str) -> None:
     elif _OWN.fullmatch(kind):
         table.not_yet("kind", "your own learner", KINDS)
     else:
-        table.mistake("kind", f"{shown(kind)} is unknown", KINDS, word, ("linear", "prior", "river"))
+        table.mistake("kind", f"{shown(kind)} is unknown", KINDS, word, ("linear", "prior", "last", "river"))

@@ -13,7 +13,7 @@ from streams import frames
 from streams.control import Claim, Control
 from streams.decoding import texts
 from streams.frames import EVENT, LABEL, MARK, RETRACTED, SET, Column, FrameSchema
-from streams.pipeline import Events, Field, Labels, Model, Pipeline, Run, Serve
+from streams.pipeline import Events, Field, Labels, Model, Pipeline, Run, Serve, Task
 from streams.tables import Table
 
 COLUMNS = (Column("amount", is_category=False), Column("shop", is_category=True))
@@ -29,7 +29,7 @@ def pipeline(**changes: Any) -> Pipeline:
         "kafka": {},
         "events": events(),
         "labels": labels(),
-        "task": "binary",
+        "task": Task(),
         "features": (),
         "raw_features": True,
         "models": (Model("prior", "prior", {}),),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from consumers.dead_letters import KEPT_BYTES, KEPT_KEY_BYTES, dead_letter
 from streams import frames
 from streams.decoding import Bad
 from streams.frames import EVENT, MARK
+from streams.pipeline import Task
 from tests.memory_kafka import Record, held
 from tests.records import (
     ABSENT,
@@ -22,12 +24,14 @@ from tests.records import (
     LABEL_RECORD,
     NOW_MS,
     NOW_US,
+    Desk,
     both_desk,
     event,
     events_desk,
     label,
     labels_desk,
 )
+from tests.rows import pipeline
 
 # Bad records
 
@@ -123,6 +127,37 @@ def test_a_bad_label_is_a_dead_letter(place: int) -> None:
 
     assert [row["sequence"] for row in desk.take(record, LABEL_RECORD)] == [11]
     assert desk.errors == [error]
+
+
+@pytest.mark.parametrize(
+    ("task", "good", "expected", "bad"),
+    [
+        (
+            Task("regression"),
+            [2, -0.5, 1e300, 12345678901234567890, None],
+            [2.0, -0.5, 1e300, 12345678901234567890.0, None],
+            {"invalid": ["2", True, ABSENT, [1]]},
+        ),
+        (
+            Task("multiclass", ("hat", "7", "true")),
+            ["hat", 7, "7", "true", None],
+            [0.0, 1.0, 1.0, 2.0, None],
+            {"bad_label": ["shirt", 8, ""], "invalid": [True, 7.0, ABSENT]},
+        ),
+    ],
+)
+def test_a_label_of_another_task_is_a_number_or_the_place_of_its_class(
+    task: Task, good: list[Any], expected: list[float | None], bad: dict[str, list[Any]]
+) -> None:
+    """A null retracts it; what is none of the task's is a dead letter."""
+    desk = Desk(pipeline(task=task), "labels", ("labels",))
+
+    rows = desk.take(*(label(y=value) for value in good))
+    assert [None if math.isnan(row["label"]) else row["label"] for row in rows] == expected
+    for error, values in bad.items():
+        for value in values:
+            assert desk.take(label(y=value)) == []
+        assert desk.errors[-len(values) :] == [error] * len(values)
 
 
 @pytest.mark.parametrize("text", ["", "x", "2013-13-01T00:00:00Z", "2013-01-01"])

@@ -201,7 +201,7 @@ def test_many_blocks_share_a_record_but_no_record_grows_without_bound() -> None:
         "generation": 3,
         "order": "number",
         "predict_p99_us": round(1e6 / (2 * events), 3),
-        "bytes": 16,
+        "bytes": 24,
     }
     assert records[1]["blocks"][-1].keys() == {"source", "block", "n", "first_time_us", "last_time_us", "losses"}
     assert np.diff(out.values.offsets).max() < 200_000
@@ -214,7 +214,9 @@ def test_metrics_reach_the_scrape() -> None:
     learn.measure(metrics)
     labels = {"pipeline": "flights", "role": "learn", "candidate": "m"}
 
-    value = metrics.registry.get_sample_value("millrace_model_log_loss", {**labels, "span": "start"})
+    value = metrics.registry.get_sample_value(
+        "millrace_model_quality", {**labels, "figure": "log_loss", "span": "start"}
+    )
     assert value == learn.metrics()["log_loss_start"]
     assert metrics.registry.get_sample_value("millrace_model_examples", labels) == learn.examples_seen
 

@@ -27,7 +27,7 @@ from serving.predict import ServeRole
 from streams import features, frames
 from streams.control import Control
 from streams.metrics import RoleMetrics
-from streams.pipeline import Condition, Events, Feature, Field, Labels, Model, Pipeline, Run, Serve
+from streams.pipeline import Condition, Events, Feature, Field, Labels, Model, Pipeline, Run, Serve, Task
 from streams.snapshots import State
 from streams.stages import stage_specs, stage_topics
 from streams.state_folder import state_of
@@ -108,7 +108,7 @@ def pipeline(state: Path, of: tuple[Feature, ...] = OF_THE_KEY) -> Pipeline:
             keep_us=WAIT_S * 1_000_000,
             missing=None,
         ),
-        task="binary",
+        task=Task(),
         features=of,
         raw_features=True,
         models=(Model("logistic", "linear", {"lr": 0.05, "bits": 6}),),
@@ -225,7 +225,7 @@ class World:
         elif role == "learn":
             made = LearnRole(self._on_another_host(), self.pipeline.models[0], control, outbox, metrics)
         else:
-            champion = Champion(self.pipeline.models[0], columns, state, control, metrics)
+            champion = Champion(self.pipeline.models[0], columns, state, control, metrics, task=self.pipeline.task)
             schema = frames.features_schema(columns)
             made = ServeRole("w.features", schema, control, champion, metrics, "earliest", lambda: self.now)
         inbox = MemoryInbox(broker, f"{name}.{made.name}")

@@ -278,8 +278,8 @@ def test_a_damaged_state_is_refused() -> None:
     board = Scoreboard()
     run(board, Scores(), [Row(EVENT, 1, n) for n in range(150)], np.full(150, 0.5), 0, [])
     state = board.state()
-    for damage in ("nodes.value", "counters", "sources.head"):
+    for damage in ("nodes.loss", "counters", "sources.head"):
         with pytest.raises(ModelError, match="not whole"):
             Scoreboard().restore({name: array for name, array in state.items() if name != damage})
     with pytest.raises(ModelError, match="not whole"):
-        Scoreboard().restore({**state, "nodes.value": np.zeros((7, 100))})
+        Scoreboard().restore({**state, "nodes.loss": np.zeros((7, 100))})

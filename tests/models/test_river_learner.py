@@ -110,10 +110,10 @@ def test_predicting_changes_nothing(name: str, rows: int) -> None:
     X, y, action = stream(300)
     learner = make(name, **CANDIDATES[name])  # type: ignore[arg-type]  # mixed params
     learner.step(X[:rows], y[:rows], action[:rows])
-    before = pickle.dumps(learner._classifier)
+    before = pickle.dumps(learner._model)
     learner.predict(np.vstack([np.full((1, 4), np.nan), np.zeros((1, 4)), np.full((1, 4), 9.0)]))
 
-    assert pickle.dumps(learner._classifier) == before
+    assert pickle.dumps(learner._model) == before
 
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, 1e308])
@@ -129,9 +129,9 @@ def test_values_that_break_river_are_left_out(bad: float) -> None:
 
 
 def test_a_seed_is_given_where_none_was_and_kept_where_one_was() -> None:
-    assert make("forest.ARFClassifier")._classifier.seed == 0
-    assert make("forest.ARFClassifier", seed=9)._classifier.seed == 9
-    assert isinstance(make("forest.ARFClassifier")._classifier, forest.ARFClassifier)
+    assert make("forest.ARFClassifier")._model.seed == 0
+    assert make("forest.ARFClassifier", seed=9)._model.seed == 9
+    assert isinstance(make("forest.ARFClassifier")._model, forest.ARFClassifier)
 
 
 def test_an_untrained_model_says_one_half_and_unlabelled_rows_are_not_learned() -> None:
@@ -144,7 +144,7 @@ def test_an_untrained_model_says_one_half_and_unlabelled_rows_are_not_learned() 
 def test_a_prediction_that_is_not_finite_counts_and_is_answered_with_one_half(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = make("tree.HoeffdingTreeClassifier")
     learner.learn(np.ones((1, 4)), np.ones(1))
-    monkeypatch.setattr(learner._classifier, "predict_proba_one", lambda x: {True: float("nan")})
+    monkeypatch.setattr(learner._model, "predict_proba_one", lambda x: {True: float("nan")})
 
     assert learner.predict(np.ones((2, 4))).tolist() == [0.5, 0.5]
     assert learner.replaced_predictions == 2

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.scoring import ROLLING_LABELS, Scores, add_score, log_loss
+from models.scoring_binary import BinaryQuality
 from streams.errors import ModelError
 
 
@@ -22,9 +23,16 @@ def brute_force_auc(p: npt.NDArray[np.float64], y: npt.NDArray[np.bool_]) -> flo
 
 def scored(p: npt.NDArray[np.float64], y: npt.NDArray[np.bool_]) -> Scores:
     scores = Scores()
-    for one, is_positive in zip(p.tolist(), y.tolist(), strict=True):
-        add_score(scores.tally, one, is_positive)
+    for row in range(p.size):
+        add_score(scores.tally, p[:, None], row, float(y[row]))
     return scores
+
+
+def judged(scores: Scores) -> tuple[BinaryQuality, BinaryQuality]:
+    start, rolling = scores.since_start(), scores.rolling()
+    assert isinstance(start, BinaryQuality)
+    assert isinstance(rolling, BinaryQuality)
+    return start, rolling
 
 
 @given(
@@ -41,7 +49,7 @@ def scored(p: npt.NDArray[np.float64], y: npt.NDArray[np.bool_]) -> Scores:
 def test_scores_equal_their_definitions(pairs: list[tuple[float, bool]]) -> None:
     p, y = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
     scores = scored(p, y)
-    start, rolling = scores.since_start(), scores.rolling()
+    start, rolling = judged(scores)
 
     loss = -np.log(np.clip(np.where(y, p, 1 - p), 0.001, 0.999)).mean()
     for quality in (start, rolling):
@@ -61,7 +69,7 @@ def test_the_binned_area_of_a_realistic_model_is_within_a_ten_thousandth() -> No
     logit = rng.normal(-4, 1.5, 20_000)  # rare positives: most scores lie near 0
     y = rng.random(20_000) < 1 / (1 + np.exp(-logit))
     p = 1 / (1 + np.exp(-logit - rng.normal(0, 0.5, 20_000)))
-    start = scored(p, y).since_start()
+    start, _ = judged(scored(p, y))
 
     assert abs(start.auc - brute_force_auc(p, y)) <= start.auc_error < 2e-4
     assert abs(start.auc - brute_force_auc(p, y)) < 1e-5
@@ -70,10 +78,10 @@ def test_the_binned_area_of_a_realistic_model_is_within_a_ten_thousandth() -> No
 def test_rolling_scores_cover_exactly_the_last_ten_thousand_labels() -> None:
     rng = np.random.default_rng(1)
     p, y = rng.random(ROLLING_LABELS + 500), rng.random(ROLLING_LABELS + 500) < 0.3
-    whole, last = scored(p, y).rolling(), scored(p[500:], y[500:])
+    (_, whole), last = judged(scored(p, y)), judged(scored(p[500:], y[500:]))
 
-    assert whole.auc == last.rolling().auc == pytest.approx(brute_force_auc(p[500:], y[500:]), abs=1e-12)
-    assert whole.log_loss == pytest.approx(last.since_start().log_loss, abs=1e-12)
+    assert whole.auc == last[1].auc == pytest.approx(brute_force_auc(p[500:], y[500:]), abs=1e-12)
+    assert whole.log_loss == pytest.approx(last[0].log_loss, abs=1e-12)
     assert whole.labels == ROLLING_LABELS
 
 
@@ -98,7 +106,7 @@ def test_without_labels_nothing_is_claimed() -> None:
     scores = Scores()
 
     assert scores.since_start().labels == scores.rolling().labels == 0
-    assert all(math.isnan(value) for value in (*scores.since_start()[1:], *scores.rolling()[1:]))
+    assert all(math.isnan(value) for value in (*judged(scores)[0][1:], *judged(scores)[1][1:]))
 
 
 def test_restored_scores_go_on() -> None:
@@ -107,8 +115,8 @@ def test_restored_scores_go_on() -> None:
     first, whole = scored(p[:250], y[:250]), scored(p, y)
     second = Scores()
     second.restore(first.state())
-    for one, is_positive in zip(p[250:].tolist(), y[250:].tolist(), strict=True):
-        add_score(second.tally, one, is_positive)
+    for row in range(250, 400):
+        add_score(second.tally, p[:, None], row, float(y[row]))
 
     assert second.since_start() == whole.since_start()
     assert second.rolling() == whole.rolling()

@@ -100,7 +100,9 @@ def test_a_role_process_starts_light() -> None:
         "    del sys.modules['serving.brokers'], sys.modules['serving.roles']\n"
         "    import serving.brokers, serving.roles\n"  # what a role really brings in, once `run` has come this far
         "nothing = lambda *arguments, **options: None\n"
-        "sys.modules['serving.brokers'] = types.SimpleNamespace(ensure_topics=nothing, load_pipeline=nothing)\n"
+        "none = types.SimpleNamespace(models=(), serve=types.SimpleNamespace(champion=''))\n"
+        "load = lambda *arguments, **options: none\n"
+        "sys.modules['serving.brokers'] = types.SimpleNamespace(ensure_topics=nothing, load_pipeline=load)\n"
         "sys.modules['serving.roles'] = types.SimpleNamespace(run_role=run_role)\n"
         "from serving import cli\n"
         "try:\n"

@@ -121,7 +121,7 @@ def test_latencies_are_those_of_the_last_looks() -> None:
 def test_models_accounts_and_dead_letters_are_read() -> None:
     """What learn, ingest and features say arrives in the overview."""
     machine = Machine()
-    machine.learn.of("tree").scored("start", 0.4, 0.8, 0.7)
+    machine.learn.of("tree").scored("start", {"log_loss": 0.4, "accuracy": 0.8, "auc": 0.7})
     machine.learn.of("tree").learned(90, 1_000)
     machine.roles[0].dead_letter("missing", 2)
     for partition in (0, 1):
@@ -129,7 +129,8 @@ def test_models_accounts_and_dead_letters_are_read() -> None:
     found = machine.look()
     tree = next(model for model in found.models if model.name == "tree")
 
-    assert (tree.log_loss, tree.accuracy, tree.auc, tree.learned, tree.is_champion) == (0.4, 0.8, 0.7, 90, False)
+    assert (tree.loss, tree.figures["accuracy"], tree.figures["auc"]) == (0.4, 0.8, 0.7)
+    assert (tree.learned, tree.is_champion) == (90, False)
     assert [model.name for model in found.models if model.is_champion] == [PIPELINE.serve.champion]
     assert found.dead_letters == {"missing": 2}
     assert found.accounts == {"events": {"settled": 6, "pending": 2}}
@@ -207,7 +208,7 @@ def test_the_table_and_the_line_show_what_matters() -> None:
     machine.look()
     machine.now = 1.0
     machine.roles[0].add_in("event", 12_345)
-    machine.learn.of("tree").scored("start", 0.4321, 0.8, 0.7)
+    machine.learn.of("tree").scored("start", {"log_loss": 0.4321, "accuracy": 0.8, "auc": 0.7})
     machine.roles[1].account("events", 0, 5, {"settled": 3})
     found = machine.look()
     console = Console(width=120, record=True, force_terminal=False, file=None, quiet=False)
@@ -227,7 +228,7 @@ def test_the_final_league_is_sorted_by_loss() -> None:
     """The best candidate stands first, those without a score last."""
     machine = Machine()
     for name, loss in zip(CANDIDATES[:3], (0.5, 0.3, 0.4), strict=True):
-        machine.learn.of(name).scored("start", loss, 0.8, 0.7)
+        machine.learn.of(name).scored("start", {"log_loss": loss, "accuracy": 0.8, "auc": 0.7})
     rows = table.league(machine.look().models, is_final=True).columns[0].cells
 
     assert list(rows) == [CANDIDATES[1], CANDIDATES[2], CANDIDATES[0], *CANDIDATES[3:]]

@@ -22,7 +22,7 @@ from streams import frames
 from streams.control import Control
 from streams.frames import Batch
 from streams.metrics import LATENCY_BOUNDS_S, RoleMetrics
-from streams.pipeline import Model
+from streams.pipeline import Model, Task
 from tests.memory_kafka import Broker, MemoryControlLog, MemoryInbox, MemoryOutbox
 from tests.rows import COLUMNS, batch_of, claim_of, pipeline
 
@@ -43,17 +43,20 @@ class Sum:
 
     name, version = "sum", "1.5"
 
+    def __init__(self, task: Task | None = None) -> None:
+        self.task = task or Task()
+
     def predict(self, x_BF: Any) -> Any:
         self.rows = len(x_BF)
-        return x_BF[:, 0].copy()
+        return x_BF[:, : self.task.outputs].copy() if self.task.classes else x_BF[:, 0].copy()
 
 
 class Counter:
     """One partition's answers, with generations by source number."""
 
-    def __init__(self, generations: dict[int, int] | None = None) -> None:
+    def __init__(self, generations: dict[int, int] | None = None, task: Task | None = None) -> None:
         self.generations = generations or {0: 0}
-        champion: Any = Sum()
+        champion: Any = Sum(task)
         self.champion = champion
         self.metrics = RoleMetrics("serve", "p")
         self.kept: list[KeyRows] = []
@@ -109,6 +112,29 @@ def test_an_answer_says_what_was_asked_and_who_answered() -> None:
 def test_from_one_half_on_the_prediction_is_one(number: int, prediction: int) -> None:
     """The midpoint of the probability."""
     assert Counter().answer({"number": number})[0]["prediction"] == prediction
+
+
+def test_of_several_classes_the_likeliest_is_answered_with_the_probabilities_of_all() -> None:
+    """Names are written as JSON; of equals the first in the file is taken."""
+    counter = Counter(task=Task("multiclass", ('on "time"', "späť")))
+
+    answers = counter.answer({"vector": np.array([0.25, 0.75])}, {"number": 1, "vector": np.array([0.5, 0.5])})
+
+    assert [list(answer)[3:6] for answer in answers] == [["prediction", "probabilities", "model"]] * 2
+    assert [(answer["prediction"], answer["probabilities"]) for answer in answers] == [
+        ("späť", {'on "time"': 0.25, "späť": 0.75}),
+        ('on "time"', {'on "time"': 0.5, "späť": 0.5}),
+    ]
+
+
+def test_of_a_regression_the_number_alone_is_answered() -> None:
+    """Whatever its size."""
+    counter = Counter(task=Task("regression"))
+
+    answers = counter.answer(*({"vector": np.array([value, 7.0])} for value in (-2.5, 1e300, 0.1)))
+
+    assert [answer["prediction"] for answer in answers] == [-2.5, 1e300, 0.1]
+    assert not {"probability", "probabilities"} & answers[0].keys()
 
 
 def test_without_a_producers_timestamp_there_is_no_latency() -> None:

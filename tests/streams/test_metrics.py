@@ -70,12 +70,12 @@ def test_rows_are_counted_by_kind() -> None:
 def test_candidates_share_a_registry_and_not_their_series() -> None:
     """Two candidates of one process are told apart by the `candidate` label."""
     role = RoleMetrics("learn", "flights")
-    role.of("tree").scored("start", 0.4, 0.8, 0.7)
-    role.of("prior").scored("start", 0.6, 0.7, 0.5)
+    role.of("tree").scored("start", {"log_loss": 0.4})
+    role.of("prior").scored("start", {"log_loss": 0.6, "auc": 0.5})
 
-    assert value(role, "millrace_model_log_loss", candidate="tree", span="start") == 0.4
-    assert value(role, "millrace_model_auc_ratio", candidate="prior", span="start") == 0.5
-    assert value(role, "millrace_model_log_loss", span="start") is None
+    assert value(role, "millrace_model_quality", figure="log_loss", candidate="tree", span="start") == 0.4
+    assert value(role, "millrace_model_quality", figure="auc", candidate="prior", span="start") == 0.5
+    assert value(role, "millrace_model_quality", figure="log_loss", span="start") is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from streams.durations import DAY_US, HOUR_US, MINUTE_US
 from streams.errors import PipelineError
-from streams.pipeline import Condition, Events, Feature, Field, Labels, Model, Pipeline, Run, Serve
+from streams.pipeline import Condition, Events, Feature, Field, Labels, Model, Pipeline, Run, Serve, Task
 from streams.pipeline_file import read_pipeline
 from streams.pipeline_models import is_redis_url
 
@@ -145,7 +145,7 @@ def test_every_key_of_the_file_reaches_its_struct(tmp_path: Path) -> None:
     """What is written is what is meant: paths, conditions, durations, parameters."""
     pipeline = pipeline_of(LARGEST, tmp_path, HOST="kafka", PORT="9092")
 
-    assert (pipeline.name, pipeline.partitions, pipeline.task) == ("shop-2", 8, "binary")
+    assert (pipeline.name, pipeline.partitions, pipeline.task) == ("shop-2", 8, Task())
     assert pipeline.state == tmp_path / "elsewhere" / "shop"
     assert pipeline.kafka == {
         "bootstrap.servers": "kafka:9092",

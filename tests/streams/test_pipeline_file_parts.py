@@ -13,7 +13,7 @@ from streams.durations import DAY_US, HOUR_US, LONGEST_US, SECOND_US, duration_t
 from streams.errors import PipelineError
 from streams.features import columns as feature_columns
 from streams.kafka_settings import SET_BY_MILLRACE, read_settings, redacted
-from streams.pipeline import Feature
+from streams.pipeline import Feature, Task
 from streams.pipeline_description import describe
 from streams.pipeline_file import TABLES, read_pipeline
 from streams.toml_table import mistake_line, one_line, shown
@@ -211,3 +211,30 @@ def test_every_key_is_in_the_manual(tmp_path: Path) -> None:
 
     assert len(mistakes) == len(TABLES) - len(FREE_TABLES)
     assert {key for key in keys if f"`{key}" not in manual} == set()
+
+
+@pytest.mark.parametrize(
+    ("task", "missing", "expected", "counts_as"),
+    [
+        ('kind = "multiclass"\nclasses = ["shirt", "hat"]', '"hat"', Task("multiclass", ("shirt", "hat")), 1.0),
+        ('kind = "multiclass"\nclasses = [3, 1, 2]', "3", Task("multiclass", ("3", "1", "2")), 0.0),
+        ('kind = "regression"', "-2.5", Task("regression"), -2.5),
+        ('kind = "regression"', '"drop"', Task("regression"), None),
+    ],
+)
+def test_a_label_is_one_of_the_classes_or_a_number(
+    task: str, missing: str, expected: Task, counts_as: float | None, tmp_path: Path
+) -> None:
+    """A label that never came counts as one of them, too, where the file says so."""
+    file = tmp_path / "shop.toml"
+    file.write_text(
+        '[pipeline]\nname = "shop"\n[kafka]\n"bootstrap.servers" = "kafka:9092"\n'
+        '[events]\ntopic = "all"\nid = "visit"\n[events.fields]\nprice = "number"\n'
+        f'[labels]\ntopic = "all"\nid = "visit"\nvalue = "bought"\nwait = "1h"\nmissing = {missing}\n'
+        f'[task]\n{task}\n[models.prior]\nkind = "prior"\n'
+    )
+    pipeline = read_pipeline(file)
+
+    assert pipeline.task == expected
+    assert pipeline.labels.missing == counts_as
+    assert pipeline.task.outputs == max(1, len(expected.classes))

@@ -183,10 +183,10 @@ def test_metrics_are_those_of_rivers_predictions(run: Run, learned_logistic: Lea
         recent = _recent_losses(learned)
 
         assert lines[name].learned == learned.labels.size == np.isfinite(losses).sum()
-        assert lines[name].log_loss == pytest.approx(np.nanmean(losses), abs=WITHIN)
-        assert lines[name].rolling_log_loss == pytest.approx(recent.mean(), abs=WITHIN)
-        assert lines[name].accuracy == pytest.approx(right.mean(), abs=WITHIN)
-        assert lines[name].auc == pytest.approx(area_under_curve(learned.scored, learned.labels), abs=2e-4)
+        assert lines[name].loss == pytest.approx(np.nanmean(losses), abs=WITHIN)
+        assert lines[name].rolling_loss == pytest.approx(recent.mean(), abs=WITHIN)
+        assert lines[name].figures["accuracy"] == pytest.approx(right.mean(), abs=WITHIN)
+        assert lines[name].figures["auc"] == pytest.approx(area_under_curve(learned.scored, learned.labels), abs=2e-4)
 
 
 def test_the_linear_model_predicts_what_river_predicts(run: Run, learned_logistic: Learned) -> None:
