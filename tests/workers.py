@@ -133,8 +133,8 @@ class Office:
         made: Role
         if role == "ingest":
             made = IngestRole(self.pipeline, outbox, metrics, is_replay=is_replay)
-        elif role.startswith("features-"):
-            made = FeaturesRole(self.pipeline, control, int(role.removeprefix("features-")))
+        elif role.startswith("features"):
+            made = FeaturesRole(self.pipeline, control, int(role.removeprefix("features").removeprefix("-") or 1))
         else:
             made = CopyRole(self.pipeline, control)
         inbox = EagerInbox(self.broker, f"p.{role}")
