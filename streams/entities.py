@@ -103,6 +103,12 @@ def find_entity_kernel(entities: Entities, key: int) -> int:
     return int(entities.table[place, 1] - 1)
 
 
+@inlined
+def ask_for_kernel(entities: Entities, key: int) -> None:
+    """Ask for the table's cache line of a key's hash, which will be looked up soon."""
+    prefetch(entities.table, (key & (entities.table.shape[0] - 1)) * 2)
+
+
 @bare
 def enter_all_kernel(entities: Entities, fresh: Entities) -> None:
     """Enter all entities into a larger table."""

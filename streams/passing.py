@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streams import accounts as count
-from streams.compiled import bare, inlined
-from streams.entities import arena_need_kernel, entity_kernel
+from streams.compiled import bare
+from streams.entities import arena_need_kernel
 from streams.featuring import count_due_labels_kernel, fill_vector_kernel, hold_label_kernel
 from streams.frames import EVENT, LABEL, MISSING, SET
 from streams.inputs import NO_KEY, Input
@@ -52,12 +52,5 @@ def pass_rows_kernel(
             is_known = is_keyed and rows.keys[row] != NO_KEY
             fill_vector_kernel(rows, row, plan, is_known, stage, totals, vectors_BF, row)
         elif rows.outcome[row] in (SET, MISSING):
-            _hold_label(rows, row, plan, stage)
+            hold_label_kernel(plan, stage, rows.keys[row], rows.label[row], rows.time[row])
     return rows.kind.size
-
-
-@inlined
-def _hold_label(rows: Input, row: int, plan: Plan, stage: Stage) -> None:
-    if plan.delays_D.size and rows.keys[row] != NO_KEY:
-        entity = entity_kernel(stage.entities, plan, stage.windows, rows.keys[row])
-        hold_label_kernel(plan, stage, entity, rows.label[row], rows.time[row])

@@ -7,7 +7,7 @@ several times as long. Nothing here changes any state; a wrong guess costs time 
 from __future__ import annotations
 
 from streams.compiled import inlined
-from streams.entities import find_entity_kernel
+from streams.entities import ask_for_kernel, find_entity_kernel
 from streams.frames import EVENT, LABEL
 from streams.inputs import NO_ENTITY, Input
 from streams.intrinsics import prefetch
@@ -40,9 +40,8 @@ def prefetch_kernel(rows: Input, row: int, plan: Plan, stage: Stage) -> None:
 
 @inlined
 def _prefetch_tables(rows: Input, row: int, stage: Stage) -> None:
-    table = stage.entities.table
     prefetch(stage.ledger.words, home_kernel(stage.ledger, rows.names[row]))
-    prefetch(table, (rows.keys[row] & (table.shape[0] - 1)) * 2)
+    ask_for_kernel(stage.entities, rows.keys[row])
 
 
 @inlined
