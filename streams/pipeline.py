@@ -129,6 +129,14 @@ class Bound(msgspec.Struct, frozen=True):
     ttl_us: int | None = None
     most: int | None = None
 
+    def most_in_each(self, partitions: int) -> int:
+        """Give how many a partition may have; 0: any number.
+
+        >>> Bound("card", most=10).most_in_each(4)
+        3
+        """
+        return -(-(self.most or 0) // partitions)
+
 
 class Model(msgspec.Struct, frozen=True):
     """One candidate: `kind` is `linear`, `prior` or `river:<module>.<Class>`; `params` go to its constructor."""

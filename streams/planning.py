@@ -182,7 +182,7 @@ class _Planner:
             at,
             bound is not None,
             (bound.ttl_us or 0) if bound else 0,
-            -(-(bound.most or 0) // self._pipeline.partitions) if bound else 0,
+            bound.most_in_each(self._pipeline.partitions) if bound else 0,
         )
         is_keyed = any(COUNT <= step[0] <= ELAPSED for step in steps)
         filtered = tuple(self._filtered.values())
