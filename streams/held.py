@@ -99,7 +99,8 @@ def due_label_kernel(held: Held, reached_us: int) -> int:
 def count_label_kernel(held: Held, plan: Plan, windows: Windows, slot: int, entity: int) -> None:
     """Add a label that is due, the heap's first, to its entity's windows, if it has one, and let go of it."""
     waiting = held.waiting
-    delay, time_us = waiting.orders[slot] % plan.delays_D.size, waiting.heap[0, 0]
+    delays, time_us = plan.delays_D.size, waiting.heap[0, 0]
+    delay = waiting.orders[slot] % delays if delays > 1 else 0  # a division takes as long as a look-up
     held.label_11[0, 0] = held.labels[slot]
     remove_kernel(waiting, slot)
     if entity >= 0:

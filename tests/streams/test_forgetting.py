@@ -72,7 +72,7 @@ STEPS = st.lists(
         st.integers(0, 6),  # which key
         st.integers(0, 8),  # how many events back a label's is, how far a mark is behind
     ),
-    min_size=1,
+    min_size=30,  # far more than rows are looked ahead (prefetching.py)
     max_size=80,
 )
 
