@@ -212,6 +212,20 @@ def test_a_label_whose_entity_is_gone_touches_nothing() -> None:
     assert task.state()["counters"][GONE_LABELS] == 2
 
 
+def test_an_expired_entity_is_gone_before_its_memory_is() -> None:
+    """One that is touched after another but has older times waits behind it; a label finds it gone all the same."""
+    features = (*COUNTED, Feature("late", "count", "label", "key", 600 * SECOND, is_label=True))
+    of = bounded(Bound("key", ttl_us=20 * SECOND), features)
+    task = FeatureTask(of, 0, SOURCE)
+    run(task, of, [event("a", 100, "k"), event("b", 60, "l"), mark(85), label("b", 66, key="l")])
+    held, gone = task.state()["windows.used"][HELD], task.state()["counters"][GONE_LABELS]
+    out = run(task, of, [event("c", 101, "l")], [(START + 85 * SECOND, START + 85 * SECOND)])
+
+    assert (held, gone) == (2, 0)
+    assert task.state()["counters"][[EXPIRED, GONE_LABELS]].tolist() == [1, 1]
+    assert out[0][1]["vector"] == [0.0, 0.0]
+
+
 def test_the_end_of_all_input_forgets_nothing() -> None:
     """It is no time: a stream that goes on afterwards finds what it had, and a clock that goes back forgets nothing."""
     of, end = bounded(Bound("key", ttl_us=20 * SECOND), COUNTED), 2**63 - 1
@@ -270,7 +284,7 @@ def test_ten_times_more_keys_than_the_cap_take_no_more_memory() -> None:
 KEYS = [home + 1_024 * round_ for home in (1_021, 1_022, 1_023, 1_024, 1_026) for round_ in range(1, 5)]
 
 
-@given(steps=st.lists(st.tuples(st.booleans(), st.sampled_from(KEYS)), max_size=80))
+@given(steps=st.lists(st.tuples(st.booleans(), st.sampled_from(KEYS)), min_size=40, max_size=80))
 @settings(deadline=None)
 def test_the_table_finds_what_is_there_after_any_removals(steps: list[tuple[bool, int]]) -> None:
     """Keys that want the same places, around the table's end."""
