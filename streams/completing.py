@@ -24,7 +24,7 @@ from streams import pending as kept
 from streams.compiled import bare, inlined
 from streams.deadlines import NO_SLOT, due_kernel, push_kernel
 from streams.frames import END, EVENT, LABEL, MISSING, NO_OUTCOME, SET
-from streams.inputs import NO_ENTITY, Input
+from streams.inputs import Input
 from streams.outputs import Output, copy_row_kernel, emit_kernel, emit_names_kernel, fill_row_kernel
 from streams.plan import Plan
 from streams.settling import MOST_DROPPED, Terms, find_kernel, send_label_row_kernel, settle_missing_kernel
@@ -66,7 +66,7 @@ def _take_event(
     emit_names_kernel(rows, row, output, at)
     copy_row_kernel(output.vectors_BF, at, vectors_BF, row)
     slot = push_kernel(stage.pending.waiting, time_us + terms.wait_us, number, name)
-    kept.keep_row_kernel(stage.pending, slot, rows, row, number, NO_ENTITY)
+    kept.keep_row_kernel(stage.pending, slot, rows, row, number)
     copy_row_kernel(stage.pending.vectors_PF, slot, vectors_BF, row)
     counters[count.PENDING] += 1
     known.wait_kernel(ledger, place, name, known.PENDING, slot)

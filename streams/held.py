@@ -2,7 +2,8 @@
 
 A settled label counts in its entity's label features from its own time on, plus a declared delay (PROTOCOL 15). The log
 has reached a time when a row of that time or later has come. What is due is added before the next row is taken, in the
-order (time, order of settling), so that nothing depends on how rows were cut into batches.
+order (time, order of settling), so that nothing depends on how rows were cut into batches. A label knows its entity by
+the key's hash and finds it when it is due.
 """
 
 from __future__ import annotations
@@ -31,11 +32,9 @@ from streams.observing import add_label_kernel
 from streams.plan import Plan
 from streams.windows import Windows
 
-DELAY_BITS = 16  # of the name of a held label: entity and number of the delay
-
 
 class Held(NamedTuple):
-    """Labels by slot; a slot's name is its entity and delay."""
+    """Labels by slot, whose name is the key's hash; a label takes D orders, and that for delay d is d modulo D."""
 
     waiting: Deadlines
     labels: npt.NDArray[np.float64]  # [P]
@@ -81,12 +80,12 @@ def holds_kernel(held: Held, rows: int) -> bool:
 
 
 @inlined
-def hold_kernel(held: Held, plan: Plan, entity: int, label: float, time_us: int) -> None:
+def hold_kernel(held: Held, plan: Plan, key: int, label: float, time_us: int) -> None:
     """Hold a label once for every delay that features have; the caller has made sure that there is room."""
     for delay in range(plan.delays_D.size):
         order = held.order[0]
         held.order[0] = order + 1
-        slot = push_kernel(held.waiting, time_us + plan.delays_D[delay], order, (entity << DELAY_BITS) | delay)
+        slot = push_kernel(held.waiting, time_us + plan.delays_D[delay], order, key)
         held.labels[slot] = label
 
 
@@ -97,10 +96,12 @@ def due_label_kernel(held: Held, reached_us: int) -> int:
 
 
 @inlined
-def count_label_kernel(held: Held, plan: Plan, windows: Windows, slot: int) -> None:
-    """Add a label that is due, the heap's first, to its entity's windows, and let go of it."""
+def count_label_kernel(held: Held, plan: Plan, windows: Windows, slot: int, entity: int) -> None:
+    """Add a label that is due, the heap's first, to its entity's windows, if it has one, and let go of it."""
     waiting = held.waiting
-    name, time_us = waiting.names[slot], waiting.heap[0, 0]
+    delays, time_us = plan.delays_D.size, waiting.heap[0, 0]
+    delay = waiting.orders[slot] % delays if delays > 1 else 0  # a division takes as long as a look-up
     held.label_11[0, 0] = held.labels[slot]
     remove_kernel(waiting, slot)
-    add_label_kernel(plan, windows, name >> DELAY_BITS, name & ((1 << DELAY_BITS) - 1), time_us, held.label_11)
+    if entity >= 0:
+        add_label_kernel(plan, windows, entity, delay, time_us, held.label_11)

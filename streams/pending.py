@@ -16,8 +16,8 @@ from streams.deadlines import ITEMS, SLOTS, Deadlines, deadlines_state, empty_de
 from streams.inputs import Input, copy_others_kernel, is_there_kernel
 from streams.intrinsics import copy_items
 
-# Words of a row; KEY_SIZE is -1 without a key, ENTITY without an entity.
-TIME, NUMBER, PRODUCED, TEXT, ID_SIZE, KEY_SIZE, ENTITY = 0, 1, 2, 3, 4, 5, 6
+# Words of a row; KEY_SIZE is -1 without a key, KEY is the key's hash or NO_KEY.
+TIME, NUMBER, PRODUCED, TEXT, ID_SIZE, KEY_SIZE, KEY = 0, 1, 2, 3, 4, 5, 6
 WORDS = 7
 USED, LIVE = 0, 1  # bytes of the arena: up to its end, and of rows that still wait
 SMALLEST_ARENA_BYTES = 1 << 18
@@ -63,12 +63,12 @@ def pending_state(pending: Pending) -> dict[str, npt.NDArray[np.generic]]:
 
 
 @inlined
-def keep_row_kernel(pending: Pending, slot: int, rows: Input, row: int, number: int, entity: int) -> None:
+def keep_row_kernel(pending: Pending, slot: int, rows: Input, row: int, number: int) -> None:
     """Keep what an event's label row will need; its vector follows."""
     words = pending.rows
     words[slot, TIME] = rows.time[row]
     words[slot, NUMBER] = number
-    words[slot, ENTITY] = entity
+    words[slot, KEY] = rows.keys[row]
     words[slot, PRODUCED] = rows.produced[row]
     words[slot, TEXT] = pending.arena_sizes[USED]
     copy_others_kernel(pending.others, slot, rows.others, row)

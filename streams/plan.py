@@ -34,6 +34,7 @@ EVERY_ROW, NOTHING = -1, -2
 COUNTER_BITS = 32
 COUNTER_MASK = (1 << COUNTER_BITS) - 1
 FIRST_WINDOW_WORD = 2  # an entity's head begins with its newest time, and that of its label windows
+BOUND_WORDS = 3  # then, where entities are bounded: the hash of its key, and two links
 WINDOW_WORDS = 2  # limit and chunk, before the lanes
 EXACT_WORDS = 3  # of a head: first and last block, and how many rows the last one has
 
@@ -73,6 +74,9 @@ class Plan(NamedTuple):
     trails_M6: Int64s
     slots: int  # words of `Totals`: T, and those that trails fill
     head_words: int  # length of an entity's head
+    is_bounded: bool  # whether heads have the words by which entities are forgotten
+    ttl_us: int  # how long an idle entity is known; 0 = for good
+    most: int  # how many entities there may be; 0 = any number
 
 
 class Filtered(NamedTuple):

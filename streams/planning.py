@@ -11,6 +11,7 @@ from streams.hashing import CATEGORY_SEED, category_code, hash_bytes
 from streams.pipeline import Feature, Pipeline
 from streams.plan import (
     BINS,
+    BOUND_WORDS,
     BUCKETISE,
     CALENDAR,
     CLIP,
@@ -136,7 +137,8 @@ class _Planner:
     def plan(self) -> FeaturePlan:
         """Lay out the head, write the steps."""
         lanes: list[tuple[int, int, int, int]] = []
-        words, at = [], FIRST_WINDOW_WORD
+        bound = self._stage.bound
+        words, at = [], FIRST_WINDOW_WORD + (BOUND_WORDS if bound else 0)
         for (_, _, is_exact), window in self._windows.items():
             window.first = len(lanes)
             words.append(at)
@@ -184,6 +186,9 @@ class _Planner:
             np.array([row for row, _ in trails.values()], np.int64).reshape(-1, 6),
             slots,
             at,
+            bound is not None,
+            (bound.ttl_us or 0) if bound else 0,
+            bound.most_in_each(self._pipeline.partitions) if bound else 0,
         )
         is_keyed = any(COUNT <= step[0] <= ELAPSED for step in steps)
         filtered = tuple(self._filtered.values())

@@ -21,6 +21,7 @@ from streams.compiled import bare, inlined
 from streams.deadlines import NO_SLOT, due_kernel, push_kernel, remove_kernel
 from streams.entities import arena_need_kernel
 from streams.featuring import count_due_labels_kernel, fill_vector_kernel, hold_label_kernel
+from streams.forgetting import pass_idle_kernel
 from streams.frames import AMENDED, EVENT, LABEL, MISSING, NO_OUTCOME, RETRACTED, SET
 from streams.inputs import Input, copy_others_kernel, is_there_kernel
 from streams.outputs import (
@@ -101,7 +102,7 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
     if plan.column_F.size < output.vectors_BF.shape[1]:  # later stages fill in the others
         fill_row_kernel(output.vectors_BF, event, math.nan)
     is_known = terms.is_keyed and is_there_kernel(rows.key.valid, row)
-    entity = fill_vector_kernel(rows, row, plan, is_known, stage, totals, output.vectors_BF, event)
+    fill_vector_kernel(rows, row, plan, is_known, stage, totals, output.vectors_BF, event)
     if kind == known.EARLY:
         at = known.slot_kernel(ledger.words[place])
         label, label_us = stage.early.labels[at], stage.early.times[at]
@@ -113,7 +114,7 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
             _recall_vector(stage, output, at, output.vectors_BF, event)
             copy_others_kernel(output.others, at, rows.others, row)
             _count_join(stage, output, label_us - time_us)
-            hold_label_kernel(plan, stage, entity, label, label_us)
+            hold_label_kernel(plan, stage, rows.keys[row], label, label_us)
             counters[count.SETTLED] += 1
             counters[count.LABEL_ROWS] += 1
             known.settle_kernel(ledger, place, name, known.SETTLED_SET, number, label, label_us + terms.keep_us)
@@ -121,7 +122,7 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
             return
         counters[count.TOO_LATE] += 1
     slot = push_kernel(stage.pending.waiting, time_us + terms.wait_us, number, name)
-    kept.keep_row_kernel(stage.pending, slot, rows, row, number, entity)
+    kept.keep_row_kernel(stage.pending, slot, rows, row, number)
     if kept.keeps_vectors_kernel(stage.pending):
         copy_row_kernel(stage.pending.vectors_PF, slot, output.vectors_BF, event)
     counters[count.PENDING] += 1
@@ -152,7 +153,7 @@ def _take_label(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
         elif time_us > event_us + terms.wait_us:
             counters[count.TOO_LATE] += 1
         else:
-            hold_label_kernel(plan, stage, stage.pending.rows[at, kept.ENTITY], label, time_us)
+            hold_label_kernel(plan, stage, stage.pending.rows[at, kept.KEY], label, time_us)
             number = send_label_row_kernel(stage, output, at, row, SET, label, time_us)
             emit_names_kernel(rows, row, output, output.sizes[0] - 1)
             _count_join(stage, output, time_us - event_us)
@@ -270,7 +271,7 @@ def _count_join(stage: Stage, output: Output, delay_us: int) -> None:
 
 @inlined
 def _pass_time(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, output: Output) -> None:
-    """Let the clocks stand as they do after this row: settle what is missing, forget early labels."""
+    """Let the clocks stand as they do after this row: settle what is missing, forget early labels and idle entities."""
     counters, pending, early = stage.counters, stage.pending, stage.early.waiting
     counters[count.LABEL_CLOCK] = rows.label_clock[row]
     counters[count.CLOCK] = rows.clock[row]
@@ -287,6 +288,8 @@ def _pass_time(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, ou
         known.forget_kernel(stage.ledger, find_kernel(stage, name))
         due = due_kernel(early, rows.clock[row])
     known.drop_kernel(stage.ledger, rows.clock[row], MOST_DROPPED)
+    if plan.is_bounded:
+        pass_idle_kernel(plan, stage, rows.clock[row])
 
 
 @inlined
@@ -296,7 +299,7 @@ def settle_missing_kernel(plan: Plan, terms: Terms, stage: Stage, output: Output
     name, words = pending.waiting.names[slot], pending.rows
     deadline_us = words[slot, kept.TIME] + terms.wait_us
     at = output.sizes[0]
-    hold_label_kernel(plan, stage, words[slot, kept.ENTITY], terms.missing, deadline_us)
+    hold_label_kernel(plan, stage, words[slot, kept.KEY], terms.missing, deadline_us)
     number = send_label_row_kernel(stage, output, slot, cause, MISSING, terms.missing, deadline_us)
     start, id_size, key_size = words[slot, kept.TEXT], words[slot, kept.ID_SIZE], words[slot, kept.KEY_SIZE]
     emit_text_kernel(output.id_offsets, output.id_data, at, pending.arena, start, id_size)
