@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from streams.errors import SnapshotError, UnavailableError
 
-FORMAT = 5  # of the state's layout; another number is refused, naming `millrace rebuild`
+FORMAT = 6  # of the state's layout; another number is refused, naming `millrace rebuild`
 KEPT = 2
 
 State = dict[str, npt.NDArray[Any]]
