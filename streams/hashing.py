@@ -15,6 +15,7 @@ PLAIN_SEED = 0
 ENTITY_SEED = 1
 CATEGORY_SEED = 2
 UPPER_HALF = 32  # where it begins, in bits
+KEYLESS_HOME = 0xD5AFBA13  # the upper half for the empty text, by which rows without a key go to a partition
 CATEGORY_SHIFT = 12  # 64 - 12 = 52 bits, the integers a float64 keeps exactly with room to spare
 
 P1 = np.uint64(0x9E3779B185EBCA87)
