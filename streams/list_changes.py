@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from streams.errors import SnapshotError
-from streams.outline import Beginnings, Outline
+from streams.outline import EXACT_ROWS, Beginnings, Outline
 
 
 class ListChange(NamedTuple):
@@ -70,6 +70,8 @@ def compare(old: Outline, new: Outline) -> ListChange:
     for name, declared in new.features.items():
         before = old.features.get(name)
         at = _beginning(declared.needs, parts, before.since if before else 0, change)
+        if declared.exact_us > old.exact_us() and EXACT_ROWS not in declared.needs:
+            at = change  # rows of that age were let go of
         if at and declared.needs:
             since[name] = at
         is_known = at < change and bool(declared.needs)

@@ -56,11 +56,12 @@ class WindowOutline(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Declared(msgspec.Struct, frozen=True, array_like=True):
-    """One feature: the parts it reads, with which change they began, and all that was declared of it."""
+    """One feature: the parts it reads, with which change they began, all that was declared of it, its exact window."""
 
     needs: tuple[str, ...]
     since: int
     text: str
+    exact_us: int = 0
 
 
 class Outline(msgspec.Struct, frozen=True):
@@ -103,6 +104,10 @@ class Outline(msgspec.Struct, frozen=True):
         if self.is_keyed:
             found |= {(name, 0) for name in self.head}
         return found | ({(EXACT_ROWS, 0)} if self.exact_word >= 0 else set())
+
+    def exact_us(self) -> int:
+        """Give the longest exact window; rows are kept for twice as long."""
+        return max((one.exact_us for one in self.features.values()), default=0)
 
     def beginnings(self) -> Beginnings:
         """Say when each feature began."""

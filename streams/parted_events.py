@@ -33,14 +33,14 @@ class Waiting(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """How events are parted: to which of how many partitions, and under which sources they were numbered.
+    """How events are parted: to which of how many partitions, and by what they were numbered.
 
-    `sources` are those of the old partitions where an event's number is its name outside (the last stage), else empty.
+    `aliases` are those of the old partitions where an event's number is its name outside (the last stage), else empty.
     """
 
     partition: int
     partitions: int
-    sources: tuple[int, ...]
+    aliases: tuple[int, ...]
 
 
 def parted_events(states: Sequence[State], rule: Rule, delays: int, clock_us: int) -> State:
@@ -97,8 +97,8 @@ def _parted_pending(states: Sequence[State], pending: Sequence[Waiting], rule: R
     rows, texts = [], []
     for place, (state, one) in enumerate(zip(states, pending, strict=True)):
         own = state["pending.rows"][one.slots]
-        if rule.sources:
-            own[:, kept.NUMBER] = named(own[:, kept.NUMBER], rule.sources[place])
+        if rule.aliases:
+            own[:, kept.NUMBER] = named(own[:, kept.NUMBER], rule.aliases[place])
         texts.append(state["pending.arena"][spans(own[:, kept.TEXT], _text_sizes(own))])
         rows.append(own)
     together = np.concatenate(rows)
@@ -127,9 +127,9 @@ def _parted_ledger(states: Sequence[State], parted: State, rule: Rule, clock_us:
         is_ours &= state["ledger.records"][at, known.UNTIL] >= clock_us
         names.append(name[is_ours])
         own = {column: state[f"ledger.{column}"][at[is_ours]] for column in known.RING}
-        if rule.sources:
+        if rule.aliases:
             how = own["records"][:, known.HOW]
-            numbers = named(how >> known.KIND_BITS, rule.sources[place])
+            numbers = named(how >> known.KIND_BITS, rule.aliases[place])
             own["records"][:, known.HOW] = (numbers << known.KIND_BITS) | (how & known.KIND_MASK)
         columns.append(own)
     ring = {column: np.concatenate([own[column] for own in columns]) for column in known.RING}

@@ -6,7 +6,7 @@ partition 0, the clocks by all, as far as the furthest has come. The old partiti
 then marks that one of them has seen hold for all.
 
 Events are numbered on from above all old numbers. What was numbered before keeps its name: where numbers are seen
-outside, each holds its old source from then on (event_numbers.py).
+outside, each holds an alias of its old source from then on (event_numbers.py).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ State = dict[str, npt.NDArray[Any]]
 
 
 def part_states(
-    states: Sequence[Mapping[str, npt.NDArray[Any]]], partitions: int, sources: tuple[int, ...] = ()
+    states: Sequence[Mapping[str, npt.NDArray[Any]]], partitions: int, aliases: tuple[int, ...] = ()
 ) -> list[State]:
     """Give the states of `partitions` partitions that know together what the given ones do.
 
     Args:
         states: of one stage, by partition, as `stage.stage_state` gave them.
         partitions: how many there are to be.
-        sources: of the last stage: under which each old partition has numbered its events.
+        aliases: of the last stage: for what each old partition has numbered; no reader may know them yet.
 
     Raises:
         SnapshotError: when they were not written for one list of features.
@@ -54,7 +54,7 @@ def part_states(
     made = []
     for partition in range(partitions):
         state = parted(every, outline, partition, partitions)
-        rule = Rule(partition, partitions, sources)
+        rule = Rule(partition, partitions, aliases)
         state |= parted_events(whole, rule, len(outline.delays), int(clocks[0]))
         state |= {"plan": outline.to_array(), "windows.late": late if partition == 0 else np.zeros_like(late)}
         made.append(state)

@@ -154,7 +154,9 @@ class _Planner:
 
     def _outline(self, words: list[int], trails: list[tuple[int, ...]], exact_word: int, head: int) -> Outline:
         declared = {
-            feature.name: Declared(self._needs(feature), self._since(feature), repr(feature))
+            feature.name: Declared(
+                self._needs(feature), self._since(feature), repr(feature), (feature.window_us or 0) * feature.is_exact
+            )
             for feature in self._stage.features
         }
         return draw(

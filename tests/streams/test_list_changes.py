@@ -46,6 +46,7 @@ POOL = (
     Feature("lag", "lag", "amount", "key", k=2),
     Feature("ewm", "ewm_mean", "amount", "key", half_life_us=10 * SECOND),
     Feature("ewm_std", "ewm_std", "amount", "key", half_life_us=10 * SECOND),
+    Feature("exact_long", "sum", "amount", "key", MINUTE, is_exact=True),
 )
 LABELS = (
     Feature("rate", "rate", "label", "key", MINUTE, is_label=True),
@@ -200,6 +201,24 @@ def test_a_mean_of_parts_that_began_apart_begins_anew() -> None:
     of = listed((late(POOL[2]),))
     assert told[-1] == "feature mean is new: starts empty"
     assert column(lists[2], made, "mean", since=40) == column(of, whole_run(of, rows, clocks), "mean", since=40)
+
+
+def test_an_exact_window_that_is_longer_than_all_before_begins_empty() -> None:
+    """Of what it looks back to, a part was let go of: it would know half."""
+    old, new = listed((POOL[13],)), listed((POOL[13], POOL[20]))
+    rows, clocks = plain_rows(200, keys=1)
+    rows = marked(rows, 300)
+
+    made, told = changed_run([old, new], rows, clocks, [300])
+
+    of = listed((late(POOL[20]),))
+    assert told[1:] == ["feature exact_long is new: starts empty"]
+    assert column(new, made, "exact_long", since=300) == column(
+        of, whole_run(of, rows, clocks), "exact_long", since=300
+    )
+    assert column(new, made, "exact_mean", since=300) == column(
+        old, whole_run(old, rows, clocks), "exact_mean", since=300
+    )
 
 
 def test_a_vector_that_waits_is_mapped_by_name() -> None:

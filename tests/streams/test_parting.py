@@ -18,7 +18,6 @@ from consumers.chain_tasks import make_task
 from consumers.featurize import FeatureTask
 from streams import accounts as count
 from streams.errors import SnapshotError
-from streams.event_numbers import NUMBER_BITS
 from streams.frames import MISSING, SET
 from streams.hashing import ENTITY_SEED, hash_bytes
 from streams.parting import part_states
@@ -54,10 +53,13 @@ class Log:
         self.of = of
         self.tasks = [FeatureTask(of, partition, 10 + partition) for partition in range(partitions)]
         self.sources = [10 + partition for partition in range(partitions)]
+        self.aliases: list[int] = []  # the source of each
 
     def part(self, partitions: int) -> None:
         """Go on with so many."""
-        states = part_states([task.state() for task in self.tasks], partitions, tuple(self.sources))
+        aliases = range(len(self.aliases), len(self.aliases) + len(self.sources))
+        states = part_states([task.state() for task in self.tasks], partitions, tuple(aliases))
+        self.aliases += self.sources
         first = max(self.sources) + 1
         self.sources = [first + partition for partition in range(partitions)]
         self.tasks = [FeatureTask(self.of, partition, self.sources[partition]) for partition in range(partitions)]
@@ -99,13 +101,13 @@ def parted_run(
     return made, log
 
 
-def assert_named(rows: list[Row]) -> None:
+def assert_named(rows: list[Row], aliases: Sequence[int]) -> None:
     """Every label row that settles names the event row of its id, by a source and a number of that."""
     events = {(row["source"], row["number"]): row for row in rows if row["kind"] == 0}
     assert len(events) == sum(row["kind"] == 0 for row in rows)
     for row in (row for row in rows if row["kind"] == 1):
-        source, number = (row["number"] >> NUMBER_BITS) - 1, row["number"] & ((1 << NUMBER_BITS) - 1)
-        named = events[row["source"] if source < 0 else source, number]
+        alias, number = divmod(row["number"], 1 << 40)
+        named = events[aliases[alias - 1] if alias else row["source"], number]
         assert (named["id"], named["key"]) == (row["id"], row["key"])
 
 
@@ -125,7 +127,46 @@ def test_whatever_the_partitions_rows_come_out_as_from_one(seed: int, partitions
     whole, alone = parted_run(of, rows, clocks, [1], [])
     assert Counter(map(line, made)) == Counter(map(line, whole))
     assert log.totals() == alone.totals()
-    assert_named(made)
+    assert_named(made, log.aliases)
+
+
+def by_lower_half(keys: Any, partitions: int) -> Any:
+    """The wrong half of the hash."""
+    return (keys & 0xFFFFFFFF) % partitions
+
+
+def as_they_come(waiting: Any) -> Any:
+    """Orders that forget which came first."""
+    return np.arange(sum(one.orders.size for one in waiting))[::-1].copy()
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "mutant"),
+    [
+        ("streams.parted_entities", "places_of", by_lower_half),
+        ("streams.parted_events", "places_of", by_lower_half),
+        ("streams.parted_events", "_ranks", as_they_come),
+        ("streams.parted_events", "named", lambda numbers, alias: numbers),
+        ("streams.parted_entities", "_owners", lambda first_E, next_N: np.full(next_N.size, -1)),
+    ],
+)
+def test_parting_in_another_way_is_noticed(
+    module: str, name: str, mutant: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What these tests are for; which label row leaves first is seen in the rows themselves."""
+    of = listed(FEATURES, raw=True, wait_us=20 * SECOND, keep_us=30 * SECOND, missing=0.0)
+    rows, clocks = random_rows(4, 200, ids=70, keys=6, span_s=30)
+    whole = list(map(line, parted_run(of, rows, clocks, [1, 1], [100])[0]))
+    monkeypatch.setattr(f"{module}.{name}", mutant)
+
+    def check() -> None:
+        made, log = parted_run(of, rows, clocks, [1, 3, 1], [50, 100])
+        assert_named(made, log.aliases)
+        assert Counter(map(line, made)) == Counter(whole)
+        assert list(map(line, parted_run(of, rows, clocks, [1, 1], [100])[0])) == whole
+
+    with pytest.raises((AssertionError, IndexError, KeyError)):
+        check()
 
 
 def test_windows_of_labels_go_on_in_the_partition_of_their_key() -> None:
@@ -234,8 +275,8 @@ def staged(of: Pipeline, before: list[list[RealStage]] | None = None) -> list[li
         own = [RealStage(of, spec.number, partition, restores=False) for partition in range(of.partitions)]
         if before is not None:
             old = before[spec.number - 1]
-            sources = tuple(100 * spec.number + partition for partition in range(len(old))) if spec.is_last else ()
-            states = part_states([one.task.state() for one in old], of.partitions, sources)
+            aliases = tuple(range(len(old))) if spec.is_last else ()
+            states = part_states([one.task.state() for one in old], of.partitions, aliases)
             for partition, (stage, state) in enumerate(zip(own, states, strict=True)):
                 stage.task = make_task(of, spec.number, partition, 1_000 + 100 * spec.number + partition)
                 zeros = np.zeros(2 if spec.is_last else of.partitions, np.int64)
@@ -271,4 +312,4 @@ def test_every_stage_of_a_chain_is_parted_by_its_entity(partitions: tuple[int, i
     assert Counter(map(line, made)) == Counter(map(line, whole))
     assert {row["outcome"] for row in made if row["kind"] == 1} <= {SET, MISSING}
     assert not math.isnan(sum(row["label"] for row in made if row["kind"] == 1))
-    assert_named(made)
+    assert_named(made, [400 + partition for partition in range(partitions[0])])
