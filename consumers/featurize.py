@@ -87,7 +87,7 @@ class FeatureTask(StageTask):
         if delays:
             metrics.label_delays(np.concatenate(delays))
         metrics.pending(self._partition, self.pending_events())
-        self._measure_late(metrics)
+        self._measure_entities(metrics)
         for name, (total, states) in self.accounts().items():
             if name != ROW_ACCOUNT or self._plan.stage.is_last:  # in a chain the last stage tells of it
                 metrics.account(name, self._partition, total, states)

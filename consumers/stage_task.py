@@ -10,6 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from consumers.delivery import ExamplesDelivery, StageDelivery
+from streams.accounts import EVICTED, EXPIRED, GONE_LABELS
 from streams.deadlines import WAITING
 from streams.inputs import Input, longest_kernel
 from streams.list_changes import compare, refuse_other_rules
@@ -21,6 +22,7 @@ from streams.pending import count_due_kernel
 from streams.pipeline import Pipeline
 from streams.planning import make_plan
 from streams.stage import empty_stage, restored_stage, stage_state, with_room
+from streams.windows import HELD
 
 LOG = logging.getLogger("consumers.stage_task")
 
@@ -52,7 +54,7 @@ class StageTask:
         self.columns = self._plan.columns
         self._partition = partition
         self._stage = empty_stage(self._plan)
-        self._noted_late = 0
+        self._noted = self._incidents()
         self._delivery: ExamplesDelivery | StageDelivery
         if self._plan.stage.is_last:
             self._delivery = ExamplesDelivery(pipeline, partition, source, examples_partition)
@@ -81,7 +83,7 @@ class StageTask:
             SnapshotError: when its tables go by another key, other entities or other rules of the labels.
         """
         self._stage = restored_stage(self._fitted(state), self._plan)
-        self._noted_late = sum(self.late_rows().values())
+        self._noted = self._incidents()
         self._delivery.sequences = state["sequences"].copy()
 
     def _fitted(self, state: Mapping[str, npt.NDArray[Any]]) -> Mapping[str, npt.NDArray[Any]]:
@@ -117,12 +119,25 @@ class StageTask:
             late[width] = max(rows, late.get(width, 0))  # of an exact window and one of buckets as long
         return late
 
-    def _measure_late(self, metrics: RoleMetrics) -> None:
-        """Count the events since the last call that were older than a window."""
-        late = sum(self.late_rows().values())
-        if late > self._noted_late:
-            metrics.incident("late", late - self._noted_late)
-        self._noted_late = late
+    def _incidents(self) -> dict[str, int]:
+        """Count what happened to windows and entities since the partition's first row."""
+        counters = self._stage.counters
+        return {
+            "late": sum(self.late_rows().values()),
+            "entity_expired": int(counters[EXPIRED]),
+            "entity_evicted": int(counters[EVICTED]),
+            "label_without_entity": int(counters[GONE_LABELS]),
+        }
+
+    def _measure_entities(self, metrics: RoleMetrics) -> None:
+        """Tell what happened to windows and entities since the last call, and how many bounded ones are known."""
+        found = self._incidents()
+        for what, times in found.items():
+            if times > self._noted[what]:
+                metrics.incident(what, times - self._noted[what])
+        self._noted = found
+        if self._plan.plan.is_bounded:
+            metrics.entities(self._partition, int(self._stage.windows.used[HELD]))
 
     def is_sound(self) -> bool:
         """Always."""

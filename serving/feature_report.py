@@ -15,6 +15,7 @@ from rich.text import Text
 from serving.distributions import BINS, CategoryColumn, NumberColumn, bars, distributions
 from serving.newest_vectors import Vectors, newest_vectors
 from serving.table import console, grid, number
+from streams.durations import duration_text
 from streams.feature_costs import EntityCost, FeatureCost, feature_costs
 from streams.feature_words import FeatureLine, feature_lines
 from streams.features import columns
@@ -29,6 +30,11 @@ MISSING_NOTE = (
     "An event without a key has NaN for everything of its entity; one older than the newest of its entity has NaN for "
     "elapsed, last, lag, ewm_mean and ewm_std."
 )
+BOUNDS_NOTE = (
+    "Of a bound: what a partition and all of them take at most, as before packing. An entity that is idle for longer, "
+    "or idle the longest where there are too many, counts as never seen afterwards (docs/features.md)."
+)
+EXACT_NOTE = "What exact windows keep comes on top: 8 bytes an event and 8 for each field, in blocks of 16 events."
 LEAST_NAME = 14  # characters of a column's name before it is broken
 UNITS = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 SMALLEST = 1e-3  # below it and above the units numbers have an exponent
@@ -53,6 +59,11 @@ def show_features(pipeline: Pipeline, keys: int, described: Described | None = N
         out.print(_costs(lines, costs.features))
         out.print(_state(costs.entities, keys))
         _note(out, BYTES_NOTE)
+        if any(cost.bound for cost in costs.entities):
+            out.print(_bounds(costs.entities, pipeline.partitions))
+            _note(out, BOUNDS_NOTE)
+            if any(cost.words.event for cost in costs.entities):
+                _note(out, EXACT_NOTE)
     if described is not None:
         topic = f"{pipeline.name}.features"
         title = described.note or f"The newest {number(described.rows)} rows of {topic}"
@@ -74,6 +85,7 @@ def write_features(pipeline: Pipeline, keys: int, described: Described | None = 
                 "key_bytes": _three(cost, 1),
                 "keys": keys,
                 "keys_bytes": _three(cost, keys),
+                "bound": _plain_bound(cost, pipeline.partitions),
             }
             for cost in costs.entities
         ],
@@ -134,6 +146,34 @@ def _state(entities: Sequence[EntityCost], keys: int) -> Table:
         for count in dict.fromkeys((1, keys)):
             table.add_row(cost.entity, number(count), *(size(value) for value in _three(cost, count).values()))
     return table
+
+
+def _bounds(entities: Sequence[EntityCost], partitions: int) -> Table:
+    """Lay out what bounds come to: the worst case is there where the number of entities has one."""
+    table = grid("bound of", ">idle for", ">keys at most", ">a partition", ">memory of it", ">of all")
+    for cost in entities:
+        if cost.bound is not None:
+            idle = duration_text(cost.bound.ttl_us) if cost.bound.ttl_us else "any time"
+            in_each = cost.bound.most_in_each(partitions)
+            memory = [size(count * in_each * cost.unpacked_bytes) for count in (1, partitions)]
+            told = [number(cost.bound.most), number(in_each), *memory] if cost.bound.most else ["any number", *"---"]
+            table.add_row(cost.entity, idle, *told)
+    return table
+
+
+def _plain_bound(cost: EntityCost, partitions: int) -> dict[str, int | None] | None:
+    """One bound for JSON; without a cap memory has none."""
+    if cost.bound is None:
+        return None
+    in_each = cost.bound.most_in_each(partitions) or None
+    memory = in_each and in_each * cost.unpacked_bytes
+    return {
+        "ttl_us": cost.bound.ttl_us,
+        "most": cost.bound.most,
+        "partition_most": in_each,
+        "partition_bytes": memory,
+        "all_bytes": memory and memory * partitions,
+    }
 
 
 def _three(cost: EntityCost, keys: int) -> dict[str, int]:

@@ -14,7 +14,9 @@ LABELS, JOINED, WAITING, LABEL_DUPLICATE, UNKNOWN, TOO_LATE, AMENDED, RETRACTED 
 SETTLED_MISSING, NUMBERED, LABEL_ROWS = 12, 13, 14
 CLOCK, LABEL_CLOCK = 15, 16  # the clocks after the last row taken
 LATEST = 17  # the largest time of a row taken
-COUNTERS = 18
+EXPIRED, EVICTED, GONE_LABELS = 18, 19, 20  # entities forgotten as too long idle, as too many; labels without entity
+IDLE_CLOCK = 21  # that of lifetimes: the largest that the clock has been, but for the end
+COUNTERS = 22
 
 ROW_ACCOUNT = "rows"  # of what was numbered
 
@@ -33,7 +35,7 @@ LABEL_STATES = {
 def new_counters() -> npt.NDArray[np.int64]:
     """Give counters at their beginning."""
     counters = np.zeros(COUNTERS, np.int64)
-    counters[[CLOCK, LABEL_CLOCK, LATEST]] = np.iinfo(np.int64).min
+    counters[[CLOCK, LABEL_CLOCK, LATEST, IDLE_CLOCK]] = np.iinfo(np.int64).min
     return counters
 
 

@@ -1,7 +1,7 @@
 """Entities: which head of the windows' state belongs to which key, and room for more of them.
 
-A key is known by its 64-bit hash. An entity's number is its place in the order of first events, so that nothing depends
-on how the table lies.
+A key is known by its 64-bit hash. An entity's number is the place of its head: one that a forgotten entity has left
+(forgetting.py), else the next. It shows in no output, and neither does how the table lies.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ from streams.windows import (
     ARENA_LIMIT,
     CHUNK,
     ENTITIES,
+    FREE,
+    HELD,
     KEPT,
+    KEY,
     LIMIT,
     NEVER,
     NEWEST,
     NEWEST_LABEL,
     NO_CHUNK,
+    OLDER,
     ROOM_BITS,
     Windows,
     ones_kernel,
@@ -50,7 +54,7 @@ class Entities(NamedTuple):
 def empty_windows(windows: int, head_words: int) -> Windows:
     """Give the state of no entity."""
     heads, arena = zeros((SMALLEST_HEADS * head_words,), np.int64), zeros((SMALLEST_ARENA,), np.int64)
-    used, late = np.array([0, 0, SMALLEST_ARENA, 0]), np.zeros(windows, np.int64)
+    used, late = np.array([0, 0, SMALLEST_ARENA, 0, 0, 0, 0, 0]), np.zeros(windows, np.int64)
     return Windows(heads, heads.view(np.float64), arena, arena.view(np.float64), used, late)
 
 
@@ -77,18 +81,66 @@ def entity_kernel(entities: Entities, plan: Plan, windows: Windows, key: int) ->
         if entities.table[place, 0] == key:
             return int(entities.table[place, 1] - 1)
         place = (place + 1) & mask
-    entity: int = windows.used[ENTITIES]
-    windows.used[ENTITIES] = entity + 1
+    entity = _head_kernel(plan, windows)
     entities.table[place, 0] = key
     entities.table[place, 1] = entity + 1
     head = entity * plan.head_words
     for word in range(plan.head_words):
         windows.heads[head + word] = 0
     windows.heads[head + NEWEST] = windows.heads[head + NEWEST_LABEL] = NEVER
+    if plan.is_bounded:
+        windows.heads[head + KEY] = key
     for window in range(plan.bucket_windows):
         windows.heads[head + plan.word_W[window] + LIMIT] = NEVER
         windows.heads[head + plan.word_W[window] + CHUNK] = NO_CHUNK
     return entity
+
+
+@inlined
+def _head_kernel(plan: Plan, windows: Windows) -> int:
+    """Give the number of a head that is free."""
+    entity: int = windows.used[FREE] - 1
+    if entity >= 0:
+        windows.used[FREE] = windows.heads[entity * plan.head_words + OLDER]
+    else:
+        entity = windows.used[ENTITIES]
+        windows.used[ENTITIES] = entity + 1
+    windows.used[HELD] += 1
+    return entity
+
+
+@inlined
+def lacks_entity_room_kernel(entities: Entities, plan: Plan, windows: Windows) -> bool:
+    """Whether a new entity would find no head or too full a table; at the cap it takes another one's place."""
+    held = windows.used[HELD]
+    is_at_cap = 0 < plan.most <= held
+    return bool(
+        not is_at_cap and ((held + 1) * plan.head_words > windows.heads.size or is_crowded_kernel(entities, held))
+    )
+
+
+@inlined
+def is_crowded_kernel(entities: Entities, held: int) -> bool:
+    """Whether more than five eighths of the table are taken."""
+    return bool(held * 8 >= entities.table.shape[0] * 5)
+
+
+@inlined
+def remove_key_kernel(entities: Entities, key: int) -> None:
+    """Take a key that is there out of the table; those behind it that it kept from their place move up."""
+    table = entities.table
+    mask = table.shape[0] - 1
+    hole = key & mask
+    while table[hole, 0] != key:
+        hole = (hole + 1) & mask
+    place = (hole + 1) & mask
+    while table[place, 1] != 0:
+        if (place - table[place, 0]) & mask >= (place - hole) & mask:
+            table[hole, 0] = table[place, 0]
+            table[hole, 1] = table[place, 1]
+            hole = place
+        place = (place + 1) & mask
+    table[hole, 1] = 0
 
 
 @inlined

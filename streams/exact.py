@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import inlined
+from streams.frames import END
 from streams.lanes import add_lanes_kernel
 from streams.memory import resized
 from streams.plan import Plan, Totals
@@ -138,6 +139,12 @@ def _read(plan: Plan, exact: Exact, heads: Words, word: int, newest: int, time_u
                 if at_us > time_us - width and at_us > newest - 2 * width:
                     add_lanes_kernel(plan, window, totals.counts_T, totals.sums_T, 0, exact.values_EN, place)
         block = exact.next_N[block - 1]
+
+
+@inlined
+def drop_blocks_kernel(exact: Exact, heads: Words, word: int) -> None:
+    """Free all blocks of an entity; `word` is where they are named in its head."""
+    _let_go(exact, heads, word, END)
 
 
 @inlined

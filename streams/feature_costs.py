@@ -15,10 +15,10 @@ import msgspec
 from msgspec.structs import astuple
 
 from streams.entities import ARENA_GROWTH, DEAD_SHARE
-from streams.pipeline import Feature, Pipeline
-from streams.plan import FIRST_WINDOW_WORD
+from streams.pipeline import Bound, Feature, Pipeline
+from streams.plan import BOUND_WORDS, FIRST_WINDOW_WORD
 from streams.planning import make_plan
-from streams.stages import stage_specs
+from streams.stages import entity_of, stage_specs
 from streams.windows import KEPT, room_kernel
 
 WORD_BYTES = 8
@@ -76,10 +76,11 @@ class FeatureCost(msgspec.Struct, frozen=True):
 
 
 class EntityCost(msgspec.Struct, frozen=True):
-    """What one key of an entity needs for all its features."""
+    """What one key of an entity needs for all its features; `bound` says how many there may be, if anything does."""
 
     entity: str
     words: Words
+    bound: Bound | None = None
 
     @property
     def typical_bytes(self) -> int:
@@ -113,22 +114,31 @@ def feature_costs(pipeline: Pipeline) -> Costs:
             owned.setdefault(_entity(pipeline, feature.by), []).append(feature)
     found = {feature.name: FeatureCost(feature.name, None, Words()) for feature in pipeline.features}
     for entity, features in owned.items():
-        before = Words(head=FIRST_WINDOW_WORD)
+        before = Words(head=FIRST_WINDOW_WORD + (BOUND_WORDS if _bound(pipeline, features) else 0))
         for count, feature in enumerate(features, 1):
             words = _words(pipeline, features[:count])
             own = Words(*(now - then for now, then in zip(astuple(words), astuple(before), strict=True)))
             found[feature.name], before = FeatureCost(feature.name, entity, own), words
-    entities = tuple(EntityCost(entity, _words(pipeline, features)) for entity, features in owned.items())
+    entities = tuple(
+        EntityCost(entity, _words(pipeline, features), _bound(pipeline, features)) for entity, features in owned.items()
+    )
     return Costs(tuple(found.values()), entities)
 
 
 def _words(pipeline: Pipeline, features: list[Feature]) -> Words:
     """Count what these features need for each key of their entity, which they all have in common."""
-    alone = msgspec.structs.replace(pipeline, features=tuple(features))
+    bound = _bound(pipeline, features)
+    alone = msgspec.structs.replace(pipeline, features=tuple(features), bounds=(bound,) if bound else ())
     number = next(stage.number for stage in stage_specs(alone) if stage.features)
     plan = make_plan(alone, number).plan
     event = 1 + plan.exact_E.size if plan.bucket_windows < plan.width_W.size else 0  # its time, and fields
     return Words(plan.head_words, plan.bucket_windows, int(plan.lane_start[plan.bucket_windows]), event)
+
+
+def _bound(pipeline: Pipeline, features: list[Feature]) -> Bound | None:
+    """Give the bound of the entity of these features."""
+    entity = entity_of(pipeline.events, features[0].by or ())
+    return next((bound for bound in pipeline.bounds if entity_of(pipeline.events, bound.by) == entity), None)
 
 
 def _entity(pipeline: Pipeline, by: str | tuple[str, ...]) -> str:

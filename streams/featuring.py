@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from streams import accounts as count
 from streams.compiled import inlined
-from streams.entities import entity_kernel
+from streams.entities import ask_for_kernel, entity_kernel
+from streams.forgetting import labelled_entity_kernel, touched_entity_kernel
 from streams.held import count_label_kernel, due_label_kernel, hold_kernel
 from streams.inputs import NO_ENTITY, NO_KEY, Input
 from streams.observing import observe_kernel
@@ -33,7 +34,9 @@ def fill_vector_kernel(
     elapsed_s = math.nan
     if is_known:
         entity = rows.entities[row]
-        if entity == NO_ENTITY:
+        if plan.is_bounded:
+            entity = touched_entity_kernel(plan, stage, entity, rows.keys[row])
+        elif entity == NO_ENTITY:
             entity = entity_kernel(stage.entities, plan, stage.windows, rows.keys[row])
         elapsed_s = observe_kernel(
             plan, stage.windows, stage.exact, entity, rows.time[row], rows.values_KB, row, totals
@@ -48,7 +51,8 @@ def count_due_labels_kernel(plan: Plan, stage: Stage, arena_need: int, text_need
     while due >= 0:
         if not has_room_kernel(stage, plan, arena_need, text_need):
             return False
-        count_label_kernel(stage.held, plan, stage.entities, stage.windows, due)
+        entity = labelled_entity_kernel(plan, stage, stage.held.waiting.names[due])
+        count_label_kernel(stage.held, plan, stage.windows, due, entity)
         due = due_label_kernel(stage.held, stage.counters[count.LATEST])
     return True
 
@@ -57,4 +61,5 @@ def count_due_labels_kernel(plan: Plan, stage: Stage, arena_need: int, text_need
 def hold_label_kernel(plan: Plan, stage: Stage, key: int, label: float, time_us: int) -> None:
     """Keep a label for its entity's label features, if there are any and it is one."""
     if plan.delays_D.size and key != NO_KEY and not math.isnan(label):
-        hold_kernel(stage.held, plan, stage.entities, key, label, time_us)
+        ask_for_kernel(stage.entities, key)
+        hold_kernel(stage.held, plan, key, label, time_us)

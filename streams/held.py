@@ -27,8 +27,6 @@ from streams.deadlines import (
     remove_kernel,
     restored_deadlines,
 )
-from streams.entities import Entities, ask_for_kernel, find_entity_kernel
-from streams.inputs import NO_ENTITY
 from streams.memory import resized
 from streams.observing import add_label_kernel
 from streams.plan import Plan
@@ -82,9 +80,8 @@ def holds_kernel(held: Held, rows: int) -> bool:
 
 
 @inlined
-def hold_kernel(held: Held, plan: Plan, entities: Entities, key: int, label: float, time_us: int) -> None:
+def hold_kernel(held: Held, plan: Plan, key: int, label: float, time_us: int) -> None:
     """Hold a label once for every delay that features have; the caller has made sure that there is room."""
-    ask_for_kernel(entities, key)
     for delay in range(plan.delays_D.size):
         order = held.order[0]
         held.order[0] = order + 1
@@ -99,12 +96,12 @@ def due_label_kernel(held: Held, reached_us: int) -> int:
 
 
 @inlined
-def count_label_kernel(held: Held, plan: Plan, entities: Entities, windows: Windows, slot: int) -> None:
-    """Add a label that is due, the heap's first, to its entity's windows, and let go of it."""
+def count_label_kernel(held: Held, plan: Plan, windows: Windows, slot: int, entity: int) -> None:
+    """Add a label that is due, the heap's first, to its entity's windows, if it has one, and let go of it."""
     waiting = held.waiting
-    entity, time_us = find_entity_kernel(entities, waiting.names[slot]), waiting.heap[0, 0]
-    delay = waiting.orders[slot] % plan.delays_D.size
+    delays, time_us = plan.delays_D.size, waiting.heap[0, 0]
+    delay = waiting.orders[slot] % delays if delays > 1 else 0  # a division takes as long as a look-up
     held.label_11[0, 0] = held.labels[slot]
     remove_kernel(waiting, slot)
-    if entity != NO_ENTITY:
+    if entity >= 0:
         add_label_kernel(plan, windows, entity, delay, time_us, held.label_11)

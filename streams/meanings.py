@@ -98,6 +98,9 @@ def rules(pipeline: Pipeline) -> dict[str, str]:
         "the labels' id": _path(labels.id),
         "the labels' wait": f"{labels.wait_us / 1e6:g} s",
         "the entities of the stages": ", then ".join(entities),
+        "what is kept of entities": ", then ".join(
+            "bounded" if spec.bound else "all" for spec in stage_specs(pipeline)
+        ),
     }
 
 

@@ -68,6 +68,7 @@ class _Families:
         self.lag = gauge("millrace_lag_records", "Messages of a partition not read yet.", "topic", "partition")
         self.mark = gauge("millrace_mark_seconds", "Event time read up to; +Inf at the end.", "topic", "partition")
         self.pending = gauge("millrace_pending_events", "Events that wait for their label.", "partition")
+        self.entities = gauge("millrace_entities", "Entities known, where they are bounded.", "partition")
         self.accounts = gauge(
             "millrace_account_rows", "Rows of an account, by what became of them.", "account", "partition", "state"
         )
@@ -203,7 +204,8 @@ class RoleMetrics:
         of_all = self.families
         for family in (of_all.lag, of_all.mark):
             family.remove_by_labels({**mine, "topic": topic})
-        for family in (of_all.pending, of_all.accounts, of_all.unaccounted, of_all.snapshot_bytes, of_all.snapshot_age):
+        state = (of_all.pending, of_all.entities, of_all.accounts, of_all.unaccounted)
+        for family in (*state, of_all.snapshot_bytes, of_all.snapshot_age):
             family.remove_by_labels(mine)
 
     # State
@@ -211,6 +213,10 @@ class RoleMetrics:
     def pending(self, partition: int, events: int) -> None:
         """Set how many events of a partition wait for their label."""
         self.families.pending.labels(*self._base, str(partition)).set(events)
+
+    def entities(self, partition: int, entities: int) -> None:
+        """Set how many entities of a partition are known."""
+        self.families.entities.labels(*self._base, str(partition)).set(entities)
 
     def account(self, account: str, partition: int, total: int, states: Mapping[str, int]) -> None:
         """Set an account: `total` rows came in and `states` says what became of each; the rest is unaccounted."""

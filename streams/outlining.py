@@ -8,7 +8,7 @@ from streams.features import columns
 from streams.meanings import Meanings, WindowKey, rules
 from streams.outline import Declared, Outline, Part, WindowOutline
 from streams.pipeline import Pipeline
-from streams.plan import HEAD, TRAIL_WEIGHTS, WEIGHTS_WORDS
+from streams.plan import BOUNDS, HEAD, TRAIL_WEIGHTS, WEIGHTS_WORDS
 from streams.window_lanes import WindowLanes
 
 
@@ -24,6 +24,7 @@ class Drawn(NamedTuple):
         trails: the rows of `Plan.trails_M6`, each followed by its beginning.
         head_words: the length of a head.
         features: as declared.
+        is_bounded: whether entities are forgotten, and so stand in a list.
     """
 
     change: int
@@ -34,6 +35,7 @@ class Drawn(NamedTuple):
     trails: list[tuple[int, ...]]
     head_words: int
     features: dict[str, Declared]
+    is_bounded: bool
 
 
 def draw(pipeline: Pipeline, meanings: Meanings, drawn: Drawn) -> Outline:
@@ -43,7 +45,7 @@ def draw(pipeline: Pipeline, meanings: Meanings, drawn: Drawn) -> Outline:
         drawn.change,
         rules(pipeline),
         tuple((column.name, column.is_category) for column in columns(pipeline)),
-        {name: word for word, name in enumerate(HEAD)},
+        {name: word for word, name in enumerate((*HEAD, *(BOUNDS if drawn.is_bounded else ())))},
         drawn.head_words,
         _windows(meanings, drawn),
         tuple(meanings.window(key) for key in drawn.windows),

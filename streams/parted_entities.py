@@ -8,12 +8,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.entities import ARENA_GROWTH, SMALLEST_ARENA, Entities, empty_entities, enter_all_kernel
+from streams.entities import ARENA_GROWTH, SMALLEST_ARENA, Entities, empty_entities, empty_windows, enter_all_kernel
 from streams.exact import BLOCK_ROWS, FIRST, LAST
 from streams.hashing import KEYLESS_HOME, UPPER_HALF
 from streams.inputs import NO_KEY
 from streams.outline import Outline
-from streams.windows import ARENA_END, ARENA_LIMIT, CHUNK, ENTITIES, NO_CHUNK, ROOM_MASK
+from streams.plan import BOUNDS, HEAD
+from streams.windows import (
+    ARENA_END,
+    ARENA_LIMIT,
+    CHUNK,
+    ENTITIES,
+    HELD,
+    NEVER,
+    NO_CHUNK,
+    OLDEST,
+    ROOM_MASK,
+    YOUNGEST,
+)
 
 Int64s = npt.NDArray[np.int64]
 State = dict[str, npt.NDArray[Any]]
@@ -24,6 +36,7 @@ class Joined(NamedTuple):
 
     hashes: Int64s
     heads: Int64s  # [E, head_words]
+    touched_E3: Int64s  # of bounded entities when they, or one longer idle, were touched; partition; place in its list
     arena: Int64s
     exact: State
     owner_N: Int64s  # of each block of exact windows its entity, -1 of a free one
@@ -37,11 +50,13 @@ def places_of(keys: Int64s, partitions: int) -> Int64s:
 
 def joined(states: Sequence[State], outline: Outline) -> Joined:
     """Put the entities of all partitions behind one another."""
-    hashes, heads, arena_end, blocks = [], [], 0, 0
-    for state in states:
+    hashes, heads, touched, arena_end, blocks = [], [], [], 0, 0
+    for partition, state in enumerate(states):
         table = state["entities"][state["entities"][:, 1] != 0]
         table = table[np.argsort(table[:, 1])]
         own = state["windows.heads"].reshape(-1, outline.head_words)[table[:, 1] - 1].copy()
+        if is_bounded(outline):
+            touched.append(_touched(state, table[:, 1], outline, partition))
         for window in outline.windows:
             chunks = own[:, window.word + CHUNK]
             chunks[chunks != NO_CHUNK] += arena_end
@@ -58,7 +73,39 @@ def joined(states: Sequence[State], outline: Outline) -> Joined:
     arena = np.concatenate(
         [*(state["windows.arena"] for state in states), [0]]
     )  # never empty: look-ups of none end there
-    return Joined(np.concatenate(hashes), every, arena, exact, owner_N.astype(np.int64))
+    touched_E3 = np.concatenate(touched) if touched else np.zeros((every.shape[0], 3), np.int64)
+    return Joined(np.concatenate(hashes), every, touched_E3, arena, exact, owner_N.astype(np.int64))
+
+
+def is_bounded(outline: Outline) -> bool:
+    """Whether entities stand in a list, by which they are forgotten (forgetting.py)."""
+    return BOUNDS[1] in outline.head
+
+
+def _touched(state: State, numbers_E: Int64s, outline: Outline, partition: int) -> Int64s:
+    """Say of entities, by number + 1, what orders them among those of other partitions."""
+    heads = state["windows.heads"].reshape(-1, outline.head_words)
+    newer, entity, listed = outline.head[BOUNDS[2]], int(state["windows.used"][OLDEST]), []
+    while entity != 0:
+        listed.append(entity)
+        entity = int(heads[entity - 1, newer])
+    order = np.array(listed, np.int64)
+    newest = heads[order - 1][:, [outline.head[name] for name in HEAD]].max(axis=1, initial=NEVER)
+    found = np.zeros((heads.shape[0] + 1, 3), np.int64)
+    found[order] = np.stack([np.maximum.accumulate(newest), np.full_like(order, partition), np.arange(order.size)], 1)
+    return found[numbers_E]
+
+
+def _listed(heads: Int64s, touched_E3: Int64s, used: Int64s, outline: Outline) -> None:
+    """Put entities in their list, the longest idle first."""
+    used[HELD] = len(heads)
+    if not is_bounded(outline) or not len(heads):
+        return
+    order = np.lexsort((touched_E3[:, 2], touched_E3[:, 1], touched_E3[:, 0]))
+    older, newer = outline.head[BOUNDS[1]], outline.head[BOUNDS[2]]
+    heads[order[1:], older], heads[order[0], older] = order[:-1] + 1, 0
+    heads[order[:-1], newer], heads[order[-1], newer] = order[1:] + 1, 0
+    used[[OLDEST, YOUNGEST]] = order[0] + 1, order[-1] + 1
 
 
 def _joined_exact(states: Sequence[State]) -> State:
@@ -97,9 +144,10 @@ def parted(every: Joined, outline: Outline, partition: int, partitions: int) -> 
     arena = every.arena[spans(chunks_EW.reshape(-1), sizes_EW.reshape(-1))]
     for place, window in enumerate(outline.windows):
         heads[:, window.word + CHUNK] = np.where(chunks_EW[:, place] == NO_CHUNK, NO_CHUNK, starts_EW[:, place])
-    used = np.zeros(4, np.int64)
+    used = empty_windows(0, outline.head_words).used
     used[[ENTITIES, ARENA_END]] = len(heads), arena.size
     used[ARENA_LIMIT] = arena.size + arena.size // ARENA_GROWTH + SMALLEST_ARENA
+    _listed(heads, every.touched_E3[is_ours], used, outline)
     state |= {"windows.heads": heads.reshape(-1), "windows.arena": arena, "windows.used": used}
     return state | {"entities": _table(every.hashes[is_ours])}
 

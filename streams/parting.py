@@ -3,7 +3,8 @@
 Every key's state goes to the partition to which its rows go from then on: entity with windows and trails, events that
 wait, early and held labels, what was settled. What is known of no key in particular is told once: sums of counters by
 partition 0, the clocks by all, as far as the furthest has come. The old partitions must have taken all of their input;
-then marks that one of them has seen hold for all.
+then marks that one of them has seen hold for all. Entities that are bounded stand in their list as they stood, those of
+several partitions by the time of what touched them or one behind them; a cap holds for each partition.
 
 Events are numbered on from above all old numbers. What was numbered before keeps its name: where numbers are seen
 outside, each holds an alias of its old source from then on (event_numbers.py).
@@ -24,7 +25,7 @@ from streams.parted_entities import joined, parted
 from streams.parted_events import Rule, parted_events
 
 NUMBERS_START_AT = 100  # a multiple of it, so that no block of evidence is begun in the middle
-CLOCKS = [count.CLOCK, count.LABEL_CLOCK, count.LATEST]
+CLOCKS = [count.CLOCK, count.LABEL_CLOCK, count.LATEST, count.IDLE_CLOCK]
 
 State = dict[str, npt.NDArray[Any]]
 

@@ -14,6 +14,7 @@ from streams import accounts as count
 from streams.compiled import bare
 from streams.entities import arena_need_kernel
 from streams.featuring import count_due_labels_kernel, fill_vector_kernel, hold_label_kernel
+from streams.forgetting import pass_idle_kernel
 from streams.frames import EVENT, LABEL, MISSING, SET
 from streams.inputs import NO_KEY, Input
 from streams.plan import Plan, Totals
@@ -39,18 +40,19 @@ def pass_rows_kernel(
     for row in range(start, rows.kind.size):
         prefetch_kernel(rows, row, plan, stage)
         is_event = rows.kind[row] == EVENT
-        if not is_event and rows.kind[row] != LABEL:
-            continue
-        if plan.delays_D.size:
-            if is_event or rows.outcome[row] == SET:  # others are not in the order of time (merging.py)
-                stage.counters[count.LATEST] = max(stage.counters[count.LATEST], rows.time[row])
-            if not count_due_labels_kernel(plan, stage, arena_need, 0):
+        if is_event or rows.kind[row] == LABEL:
+            if plan.delays_D.size:
+                if is_event or rows.outcome[row] == SET:  # others are not in the order of time (merging.py)
+                    stage.counters[count.LATEST] = max(stage.counters[count.LATEST], rows.time[row])
+                if not count_due_labels_kernel(plan, stage, arena_need, 0):
+                    return row
+            if not has_room_kernel(stage, plan, arena_need, 0):
                 return row
-        if not has_room_kernel(stage, plan, arena_need, 0):
-            return row
-        if is_event:
-            is_known = is_keyed and rows.keys[row] != NO_KEY
-            fill_vector_kernel(rows, row, plan, is_known, stage, totals, vectors_BF, row)
-        elif rows.outcome[row] in (SET, MISSING):
-            hold_label_kernel(plan, stage, rows.keys[row], rows.label[row], rows.time[row])
+            if is_event:
+                is_known = is_keyed and rows.keys[row] != NO_KEY
+                fill_vector_kernel(rows, row, plan, is_known, stage, totals, vectors_BF, row)
+            elif rows.outcome[row] in (SET, MISSING):
+                hold_label_kernel(plan, stage, rows.keys[row], rows.label[row], rows.time[row])
+        if plan.is_bounded:
+            pass_idle_kernel(plan, stage, rows.clock[row])
     return rows.kind.size

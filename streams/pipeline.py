@@ -116,6 +116,28 @@ class Feature(msgspec.Struct, frozen=True):
         return (self.name,)
 
 
+class Bound(msgspec.Struct, frozen=True):
+    """How long, and how many entities of one kind are known.
+
+    Attributes:
+        by: what names the entity, as in `Feature`.
+        ttl_us: how long one is known that has no events and labels, None: for good.
+        most: how many there may be in all partitions, None: any number.
+    """
+
+    by: str | tuple[str, ...]
+    ttl_us: int | None = None
+    most: int | None = None
+
+    def most_in_each(self, partitions: int) -> int:
+        """Give how many a partition may have; 0: any number.
+
+        >>> Bound("card", most=10).most_in_each(4)
+        3
+        """
+        return -(-(self.most or 0) // partitions)
+
+
 class Model(msgspec.Struct, frozen=True):
     """One candidate: `kind` is `linear`, `prior` or `river:<module>.<Class>`; `params` go to its constructor."""
 
@@ -168,6 +190,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     serve: Serve
     run: Run
     source: Path | None = None
+    bounds: tuple[Bound, ...] = ()
 
     def __repr__(self) -> str:
         """Name the pipeline and no more: its Kafka settings may hold secrets."""

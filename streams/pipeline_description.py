@@ -68,7 +68,7 @@ def _stages(pipeline: Pipeline) -> tuple[Stage, ...]:
                 "features" if spec.is_only else f"features, stage {spec.number}",
                 inner(spec.reads),
                 inner("features", "examples") if spec.is_last else inner(stage_topic(spec.number)),
-                _purpose(spec, key, wait),
+                _purpose(spec, key, wait) + _bound(spec, pipeline.partitions),
             )
             for spec in stage_specs(pipeline)
         ),
@@ -88,6 +88,16 @@ def _purpose(spec: StageSpec, key: str, wait: str) -> str:
     if spec.is_last:
         return f"numbers events by {key}, keeps vectors for their labels"
     return f"computes the features of {' and '.join(spec.entity)}"
+
+
+def _bound(spec: StageSpec, partitions: int) -> str:
+    """Say how long and how many entities are known, if that is bounded."""
+    if spec.bound is None:
+        return ""
+    text = f", known for {duration_text(spec.bound.ttl_us)} after its last row" if spec.bound.ttl_us else ""
+    if spec.bound.most:
+        text += f", at most {spec.bound.most:,} ({spec.bound.most_in_each(partitions):,} a partition)"
+    return text
 
 
 def _serving(pipeline: Pipeline) -> str:

@@ -18,6 +18,7 @@ from streams.durations import MINUTE_US, MS_US, SECOND_US
 from streams.errors import PipelineError
 from streams.kafka_settings import read_settings
 from streams.pipeline import Condition, Events, Field, FieldKind, FieldPath, Labels, Pipeline, Run, TimeUnit
+from streams.pipeline_bounds import read_bounds
 from streams.pipeline_features import NAME_FORM as FIELD_NAME_FORM
 from streams.pipeline_features import NAME_PATTERN as FIELD_NAME_PATTERN
 from streams.pipeline_features import FeatureReader
@@ -26,7 +27,7 @@ from streams.stages import stage_topic
 from streams.toml_table import PATH_FORM, Table, flattened, mistake_line, one_line, shown
 from streams.topic_specs import INNER_TOPICS
 
-TABLES = ("pipeline", "kafka", "events", "labels", "task", "features", "models", "serve", "run")
+TABLES = ("pipeline", "kafka", "events", "labels", "task", "features", "entities", "models", "serve", "run")
 DEFAULT_PARTITIONS = 4
 MOST_PARTITIONS = 4_096
 
@@ -83,6 +84,7 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
     _task(Table("task", tables["task"], mistakes))
     key: FieldPath | None = () if "key" in tables["events"] and events.key is None else events.key
     features, has_raw_features = FeatureReader(events.fields, key, mistakes).read(tables["features"])
+    bounds = read_bounds(tables["entities"], events, features, mistakes)
     if not features and not (events.fields and has_raw_features) and not mistakes:
         mistakes.append("[features]: nothing to learn from; allowed: [events.fields], or features over the events' key")
     models = read_models(tables["models"], mistakes)
@@ -104,6 +106,7 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
         serve=serve,
         run=run,
         source=path,
+        bounds=bounds,
     )
 
 

@@ -36,6 +36,8 @@ COUNTER_BITS = 32
 COUNTER_MASK = (1 << COUNTER_BITS) - 1
 HEAD = ("newest", "newest of labels")  # what an entity's head begins with: its newest time, that of its label windows
 FIRST_WINDOW_WORD = len(HEAD)
+BOUNDS = ("key", "older", "newer")  # then, where entities are bounded: the hash of its key, and two links
+BOUND_WORDS = len(BOUNDS)
 WINDOW_WORDS = 2  # limit and chunk, before the lanes
 EXACT_WORDS = 3  # of a head: first and last block, and how many rows the last one has
 
@@ -74,6 +76,9 @@ class Plan(NamedTuple):
     trails_M6: Int64s
     slots: int  # words of `Totals`: T, and those that trails fill
     head_words: int  # length of an entity's head
+    is_bounded: bool  # whether heads have the words by which entities are forgotten
+    ttl_us: int  # how long an idle entity is known; 0 = for good
+    most: int  # how many entities there may be; 0 = any number
 
 
 class Filtered(NamedTuple):

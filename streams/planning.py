@@ -13,6 +13,7 @@ from streams.outlining import Drawn, draw
 from streams.pipeline import Feature, Pipeline
 from streams.plan import (
     BINS,
+    BOUND_WORDS,
     BUCKETISE,
     CLIP,
     COSINE,
@@ -162,7 +163,17 @@ class _Planner:
         return draw(
             self._pipeline,
             self._meanings,
-            Drawn(self._beginnings.change, self._windows, words, self._exact, exact_word, trails, head, declared),
+            Drawn(
+                self._beginnings.change,
+                self._windows,
+                words,
+                self._exact,
+                exact_word,
+                trails,
+                head,
+                declared,
+                self._stage.bound is not None,
+            ),
         )
 
     def _trail(self, feature: Feature) -> TrailKey:
@@ -173,7 +184,8 @@ class _Planner:
     def plan(self) -> FeaturePlan:
         """Lay out the head, write the steps."""
         lanes: list[tuple[int, int, int, int]] = []
-        words, at = [], FIRST_WINDOW_WORD
+        bound = self._stage.bound
+        words, at = [], FIRST_WINDOW_WORD + (BOUND_WORDS if bound else 0)
         for (_, _, is_exact), window in self._windows.items():
             window.first = len(lanes)
             words.append(at)
@@ -221,6 +233,9 @@ class _Planner:
             np.array([row for row, _ in trails.values()], np.int64).reshape(-1, 6),
             slots,
             at,
+            bound is not None,
+            (bound.ttl_us or 0) if bound else 0,
+            bound.most_in_each(self._pipeline.partitions) if bound else 0,
         )
         is_keyed = any(COUNT <= step[0] <= ELAPSED for step in steps)
         filtered = tuple(self._filtered.values())

@@ -15,7 +15,7 @@ from streams.ledger import KIND_MASK, PENDING, guess_kernel, home_kernel, slot_k
 from streams.pending import WORDS
 from streams.plan import Plan
 from streams.stage import Stage
-from streams.windows import CHUNK, LIMIT, NO_CHUNK
+from streams.windows import CHUNK, LIMIT, NEWER, NO_CHUNK, OLDER
 
 # Rows ahead at which tables, then what they point to, then what that points to, are asked for.
 TABLES, ROWS, CHUNKS = 24, 14, 6
@@ -68,9 +68,19 @@ def _prefetch_pending(stage: Stage, name: int) -> None:
 
 
 @inlined
+def _prefetch_neighbours(stage: Stage, plan: Plan, entity: int) -> None:
+    """Ask for the heads between which a bounded entity stands in the list, for it will leave that place."""
+    heads, head = stage.windows.heads, entity * plan.head_words
+    prefetch(heads, max(heads[head + OLDER] - 1, 0) * plan.head_words + NEWER)
+    prefetch(heads, max(heads[head + NEWER] - 1, 0) * plan.head_words + OLDER)
+
+
+@inlined
 def _prefetch_chunks(stage: Stage, plan: Plan, entity: int, time_us: int) -> None:
     if entity == NO_ENTITY:
         return
+    if plan.is_bounded:
+        _prefetch_neighbours(stage, plan, entity)
     for window in range(plan.bucket_windows):
         word = entity * plan.head_words + plan.word_W[window]
         chunk = stage.windows.heads[word + CHUNK]

@@ -21,6 +21,7 @@ from streams.compiled import bare, inlined
 from streams.deadlines import NO_SLOT, due_kernel, push_kernel, remove_kernel
 from streams.entities import arena_need_kernel
 from streams.featuring import count_due_labels_kernel, fill_vector_kernel, hold_label_kernel
+from streams.forgetting import pass_idle_kernel
 from streams.frames import AMENDED, EVENT, LABEL, MISSING, NO_OUTCOME, RETRACTED, SET
 from streams.inputs import Input, copy_others_kernel, is_there_kernel
 from streams.outputs import (
@@ -273,7 +274,7 @@ def _count_join(stage: Stage, output: Output, delay_us: int) -> None:
 
 @inlined
 def _pass_time(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, output: Output) -> None:
-    """Let the clocks stand as they do after this row: settle what is missing, forget early labels."""
+    """Let the clocks stand as they do after this row: settle what is missing, forget early labels and idle entities."""
     counters, pending, early = stage.counters, stage.pending, stage.early.waiting
     counters[count.LABEL_CLOCK] = rows.label_clock[row]
     counters[count.CLOCK] = rows.clock[row]
@@ -290,6 +291,8 @@ def _pass_time(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, ou
         known.forget_kernel(stage.ledger, find_kernel(stage, name))
         due = due_kernel(early, rows.clock[row])
     known.drop_kernel(stage.ledger, rows.clock[row], MOST_DROPPED)
+    if plan.is_bounded:
+        pass_idle_kernel(plan, stage, rows.clock[row])
 
 
 @inlined

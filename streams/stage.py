@@ -22,6 +22,8 @@ from streams.entities import (
     empty_entities,
     empty_windows,
     enter_all_kernel,
+    is_crowded_kernel,
+    lacks_entity_room_kernel,
     packed,
     with_longer_arena,
 )
@@ -32,7 +34,7 @@ from streams.ledger_room import ledger_state, load_ledger_kernels, restored_ledg
 from streams.memory import resized, zeros
 from streams.pending import LIVE, SMALLEST_ARENA_BYTES, USED, Pending, empty_pending, pack_kernel, pending_state
 from streams.plan import FeaturePlan, Plan
-from streams.windows import ARENA_END, ARENA_LIMIT, ENTITIES, Windows
+from streams.windows import ARENA_END, ARENA_LIMIT, HELD, Windows
 
 Arrays = dict[str, npt.NDArray[Any]]
 GROWTH = 1.5
@@ -83,8 +85,7 @@ def has_room_kernel(stage: Stage, plan: Plan, arena_need: int, text_need: int) -
         or (plan.bucket_windows < plan.width_W.size and not has_block_kernel(stage.exact))
         or (plan.delays_D.size > 0 and not holds_kernel(stage.held, most_held_kernel(plan, pending)))
         or pending.arena.size - pending.arena_sizes[USED] < text_need
-        or (windows.used[ENTITIES] + 1) * plan.head_words > windows.heads.size
-        or windows.used[ENTITIES] * 8 >= stage.entities.table.shape[0] * 5
+        or lacks_entity_room_kernel(stage.entities, plan, windows)
         or windows.used[ARENA_LIMIT] - windows.used[ARENA_END] < arena_need
     )
 
@@ -99,13 +100,8 @@ def most_held_kernel(plan: Plan, pending: Pending) -> int:
 def with_room(stage: Stage, plan: Plan, text_need: int) -> Stage:
     """Give the same state with room for a row in every table."""
     entities, windows, ledger, early, pending, held, exact, counters = stage
-    if (windows.used[ENTITIES] + 1) * plan.head_words > windows.heads.size:
-        heads = _longer(windows.heads)
-        windows = windows._replace(heads=heads, head_sums=heads.view(np.float64))
-    if windows.used[ENTITIES] * 8 >= entities.table.shape[0] * 5:
-        larger = empty_entities(2 * entities.table.shape[0])
-        enter_all_kernel(entities, larger)
-        entities = larger
+    if lacks_entity_room_kernel(entities, plan, windows):
+        entities, windows = _with_entity_room(entities, plan, windows)
     arena_need = arena_need_kernel(plan)
     if windows.used[ARENA_LIMIT] - windows.used[ARENA_END] < arena_need:
         windows = with_longer_arena(windows, plan, arena_need)
@@ -127,6 +123,19 @@ def with_room(stage: Stage, plan: Plan, text_need: int) -> Stage:
     if plan.bucket_windows < plan.width_W.size and not has_block_kernel(exact):
         exact = larger_exact(exact)
     return Stage(entities, windows, ledger, early, pending, held, exact, counters)
+
+
+def _with_entity_room(entities: Entities, plan: Plan, windows: Windows) -> tuple[Entities, Windows]:
+    """Give the same entities with a head and a place in the table for one more."""
+    held = int(windows.used[HELD])
+    if (held + 1) * plan.head_words > windows.heads.size:
+        heads = _longer(windows.heads)
+        windows = windows._replace(heads=heads, head_sums=heads.view(np.float64))
+    if is_crowded_kernel(entities, held):
+        larger = empty_entities(2 * entities.table.shape[0])
+        enter_all_kernel(entities, larger)
+        entities = larger
+    return entities, windows
 
 
 def load_growth_kernels(plan: FeaturePlan) -> None:

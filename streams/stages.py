@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from streams.expressions import parse
-from streams.pipeline import Events, Feature, Field, Operation, Pipeline
+from streams.pipeline import Bound, Events, Feature, Field, Operation, Pipeline
 
 Entity = tuple[str, ...]
 KEY: Entity = ()  # the entity that is named by no field, but by the events' key
@@ -34,6 +34,7 @@ class StageSpec(NamedTuple):
         features: computed here, in the file's order.
         carried: the fields that later stages read; they travel with the events.
         entities: those of later stages but the last, by the stages' numbers; their hashes travel with every row.
+        bound: of its entity; None where entities are kept for good, or none are.
     """
 
     number: int
@@ -42,6 +43,7 @@ class StageSpec(NamedTuple):
     features: tuple[Feature, ...]
     carried: tuple[Field, ...]
     entities: dict[int, Entity]
+    bound: Bound | None
 
     @property
     def name(self) -> str:
@@ -91,6 +93,7 @@ def stage_specs(pipeline: Pipeline) -> tuple[StageSpec, ...]:
     last = len(others) + 2 if others else 1
     numbers = {KEY: 1} | {entity: number for number, entity in enumerate(others, 2)}
     places = _places(pipeline, numbers)
+    bounds = {numbers[entity_of(pipeline.events, b.by)]: b for b in pipeline.bounds if b.ttl_us or b.most}
     entities = {1: KEY} | {number: entity for entity, number in numbers.items()} | {last: KEY}
     return tuple(
         StageSpec(
@@ -100,6 +103,7 @@ def stage_specs(pipeline: Pipeline) -> tuple[StageSpec, ...]:
             tuple(f for f in pipeline.features if places[f.name] == number),
             _fields_read(pipeline, [f for f in pipeline.features if places[f.name] > number]),
             {later: entity for later, entity in entities.items() if number < later < last},
+            bounds.get(number),
         )
         for number in sorted(entities)
     )

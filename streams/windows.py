@@ -11,8 +11,9 @@ arena's end; when that is reached, all chunks are moved together (entities.py). 
 order, which must see eleven buckets before their own; a bucket older than 22 is gone: memory is bounded by 22 buckets
 for each window of an entity.
 
-Head: newest event's time | newest time that label windows have seen | per window: limit (first time after the open
-bucket), chunk (-1 = none), open lanes, closed lanes | trails (trails.py).
+Head: newest event's time | newest time that label windows have seen | of a bounded entity: hash of its key, links
+(forgetting.py) | per window: limit (first time after the open bucket), chunk (-1 = none), open lanes, closed lanes |
+trails (trails.py).
 """
 
 from __future__ import annotations
@@ -35,8 +36,10 @@ KEPT_BITS = (1 << KEPT) - 1
 ROOM_BITS = 5  # of a chunk's header: for how many buckets it has room
 ROOM_MASK = (1 << ROOM_BITS) - 1
 NO_CHUNK = -1
-ENTITIES, ARENA_END, ARENA_LIMIT, ARENA_DEAD = 0, 1, 2, 3  # places in `used`
+# Places in `used`. Entities are named by number + 1 there and in links, 0 = none.
+ENTITIES, ARENA_END, ARENA_LIMIT, ARENA_DEAD, HELD, FREE, OLDEST, YOUNGEST = range(8)
 NEWEST, NEWEST_LABEL = 0, 1  # words of a head
+KEY, OLDER, NEWER = 2, 3, 4  # those of a bounded entity; a free head has the next free one in OLDER
 LIMIT, CHUNK, LANES = 0, 1, WINDOW_WORDS  # words of a window within it
 
 
@@ -47,7 +50,8 @@ class Windows(NamedTuple):
     head_sums: npt.NDArray[np.float64]
     arena: npt.NDArray[np.int64]  # chunks
     arena_sums: npt.NDArray[np.float64]
-    used: npt.NDArray[np.int64]  # entities, and of the arena (words): its end, the end's limit, left by moved chunks
+    used: npt.NDArray[np.int64]  # heads ever used; of the arena (words) its end, the end's limit, left by moved chunks;
+    # heads that are held, the first free one, the ends of the list of those that are bounded
     late_W: npt.NDArray[np.int64]  # rows older than the window, since the start
 
 

@@ -50,10 +50,13 @@ def partition_of(row: Row, entity: Entity | None, partitions: int) -> int:
 class Stage:
     """One stage on one partition; a subclass says what it does with a row."""
 
-    def __init__(self, pipeline: Pipeline, following: Entity | None, features: list[Feature], *, is_raw: bool) -> None:
+    def __init__(
+        self, pipeline: Pipeline, following: Entity | None, features: list[Feature], entity: Entity, *, is_raw: bool
+    ) -> None:
         own = tuple(msgspec.structs.replace(f, by=f.by and "key") for f in features)
+        bounds = tuple(b for b in pipeline.bounds if ((b.by,) if isinstance(b.by, str) else b.by) == entity)
         self.pipeline, self.following, self.features = pipeline, following, features
-        self.engine = Reference(msgspec.structs.replace(pipeline, features=own, raw_features=is_raw))
+        self.engine = Reference(msgspec.structs.replace(pipeline, features=own, raw_features=is_raw, bounds=bounds))
 
     def process(self, rows: list[Row], clocks: list[tuple[int, int]]) -> Made:
         """Take rows in order and give what they cause."""
@@ -85,7 +88,7 @@ class First(Stage):
 
     def __init__(self, pipeline: Pipeline) -> None:
         own = [f for f in pipeline.features if f.by == "key" or (f.by is None and f.operation not in COMPUTED)]
-        super().__init__(pipeline, entities(pipeline)[0], own, is_raw=pipeline.raw_features)
+        super().__init__(pipeline, entities(pipeline)[0], own, ("key",), is_raw=pipeline.raw_features)
         self.at = 0
 
     def take(self, row: Row, label_clock: int, clock: int) -> list[Row]:
@@ -108,12 +111,15 @@ class Middle(Stage):
     def __init__(self, pipeline: Pipeline, entity: Entity) -> None:
         after = [*entities(pipeline), None]
         own = [f for f in pipeline.features if ((f.by,) if isinstance(f.by, str) else f.by) == entity]
-        super().__init__(pipeline, after[after.index(entity) + 1], own, is_raw=False)
+        super().__init__(pipeline, after[after.index(entity) + 1], own, entity, is_raw=False)
         self.entity = entity
 
     def take(self, row: Row, label_clock: int, clock: int) -> list[Row]:
-        if row["kind"] == "mark":
-            return []
+        taken = [] if row["kind"] == "mark" else self._take(row)
+        self.engine._pass_idle(clock)
+        return taken
+
+    def _take(self, row: Row) -> list[Row]:
         name = str(hash_of(row, self.entity)) if hash_of(row, self.entity) else None
         if row["kind"] == "event" or row["outcome"] == SET:
             self.engine.latest = max(self.engine.latest, row["time"])
@@ -130,7 +136,7 @@ class Last(Stage):
     """Numbers, and the vectors of label rows."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        super().__init__(pipeline, None, [], is_raw=False)
+        super().__init__(pipeline, None, [], (), is_raw=False)
         self.numbers: dict[tuple[str, str | None, int], int] = {}
         self.vectors: dict[int, list[float]] = {}
 

@@ -15,11 +15,11 @@ from fractions import Fraction
 from typing import Any
 
 from streams.hashing import CATEGORY_SEED, hash_bytes
-from streams.pipeline import Feature, Pipeline
+from streams.pipeline import Bound, Feature, Pipeline
 from tests.distinct_reference import reference_count, reference_registers
 
 Row = dict[str, Any]
-BEFORE_TIME = -(2**63)
+BEFORE_TIME, AFTER_TIME = -(2**63), 2**63 - 1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -49,6 +49,8 @@ class Reference:
     counted: dict[tuple[str, int], list[tuple[int, float]]] = field(default_factory=dict)  # by key and delay
     newest_label: dict[str, int] = field(default_factory=dict)
     latest: int = BEFORE_TIME
+    entities: dict[str, int] = field(default_factory=dict)  # newest event or label by key, the last touched at the end
+    idle_clock: int = BEFORE_TIME
     numbered: int = 0
     clock: int = BEFORE_TIME
     clocks: tuple[int, int] = (BEFORE_TIME, BEFORE_TIME)
@@ -67,6 +69,7 @@ class Reference:
         elif row["kind"] == "label":
             self._label(index, row, name)
         self.clock = clock
+        self._pass_idle(clock)
         wait = self.pipeline.labels.wait_us
         if (label_clock, clock) == self.clocks and row["time"] + wait >= label_clock:
             return  # nothing new can be due: the clocks stand still, and this row is not due by itself
@@ -75,6 +78,42 @@ class Reference:
         for late in [n for n, k in self.known.items() if k.state == "early" and clock > k.label_us + wait]:
             del self.known[late]
             self._count("unknown")
+
+    @property
+    def _bound(self) -> Bound:
+        return self.pipeline.bounds[0] if self.pipeline.bounds else Bound("key")
+
+    def _pass_idle(self, clock: int) -> None:
+        """Forget the entities that come first in the order of their last rows, as long as they are expired."""
+        if clock != AFTER_TIME:
+            self.idle_clock = max(self.idle_clock, clock)
+        while self.entities and self._is_expired(next(iter(self.entities))):
+            self._forget(next(iter(self.entities)), "expired")
+
+    def _is_expired(self, key: str) -> bool:
+        ttl = self._bound.ttl_us
+        return ttl is not None and self.idle_clock - self.entities[key] > ttl
+
+    def _forget(self, key: str, why: str) -> None:
+        """Let an entity be as one that was never seen."""
+        del self.entities[key]
+        self.past.pop(key, None)
+        self.newest_label.pop(key, None)
+        self.counted = {name: labels for name, labels in self.counted.items() if name[0] != key}
+        self._count(why)
+
+    def _touch(self, key: str, time: int) -> None:
+        self.entities[key] = max(self.entities.pop(key, BEFORE_TIME), time)
+
+    def _meet(self, key: str, time: int) -> None:
+        """An event of an entity: one that is new may take the place of another."""
+        if key in self.entities and self._is_expired(key):
+            self._forget(key, "expired")
+        if key not in self.entities and self._bound.most is not None:
+            while len(self.entities) >= math.ceil(self._bound.most / self.pipeline.partitions):
+                first = next(iter(self.entities))
+                self._forget(first, "expired" if self._is_expired(first) else "evicted")
+        self._touch(key, time)
 
     def _hold(self, key: str | None, time: int, label: float) -> None:
         """A label that has settled its event counts later, once for each delay."""
@@ -89,6 +128,10 @@ class Reference:
         for one in sorted(one for one in self.held if one[0] <= self.latest):
             self.held.remove(one)
             time, _, key, delay, label = one
+            if key not in self.entities or self._is_expired(key):
+                self._count("gone labels")
+                continue
+            self._touch(key, time)
             self.newest_label[key] = max(self.newest_label.get(key, BEFORE_TIME), time)
             kept = [
                 f.window_us
@@ -195,6 +238,8 @@ class Reference:
 
     def _vector(self, row: Row) -> list[float]:
         vector = [self._raw(row, f.name, f.kind) for f in self.pipeline.events.fields if self.pipeline.raw_features]
+        if row["key"] is not None:
+            self._meet(row["key"], row["time"])
         past = self.past.setdefault(row["key"], []) if row["key"] is not None else None
         newest = max((other["time"] for other in past), default=None) if past is not None else None
         known: dict[str, float] = {}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.chain_tasks import LastTask
-from streams.pipeline import Feature, Field, Pipeline
+from streams.pipeline import Bound, Feature, Field, Pipeline
 from tests.chain_reference import partition_of
 from tests.chaining import Clocks, assert_same_chain, real_stages, run_chain
 from tests.feature_reference import Row
@@ -84,6 +85,28 @@ def test_a_chain_equals_the_reference(seed: int, cuts: int, raw: bool, partition
     rows, clocks = random_rows(seed, 60, ids=25, keys=5, span_s=30)
 
     assert_same_chain(of, by_partition(of, placed(rows, seed), clocks), seed, cuts)
+
+
+BOUNDS = (
+    Bound("key", ttl_us=25 * SECOND, most=12),
+    Bound("place", most=3),
+    Bound(("shop", "place"), ttl_us=5 * SECOND),
+    Bound("shop", ttl_us=10 * SECOND, most=3),
+)
+
+
+@pytest.mark.parametrize("bounds", [*((bound,) for bound in BOUNDS), BOUNDS])
+def test_each_stage_forgets_its_own_entities(bounds: tuple[Bound, ...]) -> None:
+    """Those that are idle too long or too many, as the reference does; all of it lies in the snapshots."""
+    free = chain(wait_us=20 * SECOND, keep_us=10 * SECOND, missing=0.0)
+    of = msgspec.structs.replace(free, bounds=bounds)
+    rows, clocks = random_rows(6, 500, ids=150, keys=20, span_s=30)
+    log = by_partition(of, placed(rows, 6), clocks)
+
+    assert assert_same_chain(of, log, 6, cuts=30) > 300
+    whole, restored = (run_chain(of, real_stages(of, restores=restores), log, 6, 30) for restores in (False, True))
+    assert repr(whole) == repr(restored)
+    assert repr(whole) != repr(run_chain(free, real_stages(free), log, 6, 30))
 
 
 def test_cut_and_restored_anywhere_a_chain_writes_the_same_bits() -> None:

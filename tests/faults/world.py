@@ -27,7 +27,7 @@ from serving.predict import ServeRole
 from streams import features, frames
 from streams.control import Control
 from streams.metrics import RoleMetrics
-from streams.pipeline import Condition, Events, Feature, Field, Labels, Model, Pipeline, Run, Serve
+from streams.pipeline import Bound, Condition, Events, Feature, Field, Labels, Model, Pipeline, Run, Serve
 from streams.snapshots import State
 from streams.stages import stage_specs, stage_topics
 from tests.faults.deferred_writer import DeferredWriter
@@ -58,6 +58,11 @@ OF_SEVERAL = (  # entities: a chain of four stages
     Feature("n_9s", "count", "*", ("shop", "place"), 9_000_000, where="amount > 1", is_exact=True),
     Feature("middle", "quantile", "amount", "shop", 60_000_000, q=0.5),
     Feature("above", "difference", "amount", other="of_shop"),
+)
+BOUNDS = (  # of these entities; those of the key alone are known for good
+    Bound("key", ttl_us=2_000_000, most=4),
+    Bound("shop", most=2),
+    Bound(("shop", "place"), ttl_us=1_000_000),
 )
 
 
@@ -109,6 +114,7 @@ def pipeline(state: Path, of: tuple[Feature, ...] = OF_THE_KEY) -> Pipeline:
         ),
         task="binary",
         features=of,
+        bounds=BOUNDS if of == OF_SEVERAL else (),
         raw_features=True,
         models=(Model("logistic", "linear", {"lr": 0.05, "bits": 6}),),
         serve=Serve("logistic"),

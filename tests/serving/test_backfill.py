@@ -6,6 +6,7 @@ import math
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -14,7 +15,7 @@ import pytest
 
 from serving import dataset
 from serving.backfill import Backfill, Period
-from streams.pipeline import Feature, Pipeline
+from streams.pipeline import Bound, Feature, Pipeline
 from tests.feature_reference import Reference
 from tests.featurizing import SECOND, START, event, label, mark, random_rows, reference_run, small_pipeline
 from tests.memory_feed import MemoryFeed, Row, log_of, sourced
@@ -66,10 +67,15 @@ def moment_us(moment: datetime) -> int:
     return round(moment.timestamp() * 1e6)
 
 
-@pytest.mark.parametrize("missing", [None, 0.0])
-def test_every_event_has_the_values_of_the_reference(missing: float | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("missing", "bounds"), [(None, ()), (0.0, ()), (0.0, (Bound("key", ttl_us=10 * SECOND, most=4),))]
+)
+def test_every_event_has_the_values_of_the_reference(
+    missing: float | None, bounds: tuple[Bound, ...], tmp_path: Path
+) -> None:
     """Over a hostile stream: rows out of order and repeated; labels early, late, corrected, missing, and to come."""
     of = small_pipeline(FEATURES, raw=True, wait_us=20 * SECOND, missing=missing)
+    of = msgspec.structs.replace(of, bounds=bounds)
     rows, _ = random_rows(3, 700, ids=250, keys=3, span_s=30.0)
     found, reference = backfill(of, rows, tmp_path)
     wanted, written = expected(reference), read(tmp_path)
@@ -86,6 +92,9 @@ def test_every_event_has_the_values_of_the_reference(missing: float | None, tmp_
         np.testing.assert_allclose([*vector, mine["hour_sin"], mine["hour_cos"]], other["vector"], rtol=1e-9, atol=1e-9)
     became = {row["outcome"] for row in written}
     assert became == {"set", "missing", None}, "else this stream would prove little"
+    assert {why for why in ("expired", "evicted") if reference.tally.get(why)} == (
+        {"expired", "evicted"} if bounds else set()
+    )
 
 
 def test_corrections_after_settling_are_counted_and_not_shown(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import math
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -15,7 +16,8 @@ from serving import feature_report
 from serving.cli import app
 from serving.feature_report import Described, described, show_features
 from serving.newest_vectors import Vectors
-from streams.pipeline import Feature
+from streams.feature_costs import feature_costs
+from streams.pipeline import Bound, Feature
 from tests.featurizing import SECOND, small_pipeline
 
 FLIGHTS = str(Path(__file__).parents[2] / "examples" / "flights.toml")
@@ -60,6 +62,39 @@ def test_every_feature_is_listed_with_what_a_missing_value_means() -> None:
     assert max(map(len, done.output.splitlines())) <= 110
 
 
+def test_a_cap_tells_the_worst_case(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a partition's share, and of all; a lifetime alone has none."""
+    features = (*OF.features, Feature("exactly", "count", "*", "shop", MINUTE, is_exact=True))
+    bounds = (Bound("key", ttl_us=90 * MINUTE, most=1_001), Bound("shop", ttl_us=MINUTE))
+    of = msgspec.structs.replace(OF, features=features, bounds=bounds, partitions=2)
+    (key, _) = feature_costs(of).entities
+    show_features(of, 1)
+    printed = capsys.readouterr().out
+    found = lines(printed)
+    feature_report.write_features(of, 1)
+    told = {entity["entity"]: entity["bound"] for entity in json.loads(capsys.readouterr().out)["state"]}
+
+    assert key.words.head == feature_costs(OF).entities[0].words.head + 3
+    memory = [feature_report.size(count * 501 * key.unpacked_bytes) for count in (1, 2)]
+    assert found["key"][-1] == ["90m", "1,001", "501", *memory]
+    assert found["shop"][-1] == ["1m", "any number", "-", "-", "-"]
+    assert "What exact windows keep comes on top" in printed
+    assert told["key"] == {
+        "ttl_us": 90 * MINUTE,
+        "most": 1_001,
+        "partition_most": 501,
+        "partition_bytes": 501 * key.unpacked_bytes,
+        "all_bytes": 1_002 * key.unpacked_bytes,
+    }
+    assert told["shop"] == {
+        "ttl_us": MINUTE,
+        "most": None,
+        "partition_most": None,
+        "partition_bytes": None,
+        "all_bytes": None,
+    }
+
+
 def test_the_same_comes_as_json() -> None:
     """For whoever plans machines with a program."""
     found = json.loads(CliRunner().invoke(app, ["features", FLIGHTS, "--json", "--keys", "10"]).output)
@@ -88,6 +123,7 @@ def test_the_same_comes_as_json() -> None:
             "key_bytes": {"typical": 263, "at_most": 1_076, "before_packing": 1_860},
             "keys": 10,
             "keys_bytes": {"typical": 2_630, "at_most": 10_760, "before_packing": 18_600},
+            "bound": None,
         }
     ]
     assert "distributions" not in found

@@ -17,7 +17,7 @@ from streams import moving
 from streams.errors import SnapshotError
 from streams.list_changes import compare
 from streams.outline import Part
-from streams.pipeline import Feature
+from streams.pipeline import Bound, Feature
 from streams.planning import make_plan
 from tests.featurizing import SECOND, SOURCE, random_rows, run
 from tests.growing import FIELDS, changed_run, column, late, listed, marked, plain_rows, whole_run
@@ -312,6 +312,22 @@ def test_features_of_another_entity_make_a_chain_and_are_refused() -> None:
         SnapshotError, match="the entities of the stages changed from the key to the key, then shop, then the key"
     ):
         FeatureTask(chain, 0, SOURCE).restore(FeatureTask(of, 0, SOURCE).state())
+
+
+def test_bounded_entities_go_on_in_their_list() -> None:
+    """The longest idle one goes first, as if the features had not changed; bounds themselves may not come or go."""
+    bounds = (Bound("key", ttl_us=200 * SECOND, most=5),)
+    before, after = (POOL[13], POOL[2], POOL[15]), (POOL[6], POOL[15], POOL[2], POOL[14])
+    old, new = (msgspec.structs.replace(listed(features), bounds=bounds) for features in (before, after))
+    rows, clocks = random_rows(2, 400, ids=200, keys=20, span_s=20)
+
+    made, _ = changed_run([old, new], rows, clocks, [200])
+
+    whole = whole_run(new, rows, clocks)
+    for name in ("mean", "last"):
+        assert column(new, made, name, since=200) == column(new, whole, name, since=200)
+    with pytest.raises(SnapshotError, match="what is kept of entities changed from all to bounded"):
+        changed_run([listed(before), new], rows, clocks, [200])
 
 
 def test_many_filled_buckets_are_moved() -> None:

@@ -21,7 +21,7 @@ from streams.errors import SnapshotError
 from streams.frames import MISSING, SET
 from streams.hashing import ENTITY_SEED, hash_bytes
 from streams.parting import part_states
-from streams.pipeline import Feature, Field, Pipeline
+from streams.pipeline import Bound, Feature, Field, Pipeline
 from streams.stages import stage_specs
 from tests.chaining import RealStage, run_chain
 from tests.feature_reference import Row
@@ -78,7 +78,7 @@ class Log:
 
     def totals(self) -> list[int]:
         """Sum the counters that do not tell of partitions."""
-        told = [count.NUMBERED, count.LABEL_ROWS, count.CLOCK, count.LABEL_CLOCK, count.LATEST]
+        told = [count.NUMBERED, count.LABEL_ROWS, count.CLOCK, count.LABEL_CLOCK, count.LATEST, count.IDLE_CLOCK]
         sums = np.sum([task._stage.counters for task in self.tasks], axis=0)
         return [int(total) for place, total in enumerate(sums) if place not in told]
 
@@ -191,6 +191,22 @@ def test_more_than_small_tables_hold_is_parted() -> None:
     whole, alone = parted_run(of, rows, clocks, [1], [])
     assert Counter(map(line, made)) == Counter(map(line, whole))
     assert log.totals() == alone.totals()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_entities_that_are_bounded_are_forgotten_as_they_would_have_been(seed: int) -> None:
+    """Idle ones by the clock in whatever partition, the longest idle of too many in their order."""
+    rows, clocks = random_rows(seed, 400, ids=200, keys=40, span_s=20)
+    for bound, partitions in ((Bound("key", ttl_us=25 * SECOND), [1, 3, 2]), (Bound("key", most=7), [1, 1, 1])):
+        of = msgspec.structs.replace(listed(FEATURES, missing=0.0, wait_us=20 * SECOND), bounds=(bound,))
+
+        made, log = parted_run(of, rows, clocks, partitions, [130, 260])
+
+        whole, alone = parted_run(of, rows, clocks, [1], [])
+        gone = sum(int(alone.tasks[0]._stage.counters[at]) for at in (count.EXPIRED, count.EVICTED))
+        assert gone > 20
+        assert Counter(map(line, made)) == Counter(map(line, whole))
+        assert log.totals()[:13] == alone.totals()[:13]
 
 
 def test_each_partition_has_the_keys_of_its_rows_and_no_others() -> None:

@@ -13,14 +13,14 @@ from streams.durations import DAY_US, HOUR_US, LONGEST_US, SECOND_US, duration_t
 from streams.errors import PipelineError
 from streams.features import columns as feature_columns
 from streams.kafka_settings import SET_BY_MILLRACE, read_settings, redacted
-from streams.pipeline import Feature
+from streams.pipeline import Bound, Feature
 from streams.pipeline_description import describe
 from streams.pipeline_file import TABLES, read_pipeline
 from streams.toml_table import mistake_line, one_line, shown
 from streams.topic_specs import TopicSpec, topic_specs
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights.toml"
-FREE_TABLES = {"kafka", "features", "models"}  # the user chooses their keys
+FREE_TABLES = {"kafka", "features", "entities", "models"}  # the user chooses their keys
 WEEK_MS = 7 * 24 * 3_600_000
 
 
@@ -187,6 +187,53 @@ def test_the_description_follows_the_rows_through_the_roles() -> None:
     assert [stage.role for stage in description.stages] == ["ingest", "features", "learn", "serve"]
     assert description.stages[-1].purpose == "answers with logistic, keeps the last of each key in Redis for 7d"
     assert [model.name for model in description.models if model.is_champion] == ["logistic"]
+
+
+BOUNDED = """
+[pipeline]
+name = "shop"
+partitions = 3
+[events]
+topic = "visits"
+key = "customer"
+fields = { shop = "category", region = "category" }
+[labels]
+topic = "orders"
+id = "visit"
+key = "customer"
+value = "bought"
+wait = "1h"
+[features]
+since = { elapsed = "*", by = "customer" }
+of_both = { elapsed = "*", by = ["shop", "region"] }
+of_region = { elapsed = "*", by = "region" }
+[entities.customer]
+ttl = "90d"
+[entities.places]
+by = ["region", "shop"]
+ttl = "36h"
+most = 1_000
+[models.prior]
+kind = "prior"
+"""
+
+
+def test_bounds_of_entities_are_read_and_described(tmp_path: Path) -> None:
+    """By the key, or by fields in whatever order; each stage says its own, and an entity without a table none."""
+    path = tmp_path / "shop.toml"
+    path.write_text(BOUNDED)
+    pipeline = read_pipeline(path)
+
+    assert pipeline.bounds == (
+        Bound("customer", ttl_us=90 * DAY_US),
+        Bound(("shop", "region"), ttl_us=36 * HOUR_US, most=1_000),
+    )
+    assert [stage.purpose for stage in describe(pipeline).stages if stage.role.startswith("features")] == [
+        "joins labels within 1h, computes the features of customer, known for 90d after its last row",
+        "computes the features of shop and region, known for 36h after its last row, at most 1,000 (334 a partition)",
+        "computes the features of region",
+        "numbers events by customer, keeps vectors for their labels",
+    ]
 
 
 def test_a_mistake_is_short_and_on_one_line() -> None:

@@ -12,12 +12,12 @@ import numpy as np
 from consumers.chain_tasks import MiddleTask
 from consumers.featurize import FeatureTask
 from streams.frames import Batch
-from streams.pipeline import Pipeline
+from streams.pipeline import Bound, Pipeline
 from streams.pipeline_file import read_pipeline
 from streams.planning import make_plan
 from streams.snapshots import Manifest, SnapshotStore, State
 from streams.windows import CHUNK, NO_CHUNK, ROOM_BITS
-from tests.bench.feature_state import batches, large_features
+from tests.bench.feature_state import HOUR_US, batches, large_features
 from tests.bench.figure import Figure, middle
 from tests.bench.kafka import BenchError
 from tests.bench.load import PARTITIONS
@@ -33,6 +33,7 @@ LARGE_EVENTS_A_KEY, LARGE_EVENT_US = 5, 32_000  # of one partition: spread over 
 FIGURES = (
     Figure("features16_100k", "rows/s", bound=800_000, is_rate=True),
     Figure("features16_1k", "rows/s", bound=1_500_000, is_rate=True),
+    Figure("features16_evicting", "rows/s", is_rate=True),
     Figure("two_stages", "rows/s", bound=500_000, is_rate=True),
     Figure("snapshot_pause_ms", "ms", bound=200, is_floor=False),
     Figure("recovery_1m_keys_s", "s", bound=10, is_floor=False),
@@ -46,6 +47,9 @@ def measure(workplace: Workplace) -> dict[str, float]:
     is_full = workplace.size == FULL
     pipeline = read_pipeline(BENCH_FILE)
     found = {name: _speed(pipeline, keys, 2_000_000 if is_full else 300_000) for name, keys in KEYS.items()}
+    bound = Bound("key", ttl_us=HOUR_US, most=KEYS["features16_100k"] * pipeline.partitions // 2)
+    bounded = msgspec.structs.replace(pipeline, bounds=(bound,))
+    found["features16_evicting"] = _speed(bounded, KEYS["features16_100k"], 2_000_000 if is_full else 300_000)
     found["two_stages"] = _two_stages(pipeline, 1_000_000 if is_full else 200_000)
     return found | _large(pipeline, LARGE_KEYS if is_full else 50_000, DIRECTORY / "large")
 
