@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import cast
 
 from consumers.delivery import ExamplesDelivery, StageDelivery
 from consumers.featurize import FeatureTask
-from consumers.stage_task import StageTask, longest_names
+from consumers.stage_task import LOG, StageTask, longest_names
 from streams.accounts import ROW_ACCOUNT, UNKNOWN, accounts
 from streams.completing import complete_rows_kernel
 from streams.frames import BEGINNING, END, Batch, Rows
@@ -60,10 +61,16 @@ class LastTask(StageTask):
     """
 
     def __init__(
-        self, pipeline: Pipeline, number: int, partition: int, source: int, examples_partition: int = 0
+        self,
+        pipeline: Pipeline,
+        number: int,
+        partition: int,
+        source: int,
+        examples_partition: int = 0,
+        tell: Callable[[str], None] = LOG.warning,
     ) -> None:
         """Begin without rows; `source` numbers this partition's rows in P.features and P.examples."""
-        super().__init__(pipeline, number, partition, source, examples_partition)
+        super().__init__(pipeline, number, partition, source, examples_partition, tell)
         self._terms = Terms(pipeline.labels.wait_us, pipeline.labels.keep_us, math.nan, is_keyed=False)
         self._noted_unknown = 0
 
@@ -101,9 +108,11 @@ class LastTask(StageTask):
             metrics.incident("unknown_label_row", new)
 
 
-def make_task(pipeline: Pipeline, number: int, partition: int, source: int) -> FeatureTask | MiddleTask | LastTask:
+def make_task(
+    pipeline: Pipeline, number: int, partition: int, source: int, tell: Callable[[str], None] = LOG.warning
+) -> FeatureTask | MiddleTask | LastTask:
     """Make the task of a stage by its number."""
     if number == 1:
-        return FeatureTask(pipeline, partition, source)
+        return FeatureTask(pipeline, partition, source, tell=tell)
     is_last = stage_specs(pipeline)[number - 1].is_last
-    return (LastTask if is_last else MiddleTask)(pipeline, number, partition, source)
+    return (LastTask if is_last else MiddleTask)(pipeline, number, partition, source, tell=tell)

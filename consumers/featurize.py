@@ -9,11 +9,12 @@ chain_tasks.py, and its rows go to the next.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
-from consumers.stage_task import StageTask, longest_names
+from consumers.stage_task import LOG, StageTask, longest_names
 from streams.accounts import ROW_ACCOUNT, SETTLED_MISSING, accounts
 from streams.frames import Batch, Rows
 from streams.inputs import make_input
@@ -36,9 +37,16 @@ class FeatureTask(StageTask):
         0
     """
 
-    def __init__(self, pipeline: Pipeline, partition: int, source: int, examples_partition: int = 0) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        partition: int,
+        source: int,
+        examples_partition: int = 0,
+        tell: Callable[[str], None] = LOG.warning,
+    ) -> None:
         """Begin without rows; `source` numbers the rows that this partition puts out."""
-        super().__init__(pipeline, 1, partition, source, examples_partition)
+        super().__init__(pipeline, 1, partition, source, examples_partition, tell)
         labels = pipeline.labels
         missing = math.nan if labels.missing is None else labels.missing
         self._terms = Terms(labels.wait_us, labels.keep_us, missing, self._plan.is_keyed)

@@ -1,6 +1,12 @@
-"""How frames become rows: decode by schema, drop repeats, run the clocks."""
+"""How frames become rows: decode by schema, drop repeats, run the clocks.
+
+Columns are known by their names. Frames that were written under another list of fields or features give the reader's
+columns all the same; those that they lack are missing.
+"""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import numpy.typing as npt
@@ -9,11 +15,14 @@ from consumers.role import Decoded
 from streams.building import read
 from streams.control import Control
 from streams.errors import FrameError
+from streams.fitting import fit
 from streams.frames import SCHEMA_HEADER, Batch, FrameSchema
-from streams.records import Records
+from streams.records import Records, RecordsSpan
 from streams.snapshots import State
 from streams.sources import SourceMemory
-from streams.tables import Table
+from streams.tables import Table, join
+
+Int64s = npt.NDArray[np.int64]
 
 
 class FrameInlet:
@@ -27,21 +36,41 @@ class FrameInlet:
 
     def decode(self, records: Records) -> Decoded:
         """Join the frames of one poll into one table, so that kernels run once."""
-        for i in range(records.offsets.size):
-            header = records.header(i, SCHEMA_HEADER) or b""
-            if header != self._fingerprint:
-                self._refuse(records, i, header.decode(errors="replace"))
-        rows, counts = read(self._schema.layout, records)
+        headers = [records.header(i, SCHEMA_HEADER) or b"" for i in range(records.offsets.size)]
+        if all(header == self._fingerprint for header in headers):
+            rows, counts = read(self._schema.layout, records)
+        else:
+            rows, counts = self._read_each(records, headers)
         return Decoded(rows, np.repeat(records.offsets, counts), np.repeat(records.stamps, counts))
 
-    def _refuse(self, records: Records, i: int, fingerprint: str) -> None:
+    def _read_each(self, records: Records, headers: list[bytes]) -> tuple[Table, Int64s]:
+        """Read frames of several lists of columns: what was written before the pipeline file was changed."""
+        tables, counts, start = [], [], 0
+        for fingerprint, same in itertools.groupby(headers):
+            stop = start + len(list(same))
+            schema = self._schema
+            if fingerprint != self._fingerprint:
+                schema = self._schema_of(records, start, fingerprint.decode(errors="replace"))
+            table, rows = read(schema.layout, RecordsSpan(records, start, stop))
+            tables.append(fit(table, schema, self._schema))
+            counts.append(rows)
+            start = stop
+        return join(tables), np.concatenate(counts)
+
+    def _schema_of(self, records: Records, i: int, fingerprint: str) -> FrameSchema:
         where = f"{records.topic} partition {records.partition} offset {records.offsets[i]}"
         if not fingerprint:
             raise FrameError(f"{where}: not a frame (no {SCHEMA_HEADER} header); only Millrace may write to this topic")
         found = self._control.schema(fingerprint)
-        theirs, ours = {c.name for c in found.columns}, {c.name for c in self._schema.columns}
-        text = f"missing {sorted(ours - theirs)}, unexpected {sorted(theirs - ours)}"
-        raise FrameError(f"{where}: written with another feature list ({text}); changing the list is not available yet")
+        if found.topic != self._schema.topic:
+            raise FrameError(
+                f"{where}: a frame of {found.topic}, not of {self._schema.topic}; who has written it here?"
+            )
+        return found
+
+    def bind(self, schema: FrameSchema) -> None:
+        """Give all rows the columns of this schema from now on: those of a model that goes on under another list."""
+        self._schema, self._fingerprint = schema, schema.fingerprint.encode()
 
     def admit(self, rows: Table) -> tuple[Batch, npt.NDArray[np.int64] | None]:
         """Drop what was seen; see SourceMemory."""

@@ -12,6 +12,7 @@ have known enters a score. Output: blocks of losses for the evidence, one JSON r
 from __future__ import annotations
 
 import base64
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -23,12 +24,13 @@ from models.blocks import Blocks, Scoreboard
 from models.learner import LEARN, SKIP, Actions, Learner, State
 from models.pending import COUNTERS, Rows
 from models.scoring import Scores
-from streams.errors import FrameError, ModelError
+from streams.errors import ModelError
 from streams.frames import Batch, Column, Outgoing
 from streams.metrics import RoleMetrics
 from streams.pipeline import Task
 from streams.records import pack
 
+LOG = logging.getLogger("consumers.learn")
 MAX_BLOCKS_PER_RECORD = 200  # 540 bytes each: a record stays far below Kafka's 1 MiB
 MEASURED_STEPS = 256  # the newest steps whose time per row makes predict_p99_us
 
@@ -66,12 +68,14 @@ class LearnTask:
     Args:
         candidate: the model's name in the pipeline file.
         learner: untrained; `restore` brings a trained one back.
-        columns: the columns the learner was made for. Examples must have the same, by name and in order.
+        columns: the columns the learner was made for; those of the examples it is given. A model that is restored stays
+            bound to its own, whatever the list is now.
         lineage: of the model; a reset or retrained one gets the next.
         generation: of the snapshots this continues (PROTOCOL 22).
         clock: seconds, for `predict_p99_us` only.
         ended: gives the sources that were replaced by another topic or generation; what waits for them is dropped.
         task: what labels are; the learner was made for the same.
+        bind: gives an untrained learner for other columns, and lets examples come with these from then on.
 
     Example:
         >>> from models.learner import make_learner
@@ -91,6 +95,7 @@ class LearnTask:
         clock: Callable[[], float] = time.perf_counter,
         ended: Callable[[], list[int]] = list,
         task: Task | None = None,
+        bind: Callable[[tuple[Column, ...]], Learner] | None = None,
     ) -> None:
         task = task or Task()
         self.candidate = candidate
@@ -103,6 +108,7 @@ class LearnTask:
         self.board = Scoreboard(task.outputs)
         self._clock = clock
         self._ended = ended
+        self._bind = bind
         self._step_us = np.zeros(MEASURED_STEPS)
         self._steps = 0
 
@@ -110,18 +116,6 @@ class LearnTask:
     def version(self) -> tuple[int, int]:
         """The version the model has reached: (lineage, examples seen); a larger one is newer."""
         return self.lineage, self.examples_seen
-
-    def check_columns(self, found: tuple[Column, ...]) -> None:
-        """Refuse examples with other columns than the learner's; called once per frame schema.
-
-        Raises:
-            FrameError: naming the columns.
-        """
-        if found == self.columns:
-            return
-        ours, theirs = {c.name for c in self.columns}, {c.name for c in found}
-        text = f"missing {sorted(ours - theirs)}, unexpected {sorted(theirs - ours)}"
-        raise FrameError(f"examples for {self.candidate} have other columns ({text}); run `millrace rebuild`")
 
     def process(self, batch: Batch) -> list[Outgoing]:
         """Predict, score and learn the rows in order; gives the blocks that became complete."""
@@ -149,6 +143,7 @@ class LearnTask:
         parts = {"learner": self.learner.state(), "board": self.board.state(), "scores": self.scores.state()}
         state = {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
         state["version"] = np.array(self.version, np.int64)
+        state["columns"] = np.frombuffer(msgspec.json.encode(self.columns), np.uint8)
         return state
 
     def restore(self, state: State) -> None:
@@ -164,10 +159,26 @@ class LearnTask:
                 parts[part][rest] = array
         if "version" not in state:
             raise ModelError(f"the snapshot of {self.candidate} holds no model; run `millrace rebuild`")
+        self._bind_to(_columns_in(state))
         self.learner.restore(parts["learner"])
         self.board.restore(parts["board"])
         self.scores.restore(parts["scores"])
         self.lineage, self.examples_seen = (int(number) for number in state["version"].astype(np.int64))
+
+    def _bind_to(self, columns: tuple[Column, ...]) -> None:
+        """Go on with the columns that the model was made for."""
+        if columns == self.columns:
+            return
+        if self._bind is None:
+            raise ModelError(
+                f"the snapshot of {self.candidate} is of a model for other columns; run `millrace rebuild`"
+            )
+        gone = [column.name for column in columns if column not in self.columns]
+        unused = [column.name for column in self.columns if column not in columns]
+        self.learner, self.columns = self._bind(columns), columns
+        LOG.warning(
+            "%s: goes on with the %d columns it was made for%s", self.candidate, len(columns), _told(gone, unused)
+        )
 
     def metrics(self) -> Mapping[str, float]:
         """Give what there is to watch, by name. Costs about 2 ms: for a scrape, not for a row."""
@@ -217,6 +228,18 @@ class LearnTask:
 def lineage_of(state: State) -> int:
     """Give the lineage in a task's saved state."""
     return int(state["version"][0]) if "version" in state else 0
+
+
+def _columns_in(state: State) -> tuple[Column, ...]:
+    try:
+        return msgspec.json.decode(state["columns"].tobytes(), type=tuple[Column, ...])
+    except (KeyError, msgspec.MsgspecError) as error:
+        raise ModelError(f"the snapshot does not say which columns its model is for: {error}") from error
+
+
+def _told(gone: list[str], unused: list[str]) -> str:
+    told = f"; no longer declared, and so missing: {', '.join(gone)}" if gone else ""
+    return told + (f"; not among them: {', '.join(unused)}" if unused else "")
 
 
 def _columns_of(batch: Batch) -> Rows:

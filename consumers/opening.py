@@ -66,7 +66,7 @@ def decide_start(
 
     Raises:
         SnapshotError: when state, witness and input do not fit, unless `on_gap` is "continue"; always when the topics
-            have other partition counts than recorded, or the frames other columns.
+            have other partition counts than recorded.
     """
     where = f"{now.topic} partition {now.partition}"
     misfit = _misfit(found.manifest, now)
@@ -90,13 +90,11 @@ def decide_start(
 
 
 def _misfit(manifest: Manifest | None, now: Input) -> str | None:
-    """What no gap explains: inner topics keep their partitions (PROTOCOL 8), and state belongs to its columns (20)."""
+    """What no gap explains: inner topics keep their partitions (PROTOCOL 8)."""
     if manifest is None or manifest.topic_id != now.topic_id:
         return None
     if manifest.partitions != now.partitions:
         return f"partition counts changed: snapshot has {manifest.partitions}, topics have {now.partitions}"
-    if manifest.schema != now.schema:
-        return "the snapshot was written with another list of fields or features"
     return None
 
 

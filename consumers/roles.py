@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -16,7 +18,7 @@ from consumers.inlet import FrameInlet
 from consumers.learn import LearnTask, lineage_of
 from consumers.process import RoleProcess
 from consumers.role import Decoded, Inlet, OpenPartition, Task, decode_each
-from models.learner import make_learner
+from models.learner import Learner, make_learner
 from models.registry import decode_record, encode_record, write_version
 from models.sealed import model_key
 from streams import features, frames
@@ -35,6 +37,7 @@ from streams.stage import load_growth_kernels
 from streams.stages import StageSpec, stage_specs, stage_topic
 from streams.state_folder import state_of
 
+LOG = logging.getLogger("consumers.roles")
 PUBLISH_SHARE = 0.05  # publishing takes at most this share of a candidate's time
 OTHERS_EVERY_S = 60.0  # candidates that do not serve publish once a minute
 
@@ -77,6 +80,7 @@ class FeaturesRole:
         if number > 1:
             self._schema = frames.stage_schema(specs[number - 2], features.columns(pipeline))
         self.reads: FrameSchema | None = self._schema
+        self._told: set[str] = set()
         load_growth_kernels(make_plan(pipeline, number))
 
     def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
@@ -94,7 +98,13 @@ class FeaturesRole:
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> Task:
         """Ledger, windows and pending rows of one partition, or what of them belongs to this stage."""
-        return make_task(self._pipeline, self._spec.number, partition, sources[0])
+        return make_task(self._pipeline, self._spec.number, partition, sources[0], self._tell)
+
+    def _tell(self, line: str) -> None:
+        """Say what a change of the feature list did; once, though every partition comes to it."""
+        if line not in self._told:
+            self._told.add(line)
+            LOG.warning("%s: %s", self.name, line)
 
     def renew(self, task: Task, given_up: State, reason: str) -> None:
         """Never: rows that are not there any more would be missing in windows and ledger."""
@@ -161,9 +171,15 @@ class LearnRole:
         """One candidate over all examples."""
         learner = make_learner(self._model, self._columns, self._key, self._pipeline.task)
         assert isinstance(inlet, FrameInlet)  # noqa: S101 - made by `inlet` above
-        ended = inlet.memory.ended
-        task = self._pipeline.task
-        return LearnTask(self._model.name, learner, self._columns, generation=generation, ended=ended, task=task)
+        ended, bind, task = inlet.memory.ended, partial(self._bind, inlet), self._pipeline.task
+        return LearnTask(
+            self._model.name, learner, self._columns, generation=generation, ended=ended, task=task, bind=bind
+        )
+
+    def _bind(self, inlet: FrameInlet, columns: tuple[Column, ...]) -> Learner:
+        """Let examples come with the columns of a model that was made under another list."""
+        inlet.bind(frames.examples_schema(columns))
+        return make_learner(self._model, columns, self._key, self._pipeline.task)
 
     def renew(self, task: Task, given_up: State, reason: str) -> None:
         """Begin a new lineage, and say so on P.decisions before its first output (PROTOCOL 22)."""
@@ -201,7 +217,7 @@ class LearnRole:
             version = write_version(
                 self._state,
                 self._model,
-                self._columns,
+                task.columns,
                 task.learner,
                 task.version,
                 created_us=now_us,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy.typing as npt
@@ -11,13 +13,18 @@ from consumers.delivery import ExamplesDelivery, StageDelivery
 from streams.accounts import EVICTED, EXPIRED, GONE_LABELS
 from streams.deadlines import WAITING
 from streams.inputs import Input, longest_kernel
+from streams.list_changes import compare, refuse_other_rules
 from streams.metrics import RoleMetrics
+from streams.moving import moved_state
+from streams.outline import read_outline
 from streams.outputs import Room
 from streams.pending import count_due_kernel
 from streams.pipeline import Pipeline
 from streams.planning import make_plan
 from streams.stage import empty_stage, restored_stage, stage_state, with_room
 from streams.windows import HELD
+
+LOG = logging.getLogger("consumers.stage_task")
 
 
 class StageTask:
@@ -29,12 +36,21 @@ class StageTask:
         partition: its input partition.
         source: numbers the rows it puts out.
         examples_partition: of P.examples, where the last stage writes.
+        tell: is told in a line each what a change of the feature list did to the state that was taken up.
     """
 
     def __init__(
-        self, pipeline: Pipeline, number: int, partition: int, source: int, examples_partition: int = 0
+        self,
+        pipeline: Pipeline,
+        number: int,
+        partition: int,
+        source: int,
+        examples_partition: int = 0,
+        tell: Callable[[str], None] = LOG.warning,
     ) -> None:
         self._plan = make_plan(pipeline, number)
+        self._plan_for = partial(make_plan, pipeline, number)
+        self._tell = tell
         self.columns = self._plan.columns
         self._partition = partition
         self._stage = empty_stage(self._plan)
@@ -61,14 +77,28 @@ class StageTask:
         return stage_state(self._stage, self._plan) | {"sequences": self._delivery.sequences.copy()}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Go on where `state` was taken.
+        """Go on where `state` was taken; features that it was not taken for begin now.
 
         Raises:
-            SnapshotError: when the state was written for other features.
+            SnapshotError: when its tables go by another key, other entities or other rules of the labels.
         """
-        self._stage = restored_stage(state, self._plan)
+        self._stage = restored_stage(self._fitted(state), self._plan)
         self._noted = self._incidents()
         self._delivery.sequences = state["sequences"].copy()
+
+    def _fitted(self, state: Mapping[str, npt.NDArray[Any]]) -> Mapping[str, npt.NDArray[Any]]:
+        """Give the state as this list of features lays it out, and plan by what goes on of it."""
+        found = read_outline(state["plan"])
+        refuse_other_rules(found.rules, self._plan.outline.rules)
+        plan = self._plan_for(found.beginnings())
+        if plan.outline != found:
+            change = compare(found, self._plan.outline)
+            plan = self._plan_for(change.beginnings)
+            state = moved_state(state, found, plan)
+            for line in change.lines():
+                self._tell(line)
+        self._plan = plan
+        return state
 
     def accounts(self) -> dict[str, tuple[int, dict[str, int]]]:
         """Give each account of the stage: the total, and what became of it. One in the middle has none."""

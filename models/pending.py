@@ -15,6 +15,7 @@ import numpy.typing as npt
 from models.learner import LEARN, PREDICT, Actions, Vector
 from models.scoring import Tally, add_score
 from streams.compiled import bare, inlined
+from streams.event_numbers import number_kernel, source_kernel
 from streams.frames import AMENDED, EVENT, LABEL, MISSING, RETRACTED, SET
 
 BLOCK_EVENTS = 100
@@ -168,8 +169,8 @@ def plan_kernel(
             elif rows.outcome[i] == RETRACTED:
                 counters[RETRACTED_ROWS] += 1
             elif rows.outcome[i] == SET or rows.outcome[i] == MISSING:
-                place = _find(sources, sizes[SOURCES], rows.source[i], place)
-                place_at[at] = _find_event(rows.number[i], place, sources, nodes, counters)
+                place = _find(sources, sizes[SOURCES], source_kernel(rows.number[i], rows.source[i]), place)
+                place_at[at] = _find_event(number_kernel(rows.number[i]), place, sources, nodes, counters)
                 if place_at[at] >= 0 and not math.isnan(rows.label[i]):
                     action[at] = LEARN
     sizes[STOPPED] = AT_END

@@ -18,6 +18,7 @@ from models.registry import Version, decode_record, read_version
 from models.sealed import model_key
 from streams.control import Control
 from streams.errors import MillraceError, ModelError, UnavailableError
+from streams.fitting import fit_matrix
 from streams.frames import Column
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model, Task
@@ -43,7 +44,7 @@ class Champion:
 
     Args:
         model: the candidate's declaration.
-        columns: the feature matrix it reads.
+        columns: the feature matrix it reads; each version picks its own columns by name.
         state: the pipeline's state, where blobs lie.
         control: the control topic.
         metrics: told which version serves.
@@ -70,12 +71,13 @@ class Champion:
         self._metrics = metrics.of(model.name)
         self._key = model_key(state) if model.kind.startswith("river:") else None
         self.learner: Learner = make_learner(model, columns, self._key, self.task)
+        self._learned = columns  # those of the version at hand, whatever the list is now
         self.lineage, self.examples = 0, 0
         self._loader = loader
         self._loading: tuple[bytes, Version, Future[Learner]] | None = None
         self._refused: bytes | None = None
         self._next_follow_us = 0
-        self._warm(self.learner)
+        self._warm(self.learner, columns)
         self._metrics.serving(0, 0, int(time.time() * 1e6))
 
     @property
@@ -84,7 +86,10 @@ class Champion:
         return f"{self.lineage}.{self.examples}"
 
     def predict(self, x_BF: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Answer with the version at hand."""
+        """Answer with the version at hand; columns it was made for that are not there any more are missing."""
+        if self._learned != self._columns:
+            x_BF = fit_matrix(x_BF, self._columns, self._learned)
+            x_BF.flags.writeable = False  # as in `_warm`
         return self.learner.predict(x_BF)
 
     def follow(self, now_us: int) -> None:
@@ -101,8 +106,6 @@ class Champion:
             version = decode_record(record)
             if version.order <= (self.lineage, self.examples):
                 return
-            if version.columns != self._columns:
-                raise ModelError(f"{self.name}: version {version.order} was made for other features")
             if version.task != self.task:
                 raise ModelError(f"{self.name}: version {version.order} was made for another task")
         except ModelError:
@@ -113,7 +116,7 @@ class Champion:
 
     def _load(self, version: Version) -> Learner:
         learner = read_version(self._state, version, self._key)
-        self._warm(learner)
+        self._warm(learner, version.columns)
         return learner
 
     def _take_over(self) -> None:
@@ -128,6 +131,7 @@ class Champion:
         except UnavailableError:  # says nothing of the version: it is tried again
             self._metrics.incident("version_unread")
         else:
+            self._learned = version.columns
             self.lineage, self.examples = version.lineage, version.examples
             self._metrics.serving(version.lineage, version.examples, version.created_us)
 
@@ -135,8 +139,8 @@ class Champion:
         self._refused = record
         self._metrics.incident("version_refused")
 
-    def _warm(self, learner: Learner) -> None:
-        canary = np.zeros((1, len(self._columns)))
+    def _warm(self, learner: Learner, columns: tuple[Column, ...]) -> None:
+        canary = np.zeros((1, len(columns)))
         canary.flags.writeable = False  # as the rows of a batch are: another type of array compiles another kernel
         if not np.isfinite(learner.predict(canary)).all():
             raise ModelError(f"{self.name}: the canary's prediction is not finite; the version is not used")

@@ -85,7 +85,8 @@ def _complete(rows: Input, row: int, terms: Terms, stage: Stage, output: Output)
     emit_names_kernel(rows, row, output, output.sizes[0] - 1)
     counters[count.PENDING] -= 1
     kind = known.SETTLED_SET if outcome == SET else known.SETTLED_MISSING
-    known.settle_kernel(ledger, place, name, kind, number, rows.label[row], time_us + terms.keep_us)
+    until_us = time_us + terms.keep_us
+    known.settle_kernel(ledger, place, name, rows.keys[row], kind, number, rows.label[row], until_us)
 
 
 @inlined

@@ -9,7 +9,7 @@ share an order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,8 @@ WAITING, SLOTS, FREE, ITEMS = 0, 1, 2, 3
 NO_SLOT = -1
 SMALLEST = 64
 GROWTH = 1.5
+
+Int64s = npt.NDArray[np.int64]
 
 
 class Deadlines(NamedTuple):
@@ -65,6 +67,30 @@ def restored_deadlines(state: Mapping[str, npt.NDArray[Any]], prefix: str) -> De
     sizes = state[f"{prefix}sizes"].copy()
     heap, orders, names = (state[prefix + name] for name in ("heap", "orders", "names"))
     return _with_slots(Deadlines(heap, orders, names, sizes), max(int(sizes[SLOTS]), SMALLEST))
+
+
+def chosen_deadlines(
+    state: Mapping[str, npt.NDArray[Any]], prefix: str, is_chosen: Callable[[Int64s], npt.NDArray[np.bool_]]
+) -> tuple[Int64s, dict[str, npt.NDArray[Any]]]:
+    """Give some of the items that a snapshot describes under names with this prefix, in new slots.
+
+    Args:
+        state: of the snapshot.
+        prefix: of the names.
+        is_chosen: says of slots which of their items are wanted.
+
+    Returns:
+        The old slot of each new one, and the state of a heap of these items alone, in the order in which they are due.
+    """
+    heap, orders, names = (state[prefix + name] for name in ("heap", "orders", "names"))
+    alive = heap[orders[heap[:, 2]] == heap[:, 1]]
+    chosen = alive[is_chosen(alive[:, 2])]
+    chosen = chosen[np.lexsort((chosen[:, 1], chosen[:, 0]))]
+    slots = chosen[:, 2].copy()
+    chosen[:, 2] = np.arange(slots.size)
+    sizes = np.array([slots.size, slots.size, NO_SLOT, slots.size], np.int64)
+    arrays = {"heap": chosen, "orders": orders[slots], "names": names[slots], "sizes": sizes}
+    return slots, {prefix + name: array for name, array in arrays.items()}
 
 
 def longer_deadlines(deadlines: Deadlines) -> Deadlines:

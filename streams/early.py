@@ -18,17 +18,19 @@ class Early(NamedTuple):
     waiting: Deadlines
     labels: npt.NDArray[np.float64]  # [P]
     times: npt.NDArray[np.int64]  # [P] of the label rows
+    keys: npt.NDArray[np.int64]  # [P] hashes of their keys
 
 
 def empty_early() -> Early:
     """Give a store without labels."""
     waiting = empty_deadlines()
-    return Early(waiting, np.zeros(waiting.orders.size), np.zeros(waiting.orders.size, np.int64))
+    slots = waiting.orders.size
+    return Early(waiting, np.zeros(slots), np.zeros(slots, np.int64), np.zeros(slots, np.int64))
 
 
 def longer_early(early: Early) -> Early:
     """Give the same labels with room for more."""
-    return _with_slots(longer_deadlines(early.waiting), early.labels, early.times)
+    return _with_slots(longer_deadlines(early.waiting), early.labels, early.times, early.keys)
 
 
 def early_state(early: Early) -> dict[str, npt.NDArray[Any]]:
@@ -37,14 +39,17 @@ def early_state(early: Early) -> dict[str, npt.NDArray[Any]]:
     state: dict[str, npt.NDArray[Any]] = {
         f"waiting.{name}": array for name, array in deadlines_state(early.waiting).items()
     }
-    return state | {"labels": early.labels[:slots].copy(), "times": early.times[:slots].copy()}
+    return state | {name: getattr(early, name)[:slots].copy() for name in ("labels", "times", "keys")}
 
 
 def restored_early(state: Mapping[str, npt.NDArray[Any]]) -> Early:
     """Give the labels that `early_state` described."""
     waiting = restored_deadlines(state, "early.waiting.")
-    return _with_slots(waiting, state["early.labels"], state["early.times"])
+    return _with_slots(waiting, state["early.labels"], state["early.times"], state["early.keys"])
 
 
-def _with_slots(waiting: Deadlines, labels: npt.NDArray[np.float64], times: npt.NDArray[np.int64]) -> Early:
-    return Early(waiting, resized(labels, waiting.orders.size), resized(times, waiting.orders.size))
+def _with_slots(
+    waiting: Deadlines, labels: npt.NDArray[np.float64], times: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]
+) -> Early:
+    slots = waiting.orders.size
+    return Early(waiting, resized(labels, slots), resized(times, slots), resized(keys, slots))

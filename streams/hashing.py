@@ -11,9 +11,11 @@ import numpy.typing as npt
 
 from streams.compiled import njit
 
-PARTITION_SEED = 0
+PLAIN_SEED = 0
 ENTITY_SEED = 1
 CATEGORY_SEED = 2
+UPPER_HALF = 32  # where it begins, in bits
+KEYLESS_HOME = 0xD5AFBA13  # the upper half for the empty text, by which rows without a key go to a partition
 CATEGORY_SHIFT = 12  # 64 - 12 = 52 bits, the integers a float64 keeps exactly with room to spare
 
 P1 = np.uint64(0x9E3779B185EBCA87)
@@ -83,7 +85,7 @@ def _hash_column_kernel(offsets: npt.NDArray[np.int32], data: Bytes, seed: np.ui
         out[i] = hash_text(data, offsets[i], offsets[i + 1], seed)
 
 
-def hash_column(offsets: npt.NDArray[np.int32], data: Bytes, seed: int = PARTITION_SEED) -> Hashes:
+def hash_column(offsets: npt.NDArray[np.int32], data: Bytes, seed: int = PLAIN_SEED) -> Hashes:
     """Hash every text of an Arrow string column given as its offsets [B+1] and bytes; nulls hash as empty text."""
     out = np.empty(offsets.size - 1, np.uint64)
     _hash_column_kernel(offsets, data, np.uint64(seed), out)
@@ -93,18 +95,21 @@ def hash_column(offsets: npt.NDArray[np.int32], data: Bytes, seed: int = PARTITI
 @njit
 def _place_column_kernel(offsets: npt.NDArray[np.int32], data: Bytes, partitions: int, out: Places) -> None:
     for i in range(out.size):
-        h = hash_text(data, offsets[i], offsets[i + 1], np.uint64(PARTITION_SEED))
-        out[i] = np.int64(h % np.uint64(partitions))
+        h = hash_text(data, offsets[i], offsets[i + 1], np.uint64(ENTITY_SEED))
+        out[i] = np.int64((h >> np.uint64(UPPER_HALF)) % np.uint64(partitions))
 
 
 def place_column(offsets: npt.NDArray[np.int32], data: Bytes, partitions: int) -> Places:
-    """Give the partition of every key in an Arrow string column: its hash modulo their number."""
+    """Give the partition of every key in an Arrow string column: the upper half of its hash modulo their number.
+
+    It is the hash by which tables know the key, so that state can be parted as rows are; tables go by the lower half.
+    """
     out = np.empty(offsets.size - 1, np.int64)
     _place_column_kernel(offsets, data, partitions, out)
     return out
 
 
-def hash_bytes(value: bytes, seed: int = PARTITION_SEED) -> int:
+def hash_bytes(value: bytes, seed: int = PLAIN_SEED) -> int:
     """Hash one byte string; equal to `hash_column` on the same bytes."""
     data = np.frombuffer(value or b"\0", np.uint8)
     return int(hash_text(data, 0, len(value), np.uint64(seed)))

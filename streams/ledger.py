@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import inlined
+from streams.hashing import KEYLESS_HOME
+from streams.inputs import NO_KEY
 from streams.memory import zeros
 
 # What is known. The first three are kinds of an index word too, in its two lowest bits; there, 3 is any settled event.
@@ -27,6 +29,7 @@ KIND_BITS, HALF_BITS = 2, 32
 KIND_MASK, SERIAL_MASK, HALF_MASK = (1 << 2) - 1, (1 << 30) - 1, (1 << 32) - 1
 MOST_RECORDS = 1 << 28  # more, and a word that stayed behind could match a record that was added long after
 NO_RECORD = -1
+RING = ("records", "halves", "homes", "others")  # the arrays of a ledger that lie in the ring, record by record
 
 HOW, VALUE, UNTIL = 0, 1, 2  # words of a record: number and kind, label, the last time at which it is known
 RECORD_WORDS = 3
@@ -44,6 +47,7 @@ class Ledger(NamedTuple):
     records: npt.NDArray[np.int64]  # [at least PLACES, RECORD_WORDS]
     values: npt.NDArray[np.float64]
     halves: npt.NDArray[np.uint32]  # the lower half of each record's hash
+    homes: npt.NDArray[np.uint32]  # the upper half of the hash of its key: where it goes when partitions are parted
     others: npt.NDArray[np.int64]  # [as many, E] hashes of the event's other entities, where there is a chain of stages
     sizes: npt.NDArray[np.int64]
 
@@ -52,8 +56,9 @@ def empty_ledger(words: int = SMALLEST, places: int = SMALLEST, entities: int = 
     """Give a ledger that knows nothing; its arrays go on beyond the places, which costs nothing until they are used."""
     records = zeros((SPARE * places, RECORD_WORDS), np.int64)
     sizes = np.array([0, 0, 0, 0, places, 0], np.int64)
-    halves, others = zeros((SPARE * places,), np.uint32), zeros((SPARE * places, entities), np.int64)
-    return Ledger(zeros((words,), np.int64), records, records.view(np.float64), halves, others, sizes)
+    halves, homes = zeros((SPARE * places,), np.uint32), zeros((SPARE * places,), np.uint32)
+    others = zeros((SPARE * places, entities), np.int64)
+    return Ledger(zeros((words,), np.int64), records, records.view(np.float64), halves, homes, others, sizes)
 
 
 @inlined
@@ -170,14 +175,17 @@ def forget_kernel(ledger: Ledger, place: int) -> None:
 
 
 @inlined
-def settle_kernel(ledger: Ledger, place: int, name: int, kind: int, number: int, value: float, until_us: int) -> None:
-    """Add the record of an event that has a word at a place."""
+def settle_kernel(
+    ledger: Ledger, place: int, name: int, key: int, kind: int, number: int, value: float, until_us: int
+) -> None:
+    """Add the record of an event that has a word at a place; `key` is its key's hash."""
     sizes = ledger.sizes
     serial = sizes[NEXT]
     sizes[NEXT] = serial + 1
     ledger.words[place] = (name & ~HALF_MASK) | ((serial & SERIAL_MASK) << KIND_BITS) | SETTLED
     record = record_kernel(ledger, ledger.words[place])
     ledger.halves[record] = name & HALF_MASK
+    ledger.homes[record] = KEYLESS_HOME if key == NO_KEY else (key >> HALF_BITS) & HALF_MASK
     ledger.records[record, UNTIL] = until_us
     amend_kernel(ledger, record, kind, number, value)
 

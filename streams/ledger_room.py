@@ -25,6 +25,7 @@ from streams.ledger import (
     PLACES,
     RECORD_WORDS,
     RENEWED,
+    RING,
     SERIAL_MASK,
     SETTLED,
     SMALLEST,
@@ -71,24 +72,34 @@ def load_ledger_kernels() -> None:
 def ledger_state(ledger: Ledger) -> dict[str, npt.NDArray[Any]]:
     """Give what a snapshot keeps."""
     held = _held(ledger)
-    records, halves = np.empty((held, RECORD_WORDS), np.int64), np.empty(held, np.uint32)
-    others = np.empty((held, ledger.others.shape[1]), np.int64)
-    _copy_in_order(ledger, records, halves, others)
-    words, sizes = ledger.words.copy(), ledger.sizes.copy()
-    return {"words": words, "records": records, "halves": halves, "others": others, "sizes": sizes}
+    fresh = empty_ledger(1, max(1, held), ledger.others.shape[1])
+    _copy_in_order(ledger, fresh, held)
+    state = {name: getattr(fresh, name)[:held].copy() for name in RING}
+    return state | {"words": ledger.words.copy(), "sizes": ledger.sizes.copy()}
 
 
 def restored_ledger(state: Mapping[str, npt.NDArray[Any]], waiting: int) -> Ledger:
     """Give the ledger that `ledger_state` described, when so many events wait."""
-    words, records, halves, sizes = (state[f"ledger.{name}"] for name in ("words", "records", "halves", "sizes"))
-    others = state["ledger.others"]
-    fresh = empty_ledger(words.size, _places_for(halves.size + waiting), others.shape[1])
+    words, others, held = state["ledger.words"], state["ledger.others"], state["ledger.halves"].size
+    fresh = empty_ledger(words.size, _places_for(held + waiting), others.shape[1])
     places = fresh.sizes[PLACES]
-    fresh.words[:], fresh.records[: halves.size], fresh.halves[: halves.size] = words, records, halves
-    fresh.others[: halves.size] = others
-    fresh.sizes[:] = sizes
+    fresh.words[:] = words
+    for name in RING:
+        getattr(fresh, name)[:held] = state[f"ledger.{name}"]
+    fresh.sizes[:] = state["ledger.sizes"]
     fresh.sizes[[START, PLACES]] = 0, places
     return fresh
+
+
+def restored_index(
+    words: npt.NDArray[np.int64], ring: Mapping[str, npt.NDArray[Any]]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Give the index of these words, in whatever order they come, and the sizes of its ledger; half of it is empty."""
+    held = ring["halves"].size
+    ledger = empty_ledger(1, max(1, held), ring["others"].shape[1])._replace(words=words)
+    ledger.sizes[NEXT] = held
+    indexed = _renewed(ledger, ledger, AS_THEY_ARE, words.size - held)
+    return indexed.words, indexed.sizes
 
 
 def _held(ledger: Ledger) -> int:
@@ -124,21 +135,20 @@ def _with_places(ledger: Ledger, places: int) -> Ledger:
     """Give the same ledger with its records at the front of another ring."""
     held = _held(ledger)
     fresh = empty_ledger(1, places, ledger.others.shape[1])
-    _copy_in_order(ledger, fresh.records[:held], fresh.halves[:held], fresh.others[:held])
+    _copy_in_order(ledger, fresh, held)
     fresh.sizes[:] = ledger.sizes
     fresh.sizes[[START, PLACES]] = 0, places
     return fresh._replace(words=ledger.words)
 
 
-def _copy_in_order(
-    ledger: Ledger, records: npt.NDArray[np.int64], halves: npt.NDArray[np.uint32], others: npt.NDArray[np.int64]
-) -> None:
-    """Copy what the ring holds, oldest first."""
-    held, start = halves.size, int(ledger.sizes[START])
+def _copy_in_order(ledger: Ledger, fresh: Ledger, held: int) -> None:
+    """Copy what the ring holds, oldest first, to the front of another."""
+    start = int(ledger.sizes[START])
     first = min(held, int(ledger.sizes[PLACES]) - start)  # records before the ring's end; the others begin at its front
-    for target, array in ((records, ledger.records), (halves, ledger.halves), (others, ledger.others)):
+    for name in RING:
+        target, array = getattr(fresh, name), getattr(ledger, name)
         target[:first] = array[start : start + first]
-        target[first:] = array[: held - first]
+        target[first:held] = array[: held - first]
 
 
 def _renewed(ledger: Ledger, fresh: Ledger, places: npt.NDArray[np.int64], waiting: int) -> Ledger:
@@ -176,6 +186,7 @@ def gather_kernel(ledger: Ledger, fresh: Ledger, clock_us: int, places: npt.NDAr
         if clock_us <= ledger.records[place, UNTIL]:
             places[record] = end
             fresh.halves[end] = ledger.halves[place]
+            fresh.homes[end] = ledger.homes[place]
             for word in range(RECORD_WORDS):
                 fresh.records[end, word] = ledger.records[place, word]
             for other in range(ledger.others.shape[1]):

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from streams.expressions import Expression
 from streams.frames import Column
+from streams.outline import Outline
 from streams.pipeline import Field
 from streams.stages import StageSpec
 
@@ -33,8 +34,10 @@ WEIGHTS_WORDS = 6
 EVERY_ROW, NOTHING = -1, -2
 COUNTER_BITS = 32
 COUNTER_MASK = (1 << COUNTER_BITS) - 1
-FIRST_WINDOW_WORD = 2  # an entity's head begins with its newest time, and that of its label windows
-BOUND_WORDS = 3  # then, where entities are bounded: the hash of its key, and two links
+HEAD = ("newest", "newest of labels")  # what an entity's head begins with: its newest time, that of its label windows
+FIRST_WINDOW_WORD = len(HEAD)
+BOUNDS = ("key", "older", "newer")  # then, where entities are bounded: the hash of its key, and two links
+BOUND_WORDS = len(BOUNDS)
 WINDOW_WORDS = 2  # limit and chunk, before the lanes
 EXACT_WORDS = 3  # of a head: first and last block, and how many rows the last one has
 
@@ -95,6 +98,7 @@ class FeaturePlan(NamedTuple):
     plan: Plan
     is_keyed: bool  # whether any column needs the entity's state
     stage: StageSpec
+    outline: Outline  # what the words of its state mean
 
 
 class Totals(NamedTuple):

@@ -8,6 +8,9 @@ from streams.durations import DAY_US
 from streams.expressions import parse
 from streams.features import columns
 from streams.hashing import CATEGORY_SEED, category_code, hash_bytes
+from streams.meanings import Meanings, WindowKey
+from streams.outline import EXACT_ROWS, FIRST_LIST, Beginnings, Declared, Outline
+from streams.outlining import Drawn, draw
 from streams.pipeline import Feature, Pipeline
 from streams.plan import (
     BINS,
@@ -26,6 +29,7 @@ from streams.plan import (
     FIRST_WINDOW_WORD,
     FREQUENCY,
     HASH,
+    HEAD,
     LEAST,
     LOG1P,
     MAXIMUM,
@@ -60,14 +64,19 @@ PERIODS = {"hour": 0, "weekday": 1, "month": 2}  # of cyclic features, each from
 # Of calendar features: the period, and from where up to where in it they hold.
 CALENDAR_PHASES = {"weekend": (PERIODS["weekday"], 5 / 7, 1.0), "night": (PERIODS["hour"], 0.0, 6 / 24)}
 
-WindowKey = tuple[int, int | None, bool]  # length, of labels the delay (us), whether it is exact
-TrailKey = tuple[int, int, int, int]  # kind, field, places, span
+TrailKey = tuple[int, int, int, int, int]  # kind, field, places, span, since
 Step = tuple[int, int, int, float, float]  # operation, first, second, numbers
 
 
-def make_plan(pipeline: Pipeline, stage: int = 1) -> FeaturePlan:
-    """Compile the features of one stage into the plan that the kernels follow."""
-    return _Planner(pipeline, stage_specs(pipeline)[stage - 1]).plan()
+def make_plan(pipeline: Pipeline, stage: int = 1, beginnings: Beginnings = FIRST_LIST) -> FeaturePlan:
+    """Compile the features of one stage into the plan that the kernels follow.
+
+    Args:
+        pipeline: the pipeline.
+        stage: the stage's number.
+        beginnings: which features began with a change of the list; they share no state with older ones.
+    """
+    return _Planner(pipeline, stage_specs(pipeline)[stage - 1], beginnings).plan()
 
 
 def _window_key(feature: Feature) -> WindowKey:
@@ -77,8 +86,8 @@ def _window_key(feature: Feature) -> WindowKey:
 class _Planner:
     """Numbers fields, lanes and trails, then writes a step for every column."""
 
-    def __init__(self, pipeline: Pipeline, stage: StageSpec) -> None:
-        self._pipeline, self._stage = pipeline, stage
+    def __init__(self, pipeline: Pipeline, stage: StageSpec, beginnings: Beginnings) -> None:
+        self._pipeline, self._stage, self._beginnings = pipeline, stage, beginnings
         self._is_raw = pipeline.raw_features and stage.number == 1
         kinds = {field.name: field.kind for field in pipeline.events.fields}
         conditions = {f.where: parse(f.where, kinds) for f in stage.features if f.where}
@@ -94,8 +103,9 @@ class _Planner:
                 one = Filtered(self._numbers.get(f.of, EVERY_ROW), conditions[f.where])
                 self._filtered.setdefault((one.field, f.where), one)
         self._windows: dict[WindowKey, WindowLanes] = {}
-        self._exact: list[int] = []
-        self._trails: dict[TrailKey, int] = {}  # kind, field, places, span → number
+        self._exact: list[tuple[int, int]] = []  # field, since
+        self._trails: dict[TrailKey, int] = {}  # → number
+        self._meanings = Meanings(pipeline, self._fields, tuple(self._filtered.values()))
         for feature in stage.features:
             self._note(feature)
         self._windows = dict(sorted(self._windows.items(), key=lambda item: (item[0][2], item[0][1] is not None)))
@@ -107,32 +117,75 @@ class _Planner:
         number = self._numbers.get(feature.of, EVERY_ROW)
         if feature.where:
             number = len(self._fields) + list(self._filtered).index((number, feature.where))
-        return self._exact_place(number) if feature.is_exact else number
+        return self._exact_place((number, self._since(feature))) if feature.is_exact else number
 
-    def _exact_place(self, number: int) -> int:
+    def _exact_place(self, field: tuple[int, int]) -> int:
         """Give the place of a field among those that exact windows keep; they number fields by it."""
-        if number == EVERY_ROW:
+        if field[0] == EVERY_ROW:
             return EVERY_ROW
-        if number not in self._exact:
-            self._exact.append(number)
-        return self._exact.index(number)
+        if field not in self._exact:
+            self._exact.append(field)
+        return self._exact.index(field)
+
+    def _since(self, feature: Feature) -> int:
+        return self._beginnings.since.get(feature.name, 0)
 
     def _note(self, feature: Feature) -> None:
         if feature.operation in _TRAILS:
             self._trails.setdefault(self._trail(feature), len(self._trails))
         elif feature.window_us is not None:
             window, what = self._windows.setdefault(_window_key(feature), WindowLanes()), self._what(feature)
+            since = self._since(feature)
             if feature.operation in ("count", "mean", "rate", "frequency", "target"):
-                window.count(what)
+                window.count(what, since)
             if feature.operation in ("sum", "mean", "rate", "target"):
-                window.sum(what)
+                window.sum(what, since)
             if feature.operation in EXTRAS:
-                window.keep(extra_key(feature, what))
+                window.keep(extra_key(feature, what), since)
+
+    def _needs(self, feature: Feature) -> tuple[str, ...]:
+        """Name the parts of the state that a feature reads."""
+        meanings, operation = self._meanings, feature.operation
+        if operation in _TRAILS:
+            return (meanings.trail(*self._trail(feature)[:4]),)
+        if feature.window_us is None:
+            return (HEAD[0],) if operation == "elapsed" else ()
+        what = self._what(feature)
+        if feature.is_exact:
+            return (EXACT_ROWS,) if what == EVERY_ROW else (meanings.field(self._exact[what][0]),)
+        window = _window_key(feature)
+        if operation in EXTRAS:
+            return (meanings.kept(window, extra_key(feature, what)),)
+        needs = () if operation == "sum" else (meanings.counter(window, what),)
+        return needs if operation in ("count", "frequency") else (*needs, meanings.sum(window, what))
+
+    def _outline(self, words: list[int], trails: list[tuple[int, ...]], exact_word: int, head: int) -> Outline:
+        declared = {
+            feature.name: Declared(
+                self._needs(feature), self._since(feature), repr(feature), (feature.window_us or 0) * feature.is_exact
+            )
+            for feature in self._stage.features
+        }
+        return draw(
+            self._pipeline,
+            self._meanings,
+            Drawn(
+                self._beginnings.change,
+                self._windows,
+                words,
+                self._exact,
+                exact_word,
+                trails,
+                head,
+                declared,
+                self._stage.bound is not None,
+            ),
+        )
 
     def _trail(self, feature: Feature) -> TrailKey:
         span = feature.half_life_us or feature.window_us or 0
         places = feature.k if feature.operation == "lag" else 1
-        return _TRAILS[feature.operation], self._what(feature), places, span
+        return _TRAILS[feature.operation], self._what(feature), places, span, self._since(feature)
 
     def plan(self) -> FeaturePlan:
         """Lay out the head, write the steps."""
@@ -172,7 +225,7 @@ class _Planner:
             sum(delay is None and not is_exact for _, delay, is_exact in self._windows),
             sum(not is_exact for _, _, is_exact in self._windows),
             exact_word,
-            np.array(self._exact, np.int64),
+            np.array([number for number, _ in self._exact], np.int64),
             np.array([width for width, _, _ in self._windows], np.int64),
             np.array([delay or 0 for _, delay, _ in self._windows], np.int64),
             np.array(list(dict.fromkeys(delay for _, delay, _ in self._windows if delay is not None)), np.int64),
@@ -192,13 +245,15 @@ class _Planner:
         )
         is_keyed = any(COUNT <= step[0] <= ELAPSED for step in steps)
         filtered = tuple(self._filtered.values())
-        return FeaturePlan(columns(self._pipeline), self._fields, filtered, plan, is_keyed, self._stage)
+        rows = [(*row, key[4]) for key, (row, _) in trails.items()]
+        outline = self._outline(words, rows, exact_word, at)
+        return FeaturePlan(columns(self._pipeline), self._fields, filtered, plan, is_keyed, self._stage, outline)
 
     def _lay_out_trails(self, slot: int, word: int) -> tuple[dict[TrailKey, tuple[tuple[int, ...], int]], int, int]:
         """Give each trail's row and slot, then how many slots and words of the head there are."""
         found: dict[TrailKey, tuple[tuple[int, ...], int]] = {}
         for key in self._trails:
-            kind, field, places, span = key
+            kind, field, places, span, _ = key
             found[key] = (kind, field, word, places, span, slot), slot
             word += WEIGHTS_WORDS if kind == TRAIL_WEIGHTS else 1 + 2 * places
             slot += 2 if kind == TRAIL_WEIGHTS else 1
@@ -231,16 +286,16 @@ class _Planner:
         return [self._computed(feature, places, edges)]
 
     def _windowed(self, feature: Feature, window: WindowLanes) -> tuple[int, int, int]:
-        what = self._what(feature)
+        what, since = self._what(feature), self._since(feature)
         if feature.operation in ("count", "frequency"):
-            return COUNT if feature.operation == "count" else FREQUENCY, window.counter(what), 0
+            return COUNT if feature.operation == "count" else FREQUENCY, window.counter(what, since), 0
         if feature.operation == "sum":
-            return SUM, window.sum_lane(what), 0
+            return SUM, window.sum_lane(what, since), 0
         if feature.operation in ("mean", "rate", "target"):
             made = TARGET if feature.operation == "target" else MEAN
-            return made, window.counter(what), window.sum_lane(what)
+            return made, window.counter(what, since), window.sum_lane(what, since)
         extra = extra_key(feature, what)
-        return _EXTRA_OPERATIONS[extra[0]], window.extra_lane(extra), extra[2]
+        return _EXTRA_OPERATIONS[extra[0]], window.extra_lane(extra, since), extra[2]
 
     def _computed(self, feature: Feature, places: dict[str, int], edges: list[float]) -> Step:
         first = places[feature.of]

@@ -113,6 +113,28 @@ class HeldRecords:
         """See `Records.release`; here the bytes stay as long as the object."""
 
 
+class RecordsSpan:
+    """Some records behind one another of others; valid as long as those."""
+
+    def __init__(self, records: Records, start: int, stop: int) -> None:
+        self.topic, self.partition = records.topic, records.partition
+        self._records, self._start = records, start
+        span = slice(start, stop)
+        self.addresses, self.sizes = records.addresses[span], records.sizes[span]
+        self.offsets, self.stamps = records.offsets[span], records.stamps[span]
+
+    def key(self, i: int) -> bytes | None:
+        """See `Records.key`."""
+        return self._records.key(self._start + i)
+
+    def header(self, i: int, name: str) -> bytes | None:
+        """See `Records.header`."""
+        return self._records.header(self._start + i, name)
+
+    def release(self) -> None:
+        """Nothing: whoever has all the records gives them back."""
+
+
 class Packed(NamedTuple):
     """B byte strings in one array: string i is `data[offsets[i]:offsets[i + 1]]`."""
 

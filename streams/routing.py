@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import bare, inlined
-from streams.hashing import place_column
+from streams.hashing import UPPER_HALF, place_column
 from streams.inputs import NO_KEY
 from streams.layouts import Text
 
 Int64s = npt.NDArray[np.int64]
-UPPER_HALF = 32  # bits
 
 
 def place_by_key(keys: Text, partitions: int) -> Int64s:

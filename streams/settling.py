@@ -117,7 +117,8 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
             hold_label_kernel(plan, stage, rows.keys[row], label, label_us)
             counters[count.SETTLED] += 1
             counters[count.LABEL_ROWS] += 1
-            known.settle_kernel(ledger, place, name, known.SETTLED_SET, number, label, label_us + terms.keep_us)
+            until_us = label_us + terms.keep_us
+            known.settle_kernel(ledger, place, name, rows.keys[row], known.SETTLED_SET, number, label, until_us)
             _remember_others(ledger, place, rows.others, row)
             return
         counters[count.TOO_LATE] += 1
@@ -142,9 +143,9 @@ def _take_label(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
             counters[count.RETRACTED] += 1
             return
         counters[count.WAITING] += 1
-        _keep_early(terms, stage, place, name, label, time_us)
+        _keep_early(terms, stage, place, name, rows.keys[row], label, time_us)
     elif kind == known.EARLY:
-        _take_second_early(terms, stage, place, name, label, time_us, is_retraction)
+        _take_second_early(terms, stage, place, name, rows.keys[row], label, time_us, is_retraction)
     elif kind == known.PENDING:
         at = known.slot_kernel(word)
         event_us = stage.pending.rows[at, kept.TIME]
@@ -158,7 +159,8 @@ def _take_label(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
             emit_names_kernel(rows, row, output, output.sizes[0] - 1)
             _count_join(stage, output, time_us - event_us)
             counters[count.PENDING] -= 1
-            known.settle_kernel(ledger, place, name, known.SETTLED_SET, number, label, time_us + terms.keep_us)
+            until_us = time_us + terms.keep_us
+            known.settle_kernel(ledger, place, name, rows.keys[row], known.SETTLED_SET, number, label, until_us)
             _remember_others(ledger, place, stage.pending.others, at)
     elif kind == known.SETTLED_MISSING:
         counters[count.TOO_LATE] += 1
@@ -195,17 +197,18 @@ def find_kernel(stage: Stage, name: int) -> int:
 
 
 @inlined
-def _keep_early(terms: Terms, stage: Stage, place: int, name: int, label: float, time_us: int) -> None:
+def _keep_early(terms: Terms, stage: Stage, place: int, name: int, key: int, label: float, time_us: int) -> None:
     early = stage.early
     slot = push_kernel(early.waiting, time_us + terms.wait_us, stage.counters[count.LABELS], name)
     early.labels[slot] = label
     early.times[slot] = time_us
+    early.keys[slot] = key
     known.wait_kernel(stage.ledger, place, name, known.EARLY, slot)
 
 
 @inlined
 def _take_second_early(
-    terms: Terms, stage: Stage, place: int, name: int, label: float, time_us: int, is_retraction: bool
+    terms: Terms, stage: Stage, place: int, name: int, key: int, label: float, time_us: int, is_retraction: bool
 ) -> None:
     """A label of which one waits already: it repeats, replaces or retracts that one."""
     counters, slot = stage.counters, known.slot_kernel(stage.ledger.words[place])
@@ -219,7 +222,7 @@ def _take_second_early(
         known.forget_kernel(stage.ledger, place)
         return
     counters[count.AMENDED] += 1
-    _keep_early(terms, stage, place, name, label, time_us)
+    _keep_early(terms, stage, place, name, key, label, time_us)
 
 
 @inlined
@@ -310,5 +313,6 @@ def settle_missing_kernel(plan: Plan, terms: Terms, stage: Stage, output: Output
     stage.counters[count.SETTLED_MISSING] += 1
     until_us = deadline_us + terms.keep_us
     place = find_kernel(stage, name)
-    known.settle_kernel(stage.ledger, place, name, known.SETTLED_MISSING, number, terms.missing, until_us)
+    key = words[slot, kept.KEY]
+    known.settle_kernel(stage.ledger, place, name, key, known.SETTLED_MISSING, number, terms.missing, until_us)
     _remember_others(stage.ledger, place, pending.others, slot)

@@ -27,9 +27,7 @@ from streams.entities import (
     packed,
     with_longer_arena,
 )
-from streams.errors import SnapshotError
 from streams.exact import Exact, empty_exact, exact_state, has_block_kernel, larger_exact, restored_exact
-from streams.hashing import hash_bytes
 from streams.held import Held, empty_held, held_state, holds_kernel, longer_held, restored_held
 from streams.ledger import Ledger, empty_ledger, lacks_room_kernel
 from streams.ledger_room import ledger_state, load_ledger_kernels, restored_ledger, with_ledger_room
@@ -165,7 +163,7 @@ def stage_state(stage: Stage, plan: FeaturePlan) -> Arrays:
     """Give copies of everything that the next rows depend on."""
     entities, arena_words, *_ = stage.windows.used.tolist()
     state: Arrays = {
-        "plan": signature(plan),
+        "plan": plan.outline.to_array(),
         "entities": stage.entities.table.copy(),
         "windows.heads": stage.windows.heads[: entities * plan.plan.head_words].copy(),
         "windows.arena": stage.windows.arena[:arena_words].copy(),
@@ -185,16 +183,7 @@ def stage_state(stage: Stage, plan: FeaturePlan) -> Arrays:
 
 
 def restored_stage(state: Mapping[str, npt.NDArray[Any]], plan: FeaturePlan) -> Stage:
-    """Give the state that `stage_state` described.
-
-    Raises:
-        SnapshotError: when it was written for other features.
-    """
-    if not np.array_equal(state["plan"], signature(plan)):
-        raise SnapshotError(
-            "the snapshot was written for other features than the pipeline declares, or entities are bounded now that "
-            "were not then, or the other way round; run `millrace rebuild`"
-        )
+    """Give the state that `stage_state` described for the same plan; for another one, `moving.moved_state` does it."""
     fresh = empty_stage(plan)
     heads = _at_least(state["windows.heads"], fresh.windows.heads)
     arena = resized(state["windows.arena"], int(state["windows.used"][ARENA_LIMIT]))
@@ -222,22 +211,3 @@ def restored_stage(state: Mapping[str, npt.NDArray[Any]], plan: FeaturePlan) -> 
 
 def _at_least(array: npt.NDArray[Any], smallest: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return resized(array, max(array.shape[0], smallest.shape[0]))
-
-
-def _entity_hashes(plan: FeaturePlan) -> list[int]:
-    entities = (plan.stage.entity, *plan.stage.entities.values())
-    return [hash_bytes("\0".join(entity).encode()) >> 1 for entity in entities]
-
-
-def signature(plan: FeaturePlan) -> npt.NDArray[np.int64]:
-    """What the state's layout depends on, as one array; another lifetime or cap of entities goes on with the state."""
-    parts = [np.ravel(np.asarray(part)) for part in plan.plan._replace(ttl_us=0, most=0)]
-    conditions = [hash_bytes(f"{one.field} {one.condition.text}".encode()) for one in plan.filtered]
-    fields = [hash_bytes(f"{field.name} {field.kind}".encode()) for field in plan.fields]
-    return np.concatenate(
-        [
-            np.array([len(plan.columns), plan.stage.number, plan.stage.last, *_entity_hashes(plan)], np.int64),
-            *(part.view(np.int64) if part.dtype == np.float64 else part.astype(np.int64) for part in parts),
-            np.array([*conditions, *fields], np.uint64).view(np.int64),
-        ]
-    )

@@ -44,7 +44,7 @@ def partition_of(row: Row, entity: Entity | None, partitions: int) -> int:
     hashed = hash_of(row, entity) if entity is not None else 0
     if hashed:
         return (hashed >> 32) % partitions
-    return int(xxhash.xxh64((row["key"] or "").encode(), seed=0).intdigest() % partitions)
+    return int((xxhash.xxh64((row["key"] or "").encode(), seed=1).intdigest() >> 32) % partitions)
 
 
 class Stage:

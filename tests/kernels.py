@@ -66,7 +66,7 @@ def settle(ledger: Ledger, place: int, name: int, kind: int, number: int, value:
     """Settle an event, which waits in slot 0 if it was not known before."""
     if ledger.words[place] == 0:
         wait_kernel(ledger, place, name, PENDING, 0)
-    settle_kernel(ledger, place, name, kind, number, value, until_us)
+    settle_kernel(ledger, place, name, 0, kind, number, value, until_us)
 
 
 @bare

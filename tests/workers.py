@@ -19,7 +19,7 @@ from consumers.worker import Settings, Worker
 from streams import frames
 from streams.control import Claim, Control
 from streams.frames import EVENT, Batch, FrameSchema, Rows
-from streams.hashing import hash_bytes
+from streams.hashing import ENTITY_SEED, hash_bytes
 from streams.metrics import RoleMetrics
 from streams.pipeline import Pipeline
 from streams.records import Records
@@ -216,4 +216,4 @@ def inbox(worker: Worker) -> EagerInbox:
 
 def key_of(partition: int) -> str:
     """A key that lives in a partition of two."""
-    return next(key for key in map(str, range(100)) if hash_bytes(key.encode()) % 2 == partition)
+    return next(key for key in map(str, range(100)) if (hash_bytes(key.encode(), ENTITY_SEED) >> 32) % 2 == partition)

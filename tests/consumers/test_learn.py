@@ -14,7 +14,7 @@ import pytest
 from consumers.learn import MAX_BLOCKS_PER_RECORD, Block, LearnTask, ScoresRecord
 from models.learner import make_learner
 from models.scoring import log_loss
-from streams.errors import FrameError, ModelError
+from streams.errors import ModelError
 from streams.frames import (
     AMENDED,
     EVENT,
@@ -235,8 +235,50 @@ def test_a_model_that_is_not_finite_goes_on_but_may_not_be_published() -> None:
 
 def test_other_columns_and_foreign_snapshots_are_refused() -> None:
     learn = task()
-    learn.check_columns(COLUMNS)
-    with pytest.raises(FrameError, match=r"missing \['c'\], unexpected \['z'\]"):
-        learn.check_columns((*COLUMNS[:2], Column("z", True)))
+    other = LearnTask("m", make_learner(MODELS["linear"], COLUMNS[:2]), COLUMNS[:2])
+    with pytest.raises(ModelError, match="of a model for other columns"):
+        learn.restore(other.state())
     with pytest.raises(ModelError, match="holds no model"):
         learn.restore({})
+
+
+@pytest.mark.parametrize("at", [1, 150, 400])
+def test_label_rows_find_events_whose_source_has_an_alias_now(at: int) -> None:
+    """After partitions were parted anew: predictions, scores, blocks and weights are as if nothing had happened."""
+    rows = examples(300)
+    columns = {name: rows.numbers(name).copy() for name in ("kind", "source", "number", "time", "label", "outcome")}
+    is_old = np.isin(columns["source"], [10, 11]) & (columns["kind"] == EVENT) & (np.arange(rows.num_rows) < at)
+    last = [int(columns["number"][is_old & (columns["source"] == source)].max(initial=-1)) for source in (10, 11)]
+    keep = np.array(
+        [
+            source == 12 or number <= last[source - 10]
+            for source, number in zip(columns["source"].tolist(), columns["number"].tolist(), strict=True)
+        ]
+    )  # an old source numbers no more events
+    kept = rows.take(np.flatnonzero(keep))
+    cut = int(keep[:at].sum())
+    whole, parted, restored = task(), task(), task()
+    blocks = blocks_of(process(whole, kept))
+    found = blocks_of(process(parted, kept.slice(0, cut)))
+    state = parted.state()
+    names = state["board.sources.name"].astype(np.int32)
+    state["board.sources.name"] = np.where(names < 12, 9 - names, names)  # 10 and 11 are aliases 0 and 1
+
+    restored.restore(state)
+    found += blocks_of(process(restored, _with_aliases(kept.slice(cut))))
+
+    assert [block[1:] for block in found] == [block[1:] for block in blocks]
+    mine, wanted = restored.state(), whole.state()
+    assert {name: array.tobytes() for name, array in mine.items() if name != "board.sources.name"} == {
+        name: array.tobytes() for name, array in wanted.items() if name != "board.sources.name"
+    }
+    assert whole.board.count("scored") > 50
+
+
+def _with_aliases(rows: Table) -> Table:
+    """Label rows of sources 10 and 11 under another source, by aliases 0 and 1."""
+    columns = {name: rows.numbers(name).copy() for name in ("kind", "source", "number", "time", "label", "outcome")}
+    is_old = (columns["kind"] == LABEL) & (columns["source"] < 12)
+    columns["number"][is_old] += (columns["source"][is_old].astype(np.int64) - 9) << 40
+    columns["source"][is_old] = 99
+    return build(SCHEMA, {**columns, "vector": rows.matrix()}, rows.num_rows)

@@ -14,12 +14,16 @@ from consumers.learn import LearnTask
 from consumers.role import OpenPartition
 from consumers.roles import LearnRole
 from models.registry import decode_record
+from streams import frames
 from streams.control import Control
 from streams.errors import UnavailableError
+from streams.features import columns
 from streams.metrics import RoleMetrics
+from streams.pipeline import Field
+from streams.records import HeldRecords, Record
 from streams.state_folder import LocalFolder
 from tests.memory_kafka import Broker, MemoryControlLog, MemoryOutbox
-from tests.rows import pipeline
+from tests.rows import batch_of, pipeline
 
 
 def test_a_candidate_that_begins_anew_is_a_new_lineage_and_a_decision(tmp_path: Path) -> None:
@@ -76,3 +80,35 @@ def test_a_version_that_a_store_does_not_take_is_written_later(tmp_path: Path, m
     assert decode_record(control.versions["prior"]).examples == 5
     labels = {"pipeline": "p", "role": "learn", "candidate": "", "what": "version_unwritten"}
     assert metrics.registry.get_sample_value("millrace_incidents_total", labels) == 1.0
+
+
+def test_a_model_stays_bound_to_the_columns_it_was_made_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Under another list it is given these by name, and publishes versions for them; what is gone is missing."""
+    broker, old = Broker(lambda: 0.0, {}), pipeline(state=tmp_path)
+    control = Control(MemoryControlLog(broker, "p.control"))
+    fields = old.events.fields
+    new = msgspec.structs.replace(
+        old, events=msgspec.structs.replace(old.events, fields=(Field("more", "number", ("more",)), *fields[:0:-1]))
+    )
+    roles = [LearnRole(of, of.models[0], control, MemoryOutbox(broker), RoleMetrics("learn", "p")) for of in (old, new)]
+    before, inlet = roles[0].task(roles[0].inlet("p.examples", 0, []), 0, [], 0), roles[1].inlet("p.examples", 0, [])
+    after = roles[1].task(inlet, 0, [], 0)
+    written = frames.examples_schema(columns(new))
+    control.announce(written)
+    row = {"kind": "event", "vector": [9.0, 3.0, 1.0, 7.0]}  # more, miles, is_new, shop
+    records = HeldRecords(
+        "p.examples",
+        0,
+        [Record(batch_of(written, [row]).message(), 0, 0, None, [("millrace-schema", written.fingerprint.encode())])],
+    )
+
+    after.restore(before.state())
+
+    assert after.columns == columns(old)
+    told = "no longer declared, and so missing: amount; not among them: more"
+    assert caplog.messages == [f"prior: goes on with the 4 columns it was made for; {told}"]
+    np.testing.assert_array_equal(inlet.decode(records).rows.matrix(), [[np.nan, 7.0, 1.0, 3.0]])
+    after.examples_seen = 1
+    roles[1].publish(after)
+    control.refresh()
+    assert decode_record(control.versions["prior"]).columns == columns(old)

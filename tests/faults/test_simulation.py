@@ -6,8 +6,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from streams import frames
 from streams.pipeline import Feature
 from tests.faults import mutations, verify
 from tests.faults.world import OF_SEVERAL, OF_THE_KEY, World, install
@@ -77,6 +79,47 @@ def test_any_schedule_over_an_object_store_gives_what_the_topics_as_written_say(
     assert world.crashes > 0
     assert world.rebalances + world.zombies > 0
     assert list(fast_directory.rglob("*")) == []
+
+
+OLD_AND_NEW = {
+    "the key": (
+        OF_THE_KEY,
+        (
+            Feature("more", "mean", "amount", "key", 60_000_000, where="amount > 5"),
+            *OF_THE_KEY[::-1],
+            Feature("least", "min", "amount", "key", 12_000_000),
+            Feature("often", "count", "label", "key", 12_000_000, is_label=True, delay_us=3_000_000),
+        ),
+    ),
+    "several": (
+        OF_SEVERAL,
+        (
+            Feature("n_shop", "count", "*", "shop", 9_000_000),
+            *OF_SEVERAL[::-1][1:],
+            Feature("again", "lag", "amount", ("shop", "place"), k=2),
+            OF_SEVERAL[-1],
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("entities", OLD_AND_NEW)
+def test_a_list_that_changes_in_the_middle_changes_nothing_that_was_there(
+    entities: str, seed: int, fast_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of both lists, read with the columns of the first: features, scores, weights and answers are as ever."""
+    old, new = OLD_AND_NEW[entities]
+    world = World(seed, fast_directory, of=old, then=new)
+    install(monkeypatch, world)
+
+    world.run()
+
+    assert world.pipeline.features == new
+    latest = world.records("w.examples", 0)[-1].headers()
+    assert latest == [(frames.SCHEMA_HEADER, verify.schemas_of(world.pipeline).examples.fingerprint.encode())]
+    world.pipeline = msgspec.structs.replace(world.pipeline, features=old)
+    verify.check(world)
 
 
 def test_schedules_cover_every_kind_of_fault(fast_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from consumers.learn import LearnTask
 from models.learner import LEARN, Learner, make_learner
 from streams import features, frames
 from streams.control import Claim, Control
+from streams.fitting import fit
 from streams.frames import EVENT, LABEL, MISSING, SET, FrameSchema
 from streams.kafka import Message
 from streams.pipeline import Model, Pipeline
@@ -95,8 +96,12 @@ def of(written: Written, topic: str, partition: int) -> Sequence[Message]:
 
 
 def table(written: Written, topic: str, partition: int, schema: FrameSchema) -> Table:
-    """All rows of a partition as written."""
-    tables = [frames.decode(r.value() or b"", schema) for r in of(written, topic, partition)]
+    """All rows of a partition as written; those of another list of features with the columns of this one."""
+    control, tables = written.control(), []
+    for record in of(written, topic, partition):
+        fingerprint = dict(record.headers() or []).get(frames.SCHEMA_HEADER, b"").decode()
+        found = schema if fingerprint == schema.fingerprint else control.schema(fingerprint)
+        tables.append(fit(frames.decode(record.value() or b"", found), found, schema))
     return join(tables) if tables else empty(schema.layout)
 
 

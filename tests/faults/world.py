@@ -147,6 +147,7 @@ class World:
         with_faults: crashes, rebalances and zombies; without them one worker a role just runs.
         of: the features.
         state_url: of an object store for snapshots and blobs; then every worker starts on a host of its own.
+        then: the features that the file declares from the middle on, if it is changed then.
     """
 
     def __init__(
@@ -159,11 +160,13 @@ class World:
         with_faults: bool = True,
         of: tuple[Feature, ...] = OF_THE_KEY,
         state_url: str | None = None,
+        then: tuple[Feature, ...] = (),
     ) -> None:
         self.rng = random.Random(seed)
         self.now = START_S
         self.pipeline = msgspec.structs.replace(pipeline(state, of), state_url=state_url)
         self.hosts = 0
+        self.then, self._change_at = then, events if then else -1  # half of the records are left
         between = ("log", *stage_topics(self.pipeline), "features", "predictions")
         counts = {"w.events": 2, "w.labels": 1, **{f"w.{name}": PARTITIONS for name in between}}
         self.inputs = inputs_of(self.pipeline)
@@ -308,12 +311,30 @@ class World:
     def run(self) -> None:
         """Run the schedule and drain."""
         while self._plan:
+            if len(self._plan) <= self._change_at:
+                self._change_list()
             self._publish(self.rng.randint(1, 6))
             for _ in range(self.rng.randint(1, 6)):
                 self._act()
         for topic, partition in RAW:
             self.broker.append(topic, partition, None, None, [("millrace-mark", b"end")])
         self._drain()
+
+    def _change_list(self) -> None:
+        """Stop or kill all workers but zombies, and start others with the changed file."""
+        self._change_at = -1
+        self.pipeline = msgspec.structs.replace(self.pipeline, features=self.then)
+        self._crash_chance = 0.0
+        held = [(member, sorted(member.inbox.positions)) for member in self._alive()]
+        for member, _ in held:
+            if self.with_faults and self.rng.random() < 0.5:
+                member.outbox.crash(self.rng)
+            else:
+                member.worker.stop()
+            self.members.remove(member)
+        for member, partitions in held:
+            if partitions:
+                self._start(member.role, partitions)
 
     def _act(self) -> None:
         self._crash_chance = 0.03 if self.with_faults else 0.0

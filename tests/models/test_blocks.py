@@ -165,7 +165,7 @@ def random_rows(seed: int, size: int, jump_rate: float) -> list[Row]:
             rows.append(Row(LABEL, *name, i, label, outcome))
         else:
             if rng.random() < jump_rate:
-                next_number[source] += rng.choice([1, 50, 100, 10**12])
+                next_number[source] += rng.choice([1, 50, 100, 10**11])
             rows.append(Row(EVENT, source, next_number[source], i + rng.randint(-50, 50)))
             waiting.append((source, next_number[source]))
             next_number[source] += 1

@@ -15,6 +15,7 @@ from models.registry import encode_record, write_version
 from serving.champion import FOLLOW_EVERY_US, Champion
 from streams.control import Control
 from streams.errors import UnavailableError
+from streams.frames import Column
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model
 from tests.rows import COLUMNS, control
@@ -81,14 +82,13 @@ def test_the_control_topic_is_read_a_few_times_a_second(tmp_path: Path) -> None:
 
 
 def test_a_version_that_cannot_be_used_leaves_the_old_one(tmp_path: Path) -> None:
-    """A damaged blob, other features, or no record at all: refused, counted once, and the next one is taken."""
+    """A damaged blob, or no record at all: refused, counted once, and the next one is taken."""
     known, metrics = control(), RoleMetrics("serve", "p")
     champion = Champion(PRIOR, COLUMNS, tmp_path, known, metrics)
     publish(known, tmp_path, (0, 2))
     champion.follow(0)
     bad = [
         msgspec.json.encode({**msgspec.json.decode(publish(known, tmp_path, (0, 3))), "digest": "0" * 64}),
-        publish(known, tmp_path, (0, 4), COLUMNS[:1]),
         b"not a record",
     ]
     for step, record in enumerate(bad, 1):
@@ -103,7 +103,7 @@ def test_a_version_that_cannot_be_used_leaves_the_old_one(tmp_path: Path) -> Non
     publish(known, tmp_path, (0, 5))
     champion.follow(100 * FOLLOW_EVERY_US)
 
-    assert (before, champion.version, refused) == ("0.2", "0.5", 3.0)
+    assert (before, champion.version, refused) == ("0.2", "0.5", 2.0)
 
 
 class Shelf:
@@ -161,3 +161,25 @@ def test_a_version_that_a_store_does_not_give_is_tried_again(tmp_path: Path) -> 
     assert (before, champion.version) == ("0.0", "0.2")
     labels = {"pipeline": "p", "role": "serve", "candidate": "prior", "what": "version_unread"}
     assert metrics.registry.get_sample_value("millrace_incidents_total", labels) == 1.0
+
+
+def test_a_version_answers_from_the_columns_it_was_made_for(tmp_path: Path) -> None:
+    """Whatever the list is now: by name, and what is no longer there is missing."""
+    known, model = control(), Model("linear", "linear", {"bits": 6})
+    made_for = (Column("gone", is_category=False), Column("amount", is_category=False))
+    learner, rng = make_learner(model, made_for), np.random.default_rng(1)
+    x_BF = rng.normal(size=(200, 2))
+    learner.learn(x_BF, (x_BF[:, 1] > 0).astype(float))
+    version = write_version(tmp_path, model, made_for, learner, (0, 200), NOW_US)
+    assert version is not None
+    known.publish_version("linear", encode_record(version))
+    champion = Champion(model, COLUMNS, tmp_path, known, RoleMetrics("serve", "p"))
+
+    champion.follow(0)
+
+    asked = np.array([[-2.0, 7.0], [2.0, 7.0], [np.nan, 7.0]])  # amount, shop
+    wanted = learner.predict(np.array([[np.nan, -2.0], [np.nan, 2.0], [np.nan, np.nan]]))
+    assert champion.version == "0.200"
+    assert champion.predict(asked).tolist() == wanted.tolist()
+    assert wanted[0] < 0.3
+    assert wanted[1] > 0.7

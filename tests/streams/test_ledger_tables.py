@@ -247,7 +247,7 @@ def test_a_ring_that_was_long_becomes_short_again() -> None:
     assert both.ledger.words.size == SMALLEST
 
 
-def test_a_settled_event_takes_less_than_46_bytes_and_room_is_seldom_made() -> None:
+def test_a_settled_event_takes_less_than_50_bytes_and_room_is_seldom_made() -> None:
     """What the documentation says of memory holds at any size, and room is seldom made."""
     both, _ = filled(1, 1)
     at, taken = 1, []
@@ -256,10 +256,10 @@ def test_a_settled_event_takes_less_than_46_bytes_and_room_is_seldom_made() -> N
         both.settle(spread(at), SETTLED_SET, 1.0, FAR)
         at += 1
         if at > 5_000 and at % 1_000 == 0:
-            taken.append((both.ledger.words.nbytes + 28 * at) / at)
+            taken.append((both.ledger.words.nbytes + 32 * at) / at)
 
-    assert min(taken) > 38
-    assert max(taken) < 46
+    assert min(taken) > 42
+    assert max(taken) < 50
     assert both.rooms < 50
 
 
