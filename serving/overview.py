@@ -15,8 +15,8 @@ import msgspec
 
 from consumers.supervisor import Status
 from models.scoring import figure_names
-from streams.metrics import Sample, parse
 from streams.pipeline import Pipeline
+from streams.scraping import Sample, parse
 from streams.stages import stage_specs
 
 FETCH_TIMEOUT_S = 1.0  # a role that compiles or starts may not answer; the next look will show it

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,6 @@ from prometheus_client import (
     disable_created_metrics,
     start_http_server,
 )
-from prometheus_client.parser import text_string_to_metric_families
 
 from streams.errors import UnavailableError
 from streams.histograms import BinnedHistogram
@@ -280,21 +279,6 @@ class RoleMetrics:
     def store_pending(self, rows: Callable[[], int]) -> None:
         """Say how many rows wait, asked at each scrape."""
         self.families.store_pending.labels(*self._base).set_function(rows)
-
-
-class Sample(NamedTuple):
-    """One series of a scrape."""
-
-    name: str
-    labels: Mapping[str, str]
-    value: float
-
-
-def parse(text: str) -> Iterable[Sample]:
-    """Read Prometheus text, as `up` and the demo do for their tables."""
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            yield Sample(sample.name, sample.labels, sample.value)
 
 
 def serve_metrics(registry: CollectorRegistry, host: str = "127.0.0.1", port: int = 0) -> int:

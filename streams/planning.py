@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from streams.durations import DAY_US
+from streams.computed_steps import Step, category_number, computed_step, window_numbers
 from streams.expressions import parse
 from streams.features import columns
-from streams.hashing import CATEGORY_SEED, category_code, hash_bytes
 from streams.meanings import Meanings, WindowKey
 from streams.outline import EXACT_ROWS, FIRST_LIST, Beginnings, Declared, Outline
 from streams.outlining import Drawn, draw
@@ -15,13 +14,10 @@ from streams.pipeline import Feature, Pipeline
 from streams.plan import (
     BINS,
     BOUND_WORDS,
-    BUCKETISE,
     CALENDAR,
-    CLIP,
     COSINE,
     COUNT,
     DEVIATION,
-    DIFFERENCE,
     DISTINCT,
     ELAPSED,
     EVERY_ROW,
@@ -31,7 +27,6 @@ from streams.plan import (
     HASH,
     HEAD,
     LEAST,
-    LOG1P,
     MAXIMUM,
     MEAN,
     MINIMUM,
@@ -39,7 +34,6 @@ from streams.plan import (
     MOST,
     ONE_HOT,
     QUANTILE,
-    RATIO,
     RAW,
     REGISTERS,
     SINE,
@@ -65,7 +59,6 @@ PERIODS = {"hour": 0, "weekday": 1, "month": 2}  # of cyclic features, each from
 CALENDAR_PHASES = {"weekend": (PERIODS["weekday"], 5 / 7, 1.0), "night": (PERIODS["hour"], 0.0, 6 / 24)}
 
 TrailKey = tuple[int, int, int, int, int]  # kind, field, places, span, since
-Step = tuple[int, int, int, float, float]  # operation, first, second, numbers
 
 
 def make_plan(pipeline: Pipeline, stage: int = 1, beginnings: Beginnings = FIRST_LIST) -> FeaturePlan:
@@ -270,7 +263,7 @@ class _Planner:
         if operation in _TRAILS:
             return [(TRAIL, trails[self._trail(feature)][1] + (operation == "ewm_std"), 0, 0.0, 0.0)]
         if feature.window_us is not None:
-            return [(*self._windowed(feature, self._windows[_window_key(feature)]), *_numbers(feature))]
+            return [(*self._windowed(feature, self._windows[_window_key(feature)]), *window_numbers(feature))]
         if operation == "elapsed":
             return [(ELAPSED, 0, 0, 0.0, 0.0)]
         if operation == "cyclic":
@@ -280,10 +273,10 @@ class _Planner:
             return [(CALENDAR, period, 0, since, until)]
         if operation == "one_hot":
             field = self._numbers[feature.of]
-            return [(ONE_HOT, field, 0, _code(value), 0.0) for value in feature.values]
+            return [(ONE_HOT, field, 0, category_number(value), 0.0) for value in feature.values]
         if operation == "hash":
             return [(HASH, self._numbers[feature.of], 0, float(feature.buckets), 0.0)]
-        return [self._computed(feature, places, edges)]
+        return [computed_step(feature, places, edges)]
 
     def _windowed(self, feature: Feature, window: WindowLanes) -> tuple[int, int, int]:
         what, since = self._what(feature), self._since(feature)
@@ -296,32 +289,3 @@ class _Planner:
             return made, window.counter(what, since), window.sum_lane(what, since)
         extra = extra_key(feature, what)
         return _EXTRA_OPERATIONS[extra[0]], window.extra_lane(extra, since), extra[2]
-
-    def _computed(self, feature: Feature, places: dict[str, int], edges: list[float]) -> Step:
-        first = places[feature.of]
-        if feature.operation in ("ratio", "difference"):
-            made = RATIO if feature.operation == "ratio" else DIFFERENCE
-            return made, first, places[feature.other or ""], 0.0, 0.0
-        if feature.operation == "log1p":
-            return LOG1P, first, 0, 0.0, 0.0
-        if feature.operation == "clip":
-            low = -np.inf if feature.low is None else feature.low
-            return CLIP, first, 0, low, np.inf if feature.high is None else feature.high
-        at = len(edges)
-        edges += feature.edges
-        return BUCKETISE, first, at, float(len(feature.edges)), 0.0
-
-
-def _numbers(feature: Feature) -> tuple[float, float]:
-    """Give what a windowed operation needs besides its lanes."""
-    if feature.operation == "quantile":
-        return feature.q, 0.0
-    if feature.operation == "frequency":
-        return (feature.window_us or 0) / DAY_US, 0.0
-    if feature.operation == "target":
-        return feature.prior * feature.weight, feature.weight
-    return 0.0, 0.0
-
-
-def _code(value: str) -> float:
-    return float(category_code(np.uint64(hash_bytes(value.encode(), CATEGORY_SEED))))

@@ -25,9 +25,9 @@ from streams.children import Child
 from streams.control import Control
 from streams.faults import VARIABLE
 from streams.kafka import Message, read_all
-from streams.metrics import parse
 from streams.pipeline import Pipeline
 from streams.pipeline_file import read_pipeline
+from streams.scraping import parse
 from streams.snapshots import SnapshotStore, State
 from streams.stages import stage_specs
 from streams.state_folder import state_of

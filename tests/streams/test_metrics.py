@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 
-from streams import metrics
+from streams import metrics, scraping
 from streams.errors import UnavailableError
 from streams.histograms import BinnedHistogram
 from streams.metrics import RoleMetrics
@@ -145,7 +145,7 @@ def test_metrics_are_served_and_read_back() -> None:
     role.mark("examples", 0, metrics.END_US)
     port = metrics.serve_metrics(role.registry)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-        samples = list(metrics.parse(answer.read().decode()))
+        samples = list(scraping.parse(answer.read().decode()))
 
     mark = [sample for sample in samples if sample.name == "millrace_mark_seconds"]
     assert [(sample.labels["topic"], sample.value) for sample in mark] == [("examples", math.inf)]

@@ -18,9 +18,9 @@ from serving.overview import fetch_metrics
 from streams import frames
 from streams.frames import END, EVENT, FrameSchema
 from streams.kafka import KafkaOutbox, Topics
-from streams.metrics import parse
 from streams.pipeline import Pipeline
 from streams.records import value
+from streams.scraping import parse
 from tests.memory_feed import Row
 from tests.rows import batch_of
 from tests.system.conftest import until

@@ -19,7 +19,7 @@ import redis
 
 from serving.overview import fetch_metrics
 from streams.kafka import BEGINNING, KafkaOutbox, Reader, Topics
-from streams.metrics import parse
+from streams.scraping import parse
 from tests.system.conftest import until
 
 ROOT = Path(__file__).parents[2]
