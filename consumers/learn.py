@@ -97,7 +97,7 @@ class LearnTask:
         task: Task | None = None,
         bind: Callable[[tuple[Column, ...]], Learner] | None = None,
     ) -> None:
-        task = task or Task()
+        self.task = task = task or Task()
         self.candidate = candidate
         self.learner = learner
         self.columns = columns
@@ -144,6 +144,7 @@ class LearnTask:
         state = {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
         state["version"] = np.array(self.version, np.int64)
         state["columns"] = np.frombuffer(msgspec.json.encode(self.columns), np.uint8)
+        state["task"] = np.frombuffer(msgspec.json.encode(self.task), np.uint8)
         return state
 
     def restore(self, state: State) -> None:
@@ -157,8 +158,13 @@ class LearnTask:
             part, _, rest = name.partition(".")
             if part in parts:
                 parts[part][rest] = array
-        if "version" not in state:
+        if not {"version", "task"} <= state.keys():
             raise ModelError(f"the snapshot of {self.candidate} holds no model; run `millrace rebuild`")
+        found = msgspec.json.decode(state["task"].tobytes(), type=Task)
+        if found != self.task:
+            theirs, ours = (", ".join([task.kind, *task.classes]) for task in (found, self.task))
+            text = f"the snapshot of {self.candidate} was written for another task ({theirs}; now {ours})"
+            raise ModelError(f"{text}; run `millrace rebuild`")
         self._bind_to(_columns_in(state))
         self.learner.restore(parts["learner"])
         self.board.restore(parts["board"])

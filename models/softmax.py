@@ -22,7 +22,7 @@ from streams.errors import ModelError
 from streams.frames import Column
 from streams.pipeline import Model, Task
 
-DEFAULTS: dict[str, float] = {"lr": 0.01, "intercept_lr": 0.01, "bits": 16.0}
+DEFAULTS: dict[str, float] = {"lr": 0.01, "intercept_lr": 0.01, "bits": 18.0}
 
 
 class Weights(NamedTuple):
@@ -42,7 +42,7 @@ class SoftmaxLearner:
     Params (all optional):
         lr: step size of the weights, 0.01. Larger follows change faster and forgets faster.
         intercept_lr: step size of the intercepts, 0.01.
-        bits: the category table has 2**bits weights for each class, 16.
+        bits: the category table has 2**bits weights for each class, 18.
 
     Example:
         >>> task = Task("multiclass", ("a", "b", "c"))

@@ -68,7 +68,7 @@ def _prediction(pipeline: Pipeline, stored: Stored) -> RenderableType:
     ]
     table = Table.grid(padding=(0, 2))
     for name, value in rows:
-        table.add_row(Text(name, style="dim"), value)
+        table.add_row(Text(name, style="dim"), Text(value))  # ids and classes may hold what rich takes for markup
     return table
 
 
@@ -92,11 +92,11 @@ def _features(pipeline: Pipeline, stored: Stored) -> RenderableType:
     table = grid("feature", ">value", "")
     for name, value in msgspec.json.decode(stored.fields["features"]).items():
         if value is None:
-            table.add_row(name, "-", "missing")
+            table.add_row(Text(name), "-", "missing")
         elif is_category.get(name, False):
-            table.add_row(name, f"{value:.0f}", "category, as a hash")
+            table.add_row(Text(name), f"{value:.0f}", "category, as a hash")
         else:
-            table.add_row(name, f"{value:.10g}", "" if name in is_category else "not in the file any more")
+            table.add_row(Text(name), f"{value:.10g}", "" if name in is_category else "not in the file any more")
     return table
 
 

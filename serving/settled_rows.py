@@ -45,7 +45,7 @@ class SettledRows:
     def __init__(self, pipeline: Pipeline, partition: int, out: Path, period: Period) -> None:
         self._wait_us = pipeline.labels.wait_us
         self._period = period
-        self._schema = dataset_schema(columns(pipeline))
+        self._schema = dataset_schema(columns(pipeline), pipeline.task.classes)
         self._files = PartitionFiles(out, partition, self._schema)
         self._times = EventTimes()
         self.corrections = 0

@@ -18,7 +18,7 @@ import pyarrow as pa
 from streams import timestamps
 from streams.building import text_of
 from streams.layouts import Text
-from streams.pipeline import Condition, Events, Field, FieldPath, Labels, Pipeline, Task, TaskKind
+from streams.pipeline import LARGEST_LABEL, Condition, Events, Field, FieldPath, Labels, Pipeline, Task, TaskKind
 
 Values = list[Any]
 
@@ -190,7 +190,9 @@ def explain_label(task: Task) -> str:
     """Say what is wrong with a label that `is_bad_label` refuses."""
     if task.kind == "binary":
         return "the label is not 0, 1, true or false"
-    return "the label is none of the task's classes" if task.kind == "multiclass" else "the label is not finite"
+    if task.kind == "multiclass":
+        return "the label is none of the task's classes"
+    return f"the label is beyond {LARGEST_LABEL:g}, whose square no model could sum up"
 
 
 def is_bad_label(label_B: npt.NDArray[np.float64], task: Task) -> npt.NDArray[np.bool_]:
@@ -198,7 +200,7 @@ def is_bad_label(label_B: npt.NDArray[np.float64], task: Task) -> npt.NDArray[np
     if task.kind == "binary":
         is_bad: npt.NDArray[np.bool_] = ~(np.isnan(label_B) | (label_B == 0) | (label_B == 1))
         return is_bad
-    return np.isinf(label_B)
+    return np.abs(label_B) > LARGEST_LABEL
 
 
 def times(values: Values | None, unit: str, stamps_us: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -28,6 +28,7 @@ from streams.json_kernel import (
     skip_space_kernel,
     string_end_kernel,
 )
+from streams.pipeline import LARGEST_LABEL
 from streams.timestamps import INVALID, epoch_time_kernel, parse_time_kernel
 
 TEXT, CATEGORY, NUMBER, BOOLEAN, LABEL, VALUE, EPOCH, DATE_TIME, _UNKNOWN = range(9)
@@ -207,7 +208,11 @@ def _read_value(
         number = scaled_kernel(digits, exponent)
         if kind == EPOCH:
             common[TIME, row] = epoch_time_kernel(digits, number, is_whole, unit_us)
-        elif kind in (NUMBER, VALUE) or (kind == LABEL and number in (0.0, 1.0)):
+        elif (
+            kind == NUMBER
+            or (kind == VALUE and abs(number) <= LARGEST_LABEL)
+            or (kind == LABEL and number in (0.0, 1.0))
+        ):
             floats[column, row] = number
         elif kind != _UNKNOWN:
             return -1

@@ -20,6 +20,7 @@ from streams.exact import empty_exact, exact_state
 from streams.outline import WHOLE, Outline, Part, WindowOutline
 from streams.pipeline import BUCKETS_PER_WINDOW
 from streams.plan import COUNTER_BITS, COUNTER_MASK, EXACT_WORDS, FeaturePlan
+from streams.stage import empty_stage, stage_state
 from streams.windows import (
     ARENA_DEAD,
     ARENA_END,
@@ -57,6 +58,8 @@ def moved_state(state: Mapping[str, npt.NDArray[Any]], old: Outline, plan: Featu
         plan: of the new list, in which `beginnings` say what goes on.
     """
     new = plan.outline
+    if not (old.is_keyed and new.is_keyed):
+        return _without_entities(state, old, plan)
     moved = dict(state) | {"plan": new.to_array()}
     used = state["windows.used"].copy()
     heads = state["windows.heads"].reshape(int(used[ENTITIES]), old.head_words)
@@ -73,6 +76,15 @@ def moved_state(state: Mapping[str, npt.NDArray[Any]], old: Outline, plan: Featu
     late = dict(zip(old.late, state["windows.late"].tolist(), strict=True))
     moved["windows.late"] = np.array([late.get(name, 0) for name in new.late], np.int64)
     moved |= _moved_held(state, old.delays, new.delays)
+    moved["pending.vectors"] = _moved_vectors(state["pending.vectors"], old, plan)
+    return moved
+
+
+def _without_entities(state: Mapping[str, npt.NDArray[Any]], old: Outline, plan: FeaturePlan) -> State:
+    """Give a stage's state where one of the two lists keeps no entities: none is known from then on."""
+    moved, empty = dict(state), stage_state(empty_stage(plan), plan)
+    kept = ("ledger.", "early.", "pending.", "counters")
+    moved |= {name: array for name, array in empty.items() if not name.startswith(kept)}
     moved["pending.vectors"] = _moved_vectors(state["pending.vectors"], old, plan)
     return moved
 

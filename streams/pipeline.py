@@ -20,6 +20,7 @@ Operation = Literal[
     "cyclic", "calendar", "ratio", "difference", "log1p", "clip", "bucketise", "one_hot", "hash",
 ]  # fmt: skip
 
+LARGEST_LABEL = 1e30  # of a regression: models square labels, and sum that up
 TaskKind = Literal["binary", "multiclass", "regression"]
 
 BUCKETS_PER_WINDOW = 12

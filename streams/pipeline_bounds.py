@@ -31,6 +31,8 @@ def read_bounds(
         bound = Bound(by or name, table.duration("ttl", 0) or None, table.integer("most", 0, 1, MOST_ENTITIES) or None)
         table.known.append("by")
         table.finish()
+        if not {"ttl", "most"} & table.values.keys():
+            mistakes.append(f"[entities.{name}]: bounds nothing; allowed: ttl, most")
         if by is None:
             continue
         owner = owners.setdefault(entity_of(events, by), name)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from streams.expressions import ExpressionError, parse
-from streams.pipeline import Feature, Field, FieldPath, Operation
+from streams.pipeline import Feature, Field, FieldPath, Operation, Task
 from streams.stages import COMPUTED
 from streams.toml_table import Table, shown
 
@@ -56,7 +56,10 @@ class FeatureReader:
     It is None if not declared, and empty if declared wrongly: then nothing more is said about it.
     """
 
-    def __init__(self, fields: tuple[Field, ...], key: FieldPath | None, mistakes: list[str]) -> None:
+    def __init__(
+        self, fields: tuple[Field, ...], key: FieldPath | None, mistakes: list[str], task: Task | None = None
+    ) -> None:
+        self._has_numbers = task is not None and task.kind == "regression"
         self.fields = {field.name: field for field in fields}
         self.mistakes = mistakes
         self.key = key
@@ -143,9 +146,12 @@ class FeatureReader:
         if operation == "frequency":
             is_exact = table.boolean("exact", default=False)
             return Feature(name, operation, "*", by, window_us, self._where(table), is_exact=is_exact)
-        prior, weight = self._share(table, "prior"), table.positive("weight", 20.0)
+        prior = self._bound(table, "prior") if self._has_numbers else self._share(table, "prior")
+        if prior is None:
+            table.get("prior", required=True, allowed="a number")
+        weight = table.positive("weight", 20.0)
         delay_us = table.duration("delay", 0, 0)
-        return Feature(name, operation, "label", by, window_us, prior=prior, weight=weight, is_label=True,
+        return Feature(name, operation, "label", by, window_us, prior=prior or 0.0, weight=weight, is_label=True,
                        delay_us=delay_us)  # fmt: skip
 
     def _trail(self, table: Table, name: str, operation: Operation) -> Feature:

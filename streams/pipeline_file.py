@@ -94,12 +94,12 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
     task = read_task(Table("task", tables["task"], mistakes))
     labels = _labels(Table("labels", tables["labels"], mistakes), name, task, is_keyed="key" in tables["events"])
     key: FieldPath | None = () if "key" in tables["events"] and events.key is None else events.key
-    features, has_raw_features = FeatureReader(events.fields, key, mistakes).read(tables["features"])
+    features, has_raw_features = FeatureReader(events.fields, key, mistakes, task).read(tables["features"])
     mistakes += _of_classes(features, task)
     bounds = read_bounds(tables["entities"], events, features, mistakes)
     if not features and not (events.fields and has_raw_features) and not mistakes:
         mistakes.append("[features]: nothing to learn from; allowed: [events.fields], or features over the events' key")
-    models = read_models(tables["models"], mistakes)
+    models = read_models(tables["models"], mistakes, task.outputs)
     if not models and isinstance(values.get("models", {}), dict):
         mistakes.append('[models]: no model; allowed: at least one, such as [models.logistic] with kind = "linear"')
     serve = read_serve(tables["serve"], models, environment, mistakes)

@@ -19,6 +19,7 @@ KINDS = "linear, prior, last, river:<module>.<Class>"
 
 LEARNING_RATE = 0.005
 CATEGORY_BITS = 18  # 262,144 hashed category weights: 2 MiB
+MOST_WEIGHTS = 1 << 24  # of categories in one model: 128 MiB, and a version may have twice that
 REDIS_FORM = "redis://, rediss:// or unix://, such as redis://127.0.0.1:6379/0"
 REDIS_TTL_US = 7 * DAY_US
 
@@ -39,8 +40,8 @@ _LATER_SERVE = {
 }
 
 
-def read_models(values: dict[str, Any], mistakes: list[str]) -> tuple[Model, ...]:
-    """Give the candidates in the file's order."""
+def read_models(values: dict[str, Any], mistakes: list[str], classes: int = 1) -> tuple[Model, ...]:
+    """Give the candidates in the file's order; each has a weight for every one of `classes`."""
     table = Table("models", values, mistakes)
     models = []
     for name, inner in values.items():
@@ -49,7 +50,7 @@ def read_models(values: dict[str, Any], mistakes: list[str]) -> tuple[Model, ...
         elif name in _RESERVED:
             table.mistake(name, "is a name that Millrace uses itself", "another name")
         if isinstance(inner, dict):
-            models.append(_model(Table(f"models.{name}", inner, mistakes), name))
+            models.append(_model(Table(f"models.{name}", inner, mistakes), name, classes))
         else:
             table.mistake(name, f"{shown(inner)} is not right", f"a table with kind = {KINDS}")
     return tuple(models)
@@ -96,11 +97,13 @@ def is_redis_url(text: str) -> bool:
     return parts.scheme in ("redis", "rediss") and bool(parts.hostname) and has_sound_port and is_number
 
 
-def _model(table: Table, name: str) -> Model:
+def _model(table: Table, name: str, classes: int) -> Model:
     kind = table.text("kind", allowed=KINDS)
     params: dict[str, bool | int | float | str] = {}
     if kind == "linear":
-        params = {"lr": table.positive("lr", LEARNING_RATE), "bits": table.integer("bits", CATEGORY_BITS, 1, 28)}
+        most_bits = min(28, (MOST_WEIGHTS // classes).bit_length() - 1) if classes > 1 else 28
+        usual_bits = min(CATEGORY_BITS, most_bits) if classes < 8 else min(CATEGORY_BITS - 2, most_bits)
+        params = {"lr": table.positive("lr", LEARNING_RATE), "bits": table.integer("bits", usual_bits, 1, most_bits)}
         table.finish(_LATER_KEYS)
     elif kind in ("prior", "last"):
         table.finish(_LATER_KEYS)

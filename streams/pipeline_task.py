@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import get_args
 
-from streams.pipeline import Task, TaskKind
+from streams.pipeline import LARGEST_LABEL, Task, TaskKind
 from streams.toml_table import Table, shown
 
 MOST_CLASSES = 100  # every pending event keeps a probability of each
@@ -31,13 +30,29 @@ def read_task(table: Table) -> Task:
 
 def _classes(table: Table) -> tuple[str, ...]:
     found = table.get("classes", required=True, allowed=_CLASSES_FORM)
-    is_list = isinstance(found, list) and 2 <= len(found) <= MOST_CLASSES
-    kinds = {type(value) for value in found} if is_list else set()
-    if not is_list or kinds not in ({str}, {int}) or len(set(found)) < len(found):
-        if found is not None:
-            table.mistake("classes", f"{shown(found)} is not right", _CLASSES_FORM)
+    if found is None:
+        return ()
+    problem = _problem(found)
+    if problem:
+        table.mistake("classes", problem, _CLASSES_FORM)
         return ()
     return tuple(str(value) for value in found)
+
+
+def _problem(found: object) -> str:
+    """Say what is wrong with a list of classes, nothing if it is right."""
+    if not isinstance(found, list):
+        return f"{shown(found)} is not right"
+    if not 2 <= len(found) <= MOST_CLASSES:
+        return f"{len(found)} found"
+    wrong = next((value for value in found if type(value) is not type(found[0]) or type(value) not in (str, int)), None)
+    if wrong is not None:
+        return f"{shown(wrong)} beside {shown(found[0])} is not right"
+    twice = next((value for place, value in enumerate(found) if value in found[:place]), None)
+    if twice is not None:
+        return f"{shown(twice)} is there twice"
+    reserved = next((value for value in found if value in ("", "drop")), None)
+    return "" if reserved is None else f"{shown(reserved)} is no name for a class"
 
 
 def read_missing(table: Table, task: Task) -> float | None:
@@ -63,4 +78,4 @@ def _as_label(value: object, task: Task) -> float | None:
         number = float(str(value))
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) <= LARGEST_LABEL else None

@@ -30,7 +30,7 @@ from streams.frames import (
     examples_schema,
 )
 from streams.metrics import RoleMetrics
-from streams.pipeline import Model
+from streams.pipeline import Model, Task
 from streams.tables import Table
 
 KEY = b"k" * 32
@@ -282,3 +282,14 @@ def _with_aliases(rows: Table) -> Table:
     columns["number"][is_old] += (columns["source"][is_old].astype(np.int64) - 9) << 40
     columns["source"][is_old] = 99
     return build(SCHEMA, {**columns, "vector": rows.matrix()}, rows.num_rows)
+
+
+def test_a_snapshot_of_another_task_is_refused() -> None:
+    """Another order of the same classes gives every weight another meaning."""
+    tasks = [Task("multiclass", classes) for classes in (("a", "b"), ("b", "a"))]
+    before, after = (
+        LearnTask("m", make_learner(MODELS["linear"], COLUMNS, None, of), COLUMNS, task=of) for of in tasks
+    )
+
+    with pytest.raises(ModelError, match=r"another task \(multiclass, a, b; now multiclass, b, a\); run `millrace"):
+        after.restore(before.state())

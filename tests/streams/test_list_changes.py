@@ -364,3 +364,17 @@ def test_a_run_of_no_rows_may_change_too() -> None:
     task.restore(FeatureTask(old, 0, SOURCE).state())
 
     assert repr(run(task, new, rows, clocks)) == repr(whole_run(new, rows, clocks))
+
+
+def test_a_list_without_entities_in_between_leaves_nothing_known_of_them() -> None:
+    """Nobody saw the events in between: what comes after begins as if each key were new."""
+    keyed, keyless = listed((Feature("since", "elapsed", "*", "key"), POOL[0])), listed((), raw=True)
+    rows, clocks = plain_rows(60)
+
+    made, told = changed_run([keyed, keyless, keyed], rows, clocks, [40, 80])
+
+    first = np.frombuffer(b"".join(column(keyed, made, "since", since=80)[:3]))
+    counted = np.frombuffer(b"".join(column(keyed, made, "n", since=80)))
+    assert np.isnan(first).all()
+    assert counted[:6].tolist() == [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
+    assert "feature since is new: starts empty" in " ".join(told)
