@@ -243,7 +243,8 @@ def mismatches(spec: TopicSpec, partitions: int, config: Mapping[str, str | None
             )
 
     has_enough = partitions == spec.partitions or (spec.is_grown and partitions > spec.partitions)
-    expect(has_enough, "partitions", partitions, f"{'at least ' if spec.is_grown else ''}{spec.partitions}")
+    needed = f"{'at least ' if spec.is_grown else ''}{spec.partitions} (`millrace rescale` changes that)"
+    expect(has_enough, "partitions", partitions, needed)
     needed = "compact" if spec.is_compacted else "delete"
     policy = config.get("cleanup.policy") or "delete"
     expect(policy == needed, "cleanup.policy", policy, needed)

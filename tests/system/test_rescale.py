@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from serving.auditor import Auditor
 from serving.brokers import raw_partitions
 from serving.flights import read_flights
 from serving.publish import Publisher, RawRecord
 from serving.system import System
 from streams import features, frames
+from streams.errors import UnavailableError
 from streams.frames import LABEL
 from streams.kafka import KafkaOutbox, Topics
 from streams.pipeline import Pipeline
@@ -111,6 +113,8 @@ def test_a_pipeline_goes_on_with_other_partitions(tmp_path: Path) -> None:
         answered = sorted(answer["id"] for p in range(counts[2]) for answer in json_of(of, "predictions", p))
         table = table_of(of, "examples", 0, frames.examples_schema(features.columns(of)))
         found = examples_of(of)
+        with pytest.raises(UnavailableError, match=r"flights\.log partition 0 was made anew for another number of"):
+            Auditor(of)
 
     assert (killed.returncode, refused.returncode) == (-9, 4)
     assert "run `millrace rescale FILE --partitions 3` again" in refused.stderr
