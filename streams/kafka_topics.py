@@ -237,14 +237,14 @@ def mismatches(spec: TopicSpec, partitions: int, config: Mapping[str, str | None
 
     def expect(is_right: bool, what: str, found: object, needed: str) -> None:
         if not is_right:
+            first = "give it others by `millrace rescale`, " if what == "partitions" else ""
             lines.append(
                 f"topic {spec.name} has {what} {found}, the pipeline needs {needed}; "
-                "change the topic, delete it if it may go, or name the pipeline otherwise"
+                f"{first}change the topic, delete it if it may go, or name the pipeline otherwise"
             )
 
     has_enough = partitions == spec.partitions or (spec.is_grown and partitions > spec.partitions)
-    needed = f"{'at least ' if spec.is_grown else ''}{spec.partitions} (`millrace rescale` changes that)"
-    expect(has_enough, "partitions", partitions, needed)
+    expect(has_enough, "partitions", partitions, f"{'at least ' if spec.is_grown else ''}{spec.partitions}")
     needed = "compact" if spec.is_compacted else "delete"
     policy = config.get("cleanup.policy") or "delete"
     expect(policy == needed, "cleanup.policy", policy, needed)
