@@ -25,6 +25,7 @@ from models.learner import LEARN, SKIP, Actions, Learner, State
 from models.pending import COUNTERS, Rows
 from models.scoring import Scores
 from streams.errors import ModelError
+from streams.event_numbers import resolved
 from streams.frames import Batch, Column, Outgoing
 from streams.metrics import RoleMetrics
 from streams.pipeline import Task
@@ -75,6 +76,8 @@ class LearnTask:
         clock: seconds, for `predict_p99_us` only.
         ended: gives the sources that were replaced by another topic or generation; what waits for them is dropped.
         task: what labels are; the learner was made for the same.
+        aliases: the sources that numbered events before partitions were parted anew, by alias: label rows that bear one
+            find what was predicted under the source's own number.
         bind: gives an untrained learner for other columns, and lets examples come with these from then on.
 
     Example:
@@ -96,6 +99,7 @@ class LearnTask:
         ended: Callable[[], list[int]] = list,
         task: Task | None = None,
         bind: Callable[[tuple[Column, ...]], Learner] | None = None,
+        aliases: Mapping[int, int] | None = None,
     ) -> None:
         self.task = task = task or Task()
         self.candidate = candidate
@@ -108,6 +112,7 @@ class LearnTask:
         self.board = Scoreboard(task.outputs)
         self._clock = clock
         self._ended = ended
+        self._aliases = {} if aliases is None else aliases
         self._bind = bind
         self._step_us = np.zeros(MEASURED_STEPS)
         self._steps = 0
@@ -119,7 +124,7 @@ class LearnTask:
 
     def process(self, batch: Batch) -> list[Outgoing]:
         """Predict, score and learn the rows in order; gives the blocks that became complete."""
-        rows, X_BF = _columns_of(batch), batch.rows.matrix()
+        rows, X_BF = self._named(_columns_of(batch)), batch.rows.matrix()
         done: list[Blocks] = []
         start = 0
         while start < rows.kind.size:
@@ -130,9 +135,14 @@ class LearnTask:
             done.append(self.board.settle(rows, start, stop, score_B, self.scores))
             self.examples_seen += int(np.count_nonzero(action_B == LEARN))
             start = stop
-        for source in self._ended():
+        for source in sorted(set(self._ended()).difference(self._aliases.values())):
             self.board.drop(source)
         return self._records([blocks for blocks in done if blocks.row.size])
+
+    def _named(self, rows: Rows) -> Rows:
+        """Give label rows the names that their events had when they were predicted."""
+        number, source = resolved(rows.number, rows.source, self._aliases)
+        return rows._replace(number=number, source=source)
 
     def is_sound(self) -> bool:
         """Say whether the model may become a version or a snapshot: all its numbers are finite."""

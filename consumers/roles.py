@@ -173,7 +173,14 @@ class LearnRole:
         assert isinstance(inlet, FrameInlet)  # noqa: S101 - made by `inlet` above
         ended, bind, task = inlet.memory.ended, partial(self._bind, inlet), self._pipeline.task
         return LearnTask(
-            self._model.name, learner, self._columns, generation=generation, ended=ended, task=task, bind=bind
+            self._model.name,
+            learner,
+            self._columns,
+            generation=generation,
+            ended=ended,
+            task=task,
+            bind=bind,
+            aliases=self._control.aliases,
         )
 
     def _bind(self, inlet: FrameInlet, columns: tuple[Column, ...]) -> Learner:

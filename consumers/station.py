@@ -16,10 +16,10 @@ from streams.kafka import Inbox
 from streams.merging import Intake
 from streams.pipeline import Pipeline
 from streams.snapshots import Manifest, SnapshotStore, State, Witness
-from streams.state_folder import Place, folder_of
+from streams.state_folder import Folder, Place, folder_of
 
 LOG = logging.getLogger("consumers.station")
-_TASK, _INLET = "task.", "inlet."
+TASK, INLET = "task.", "inlet."
 
 
 class TopicFacts(Protocol):
@@ -70,8 +70,7 @@ class Station:
         self.partition = partition
         self.intake = Intake(shop.role.inputs.index(topic), partition)
         self.mark_sent = BEGINNING
-        folder = folder_of(shop.snapshots) / shop.role.name / f"{topic.rsplit('.', 1)[-1]}-p{partition}"
-        self._store = SnapshotStore(folder)
+        self._store = SnapshotStore(snapshot_folder(shop.snapshots, shop.role.name, topic, partition))
         self.has_changed = True
         self.rows_a_record = 1.0  # of what was read last: how large its frames are
         self._asked = (-1, -1, False)  # what `is_at_end` found last: position, end, whether all between is void
@@ -94,8 +93,8 @@ class Station:
         self.task: Task = role.task(self.inlet, self.partition, self.sources, start.generation)
         self._outputs = dict(start.manifest.outputs) if start.manifest else self._output_ends()
         if start.manifest is not None and start.state is not None:
-            self.inlet.restore(_part(start.state, _INLET))
-            self.task.restore(_part(start.state, _TASK))
+            self.inlet.restore(part_of(start.state, INLET))
+            self.task.restore(part_of(start.state, TASK))
             self._skip_answered()
         elif not role.has_state:
             hearing: Hearing = self.inlet  # type: ignore[assignment]  # roles without state read raw records
@@ -103,7 +102,7 @@ class Station:
         else:
             self._begin_memory(is_from_start=start.is_from_start)
             if start.restart:
-                role.renew(self.task, _part(start.state or {}, _TASK), start.restart)
+                role.renew(self.task, part_of(start.state or {}, TASK), start.restart)
             self.save()
             if start.generation:
                 where = f"{self.topic} partition {self.partition}"
@@ -128,18 +127,10 @@ class Station:
             return _start_stateless(now, committed, before, run.on_gap)
         found = self._store.find()
         self._store.adopt(found)
-        witness = self._witness(committed[1]) if committed and committed[1] else None
+        witness = witness_in(committed[1], f"{self.topic} partition {self.partition}") if committed else None
         if witness is not None:
             self._store.count_from(witness.number)
         return decide_start(found, witness, now, run.on_gap, role.start, is_renewable=role.is_renewable)
-
-    def _witness(self, metadata: str) -> Witness:
-        try:
-            return msgspec.json.decode(metadata, type=Witness)
-        except msgspec.MsgspecError:
-            where = f"{self.topic} partition {self.partition}"
-            text = f"{where}: the group's commit was not made by Millrace: its metadata is {metadata[:60]!r}"
-            raise SnapshotError(f"{text}; use `millrace rebuild`") from None
 
     def _begin_memory(self, *, is_from_start: bool) -> None:
         memory = getattr(self.inlet, "memory", None)
@@ -192,8 +183,8 @@ class Station:
     def capture(self) -> Captured:
         """Copy the state as it is (outputs are flushed already); the stream may go on while it is written."""
         position = self.reached
-        state: State = {_INLET + name: array for name, array in self.inlet.state().items()}
-        state |= {_TASK + name: array for name, array in self.task.state().items()}
+        state: State = {INLET + name: array for name, array in self.inlet.state().items()}
+        state |= {TASK + name: array for name, array in self.task.state().items()}
         if self._is_skip_done():
             self._outputs = self._output_ends()
         manifest = Manifest(
@@ -238,7 +229,26 @@ class Station:
         return self._shop.role.answers_to is not None and skipping.is_skip_done()
 
 
-def _part(state: State, prefix: str) -> State:
+def snapshot_folder(place: Place, role: str, topic: str, partition: int) -> Folder:
+    """Give the folder of the snapshots of a role's input partition."""
+    return folder_of(place) / role / f"{topic.rsplit('.', 1)[-1]}-p{partition}"
+
+
+def witness_in(metadata: str, where: str) -> Witness | None:
+    """Read what the group's commit says beside the offset; None if it says nothing.
+
+    Raises:
+        SnapshotError: it is not Millrace's.
+    """
+    try:
+        return msgspec.json.decode(metadata, type=Witness) if metadata else None
+    except msgspec.MsgspecError:
+        text = f"{where}: the group's commit was not made by Millrace: its metadata is {metadata[:60]!r}"
+        raise SnapshotError(f"{text}; use `millrace rebuild`") from None
+
+
+def part_of(state: State, prefix: str) -> State:
+    """Give the arrays of one part of a snapshot by their names in it."""
     return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
 
 

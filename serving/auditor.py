@@ -20,7 +20,7 @@ from consumers.inlet import FrameInlet
 from consumers.process import KafkaControlLog
 from serving.audit import WHOLE, Audit
 from serving.course import Courses
-from serving.feed import Bounds, Feed, KafkaFeed, bounds
+from serving.feed import Bounds, Feed, KafkaFeed, beginning, bounds
 from serving.hop import Hop, hops
 from serving.names import Names
 from serving.replica import Naming
@@ -62,13 +62,17 @@ class Auditor:
         self._ids = self._look()
         known = self._bounds()
         read = {self._name(hop.reads): known[hop.reads] for hop in self._hops}
-        self.cut = {(topic, at): one.start for topic, found in read.items() for at, one in found.items() if one.start}
-        if self.cut and not is_from_retained:
-            (topic, partition), start = next(iter(self.cut.items()))
-            where = f"{topic} partition {partition} begins at offset {start}: the rows before were cut by retention"
-            raise UnavailableError(f"{where}, so values cannot be exact; --from-retained compares what is left")
         self._control_log = KafkaControlLog(pipeline)
         self._control = Control(self._control_log)
+        self._control.refresh()
+        self._is_parted = bool(self._control.aliases)
+        places = {(topic, at): one.start for topic, found in read.items() for at, one in found.items()}
+        self.cut = {place: start for place, start in places.items() if self._is_cut(start)}
+        if self.cut and not is_from_retained:
+            self._control_log.close()
+            (topic, partition), start = next(iter(self.cut.items()))
+            where = f"{topic} partition {partition} {beginning(start)}"
+            raise UnavailableError(f"{where}, so values cannot be exact; --from-retained compares what is left")
         self._stages = [self._stage(hop, known) for hop in self._hops]
 
     def __enter__(self) -> Self:
@@ -125,11 +129,15 @@ class Auditor:
     def _audit(self, hop: Hop, partition: int, courses: Courses, known: Known) -> Audit:
         written = known[hop.writes]
         naming: Callable[[int], Naming | None] = _no_naming
-        if cut := {at for at, found in known[hop.reads].items() if found.start}:
+        if cut := {at for at, found in known[hop.reads].items() if self._is_cut(found.start)}:
             names = Names(self._written_rows(hop, partition, written), hop.counted_by)
             naming = partial(self._naming, names, cut)
         served = self._feed(hop.writes, written, partition)
         return Audit(hop, partition, self._control, served, courses, sample=self._sample, naming=naming)
+
+    def _is_cut(self, start: int) -> bool:
+        """Whether rows were there before the first one: retention took them, or a change of partitions."""
+        return start > 0 or self._is_parted
 
     def _naming(self, names: Names, cut: set[int], source: int) -> Naming | None:
         """Give the naming of a source if the partition that it was computed from was cut."""

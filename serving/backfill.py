@@ -15,7 +15,7 @@ from pathlib import Path
 from consumers.process import KafkaControlLog
 from serving.chain_backfill import ChainBackfill
 from serving.dataset import clear
-from serving.feed import Bounds, Feed, KafkaFeed, bounds
+from serving.feed import Bounds, Feed, KafkaFeed, beginning, bounds
 from serving.progress import progress
 from serving.recomputation import Recomputation
 from serving.settled_rows import Period, SettledRows
@@ -78,8 +78,9 @@ def run_backfill(pipeline: Pipeline, out: Path, partitions: Sequence[int], perio
     topic = f"{pipeline.name}.log"
     found = bounds(pipeline.kafka, topic, every if is_chain else wanted)
     clear(out, is_forced=is_forced)
+    was_parted = _was_parted(pipeline)
     for partition, (start, _) in found.items():
-        if start:
+        if start or was_parted:
             show.print(cut_line(pipeline, topic, partition, start), soft_wrap=True)
     rows, corrections = _write_all(pipeline, found, wanted, out, period)
     took_s = time.monotonic() - began
@@ -111,9 +112,20 @@ def chosen_partitions(pipeline: Pipeline, wanted: Sequence[int]) -> tuple[list[i
 def cut_line(pipeline: Pipeline, topic: str, partition: int, start: int) -> str:
     """Say that a topic does not begin with its first row, and what that means for the features."""
     longest_us = longest_reach_us(pipeline)
-    begins = f"{topic} partition {partition} begins at offset {start}: the rows before were cut by retention"
+    begins = f"{topic} partition {partition} {beginning(start)}"
     stretch = f"the first {duration_text(longest_us)}" if longest_us else "its first rows"
     return f"{begins}; features of {stretch}, and of what has an entity's last event before it, may differ"
+
+
+def _was_parted(pipeline: Pipeline) -> bool:
+    """Whether the log is not the first one: the number of partitions was changed."""
+    log = KafkaControlLog(pipeline)
+    try:
+        control = Control(log)
+        control.refresh()
+        return bool(control.aliases)
+    finally:
+        log.close()
 
 
 def _write_all(

@@ -8,14 +8,16 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from streams.errors import PipelineError
+from streams.errors import PipelineError, TopicError
 from streams.kafka import Topics
 from streams.pipeline import Pipeline
 from streams.pipeline_file import read_pipeline
+from streams.state_folder import Folder, state_of
 from streams.topic_specs import topic_specs
 
 ADDRESS_FILE = "broker"  # under <state>/run: where the embedded Kafka of a running pipeline answers
 REDIS_FILE = "redis"  # the same of the embedded Redis, as a URL
+RESCALE_RECORD = "rescale.json"  # in the state folder while the number of partitions is being changed
 CONNECT_TIMEOUT_S = 0.3
 
 
@@ -46,13 +48,26 @@ def ensure_topics(pipeline: Pipeline) -> list[str]:
     """Create the absent topics, check the present ones, and return the names of those created.
 
     Raises:
-        TopicError: a topic is not as the pipeline needs it.
+        TopicError: a topic is not as the pipeline needs it, or is being made anew.
     """
+    if is_rescaling(state_of(pipeline)):
+        number = pipeline.partitions
+        text = f"the partitions of {pipeline.name} are being changed and that was not finished"
+        raise TopicError(f"{text}: run `millrace rescale FILE --partitions {number}` again")
     topics = Topics(pipeline.kafka)
     try:
         return topics.ensure(topic_specs(pipeline))
     finally:
         topics.close()
+
+
+def is_rescaling(state: Folder) -> bool:
+    """Say whether a change of the number of partitions is under way: no role may start then."""
+    try:
+        state.read(RESCALE_RECORD)
+    except OSError:
+        return False
+    return True
 
 
 def raw_partitions(pipeline: Pipeline) -> dict[str, int]:

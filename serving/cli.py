@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from serving import cli_features, cli_recompute, cli_topics, cli_up
+from serving import cli_features, cli_recompute, cli_rescale, cli_topics, cli_up
 from streams.errors import MillraceError, PipelineError
 from streams.lightness import has_river, stay_light
 
@@ -137,6 +137,7 @@ app.command()(cli_topics.deadletters)
 app.command()(cli_recompute.backfill)
 app.command()(cli_recompute.audit)
 app.command()(cli_topics.key)
+app.command()(cli_rescale.rescale)
 
 
 def main() -> None:

@@ -82,3 +82,10 @@ def _held(messages: Sequence[Message]) -> HeldRecords:
         Record(m.value(), m.offset(), m.timestamp()[1] * 1_000, m.key(), tuple(m.headers() or ())) for m in messages
     ]
     return HeldRecords(messages[0].topic(), messages[0].partition(), records)
+
+
+def beginning(start: int) -> str:
+    """Say how a topic begins that does not begin with its first row."""
+    if start == 0:
+        return "was made anew for another number of partitions: the rows before are gone"
+    return f"begins at offset {start}: the rows before were cut by retention"

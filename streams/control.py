@@ -60,6 +60,7 @@ class Control:
         self._claims: dict[int, Claim] = {}
         self._schemas: dict[str, FrameSchema] = {}
         self.versions: dict[str, bytes] = {}
+        self.aliases: dict[int, int] = {}  # alias → the source that had numbered events before (event_numbers.py)
 
     def refresh(self) -> None:
         """Read what is new. Called at start, when something unknown turns up, and by serve about once a second."""
@@ -75,6 +76,8 @@ class Control:
                 self._schemas[name] = _read_schema(name, value)
             elif kind == "version":
                 self.versions[name] = value
+            elif kind == "alias":
+                self.aliases[int(name)] = int(value)
 
     def claim(self, claim: Claim) -> int:
         """Give the source number of `claim`, claiming it first if nobody has."""
@@ -102,6 +105,13 @@ class Control:
             message = f"source {number} is not claimed on the control topic; was the topic deleted?"
             raise FrameError(f"{message} use `millrace rebuild`")
         return self._claims[number]
+
+    def name_alias(self, alias: int, source: int) -> None:
+        """Make an alias known for ever; before the first row that bears it, and before claims of who writes that."""
+        self.refresh()
+        if self.aliases.get(alias) != source:
+            self._log.append(f"alias/{alias}", str(source).encode())
+            self.refresh()
 
     def announce(self, schema: FrameSchema) -> None:
         """Make a schema known before its first frame is written."""

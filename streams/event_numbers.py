@@ -7,6 +7,8 @@ bits that no count of events reaches. Where sources are told apart, an alias is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,6 +21,21 @@ NUMBER_MASK = (1 << NUMBER_BITS) - 1
 def named(numbers: npt.NDArray[np.int64], alias: int) -> npt.NDArray[np.int64]:
     """Give numbers the alias of their source, if they have none yet."""
     return np.where(numbers > NUMBER_MASK, numbers, numbers | ((alias + 1) << NUMBER_BITS))
+
+
+def resolved(
+    numbers: npt.NDArray[np.int64], sources: npt.NDArray[np.int32], aliases: Mapping[int, int]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Give numbers and sources of events as they were when they were numbered, as far as their alias is known."""
+    if not aliases or not (is_before := numbers > NUMBER_MASK).any():
+        return numbers, sources
+    numbers, sources = numbers.copy(), sources.copy()
+    for alias in np.unique(numbers[is_before] >> NUMBER_BITS).tolist():
+        if alias - 1 in aliases:
+            mine = numbers >> NUMBER_BITS == alias
+            numbers[mine] &= NUMBER_MASK
+            sources[mine] = aliases[alias - 1]
+    return numbers, sources
 
 
 @inlined

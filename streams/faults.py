@@ -11,7 +11,10 @@ import os
 import signal
 
 VARIABLE = "MILLRACE_FAIL_POINT"
-NAMES = ("after_produce", "before_flush", "after_flush", "after_snapshot", "after_commit", "after_publish")
+NAMES = (
+    *("after_produce", "before_flush", "after_flush", "after_snapshot", "after_commit", "after_publish"),
+    *("after_staged", "after_deleted", "after_topics", "after_one", "after_published"),  # of `millrace rescale`
+)
 
 _armed: dict[str, int] = {}
 

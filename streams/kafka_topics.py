@@ -15,6 +15,8 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPa
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package's own types do not export them
     AdminClient,
     ConfigResource,
+    ConsumerGroupDescription,
+    NewPartitions,
     NewTopic,
     ResourceType,
     TopicDescription,
@@ -103,6 +105,28 @@ class Topics:
         for name in names:
             self._ask(partial(request, name), f"delete topic {name}", unless={KafkaError.UNKNOWN_TOPIC_OR_PART})
         self._wait(names, are_there=False)
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """Give a topic more partitions, if it has fewer; its records stay where they are."""
+        if self.partitions(topic) >= partitions:
+            return
+        wanted = NewPartitions(topic, partitions)
+        self._ask(
+            lambda: self._admin.create_partitions([wanted], request_timeout=REQUEST_TIMEOUT_S)[topic],
+            f"give topic {topic} more partitions",
+        )
+        deadline = time.monotonic() + ADMIN_DEADLINE_S
+        while self.partitions(topic) < partitions and time.monotonic() < deadline:
+            time.sleep(VISIBLE_CHECK_S)
+
+    def members(self, group: str) -> int:
+        """Return how many members a consumer group has now, 0 if there is no such group."""
+
+        def request() -> Future[ConsumerGroupDescription]:
+            return self._admin.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S)[group]
+
+        found = self._ask(request, f"describe group {group}", unless={KafkaError.GROUP_ID_NOT_FOUND})
+        return 0 if found is None else len(found.members)
 
     def cut(self, topic: str, partition: int, offset: int) -> None:
         """Delete the records before `offset`, as retention would."""
@@ -213,12 +237,14 @@ def mismatches(spec: TopicSpec, partitions: int, config: Mapping[str, str | None
 
     def expect(is_right: bool, what: str, found: object, needed: str) -> None:
         if not is_right:
+            first = "give it others by `millrace rescale`, " if what == "partitions" else ""
             lines.append(
                 f"topic {spec.name} has {what} {found}, the pipeline needs {needed}; "
-                "change the topic, delete it if it may go, or name the pipeline otherwise"
+                f"{first}change the topic, delete it if it may go, or name the pipeline otherwise"
             )
 
-    expect(partitions == spec.partitions, "partitions", partitions, str(spec.partitions))
+    has_enough = partitions == spec.partitions or (spec.is_grown and partitions > spec.partitions)
+    expect(has_enough, "partitions", partitions, f"{'at least ' if spec.is_grown else ''}{spec.partitions}")
     needed = "compact" if spec.is_compacted else "delete"
     policy = config.get("cleanup.policy") or "delete"
     expect(policy == needed, "cleanup.policy", policy, needed)

@@ -18,13 +18,17 @@ _KEPT_FOREVER = {"control", "decisions"}  # what was promised and decided outliv
 
 
 class TopicSpec(msgspec.Struct, frozen=True):
-    """One topic. `retention_ms` -1 keeps records for ever; a user's topic is created if absent, else left as it is."""
+    """One topic. `retention_ms` -1 keeps records for ever; a user's topic is created if absent, else left as it is.
+
+    `is_grown`: it may have more partitions than it needs, for it had to have them before (serving/rescaling.py).
+    """
 
     name: str
     partitions: int
     retention_ms: int
     is_compacted: bool = False
     is_user_topic: bool = False
+    is_grown: bool = False
 
 
 def inner_topics(pipeline: Pipeline) -> tuple[str, ...]:
@@ -55,6 +59,7 @@ def topic_specs(pipeline: Pipeline) -> tuple[TopicSpec, ...]:
                 1 if name in _TOTAL_ORDERS else pipeline.partitions,
                 FOREVER_MS if name in _KEPT_FOREVER else keep_ms,
                 is_compacted=name == "control",
+                is_grown=name == "predictions",
             )
             for name in inner_topics(pipeline)
         ),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from streams import records
 from streams.kafka import RebalancedError
 from streams.records import HeldRecords, Packed, Records
+from streams.topic_specs import TopicSpec
 
 Partition = tuple[str, int]
 Headers = list[tuple[str, bytes]] | None
@@ -72,6 +73,7 @@ class Broker:
     low: dict[Partition, int] = field(default_factory=lambda: defaultdict(int))
     commits: dict[tuple[str, str, int], tuple[int, str]] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
+    joined: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def append(
         self,
@@ -91,6 +93,26 @@ class Broker:
 
     def partitions(self, topic: str) -> int:
         return self.counts.get(topic, 1)
+
+    # What changes topics
+
+    def ensure(self, specs: Sequence[TopicSpec]) -> list[str]:
+        absent = [spec for spec in specs if spec.name not in self.counts]
+        self.counts.update({spec.name: spec.partitions for spec in absent})
+        return [spec.name for spec in absent]
+
+    def delete(self, names: Sequence[str]) -> None:
+        for name in names:
+            for partition in range(self.counts.pop(name)):
+                self.logs.pop((name, partition), None)
+            self.ids[name] = f"{self.uuid(name)}'"
+        self.commits = {key: commit for key, commit in self.commits.items() if key[1] not in names}
+
+    def grow(self, topic: str, partitions: int) -> None:
+        self.counts[topic] = max(partitions, self.counts[topic])
+
+    def members(self, group: str) -> int:
+        return self.joined[group]
 
     # The reader of a role's own output
 

@@ -251,7 +251,7 @@ def replay(
     columns = features.columns(pipeline)
     batch, _ = SourceMemory(control).admit(examples)
     learner = Observed(make_learner(model, columns), wanted)
-    task = LearnTask(model.name, learner, columns)
+    task = LearnTask(model.name, learner, columns, aliases=control.aliases)
     values = [value for output in task.process(batch) for value in output.values.unpack()]
     return task, values, learner.states
 

@@ -71,7 +71,7 @@ def inputs_of(pipeline: Pipeline) -> dict[str, list[tuple[str, int]]]:
     """The partitions that each role reads, in the order rows flow."""
 
     def all_of(topic: str) -> list[tuple[str, int]]:
-        return [(f"w.{topic}", partition) for partition in range(PARTITIONS)]
+        return [(f"w.{topic}", partition) for partition in range(pipeline.partitions)]
 
     stages = {spec.name: all_of(spec.reads) for spec in stage_specs(pipeline)}
     return {"ingest": RAW, **stages, "learn": [("w.examples", 0)], "serve": all_of("features")}
@@ -148,6 +148,7 @@ class World:
         of: the features.
         state_url: of an object store for snapshots and blobs; then every worker starts on a host of its own.
         then: the features that the file declares from the middle on, if it is changed then.
+        partitions: of the topics between roles.
     """
 
     def __init__(
@@ -161,14 +162,15 @@ class World:
         of: tuple[Feature, ...] = OF_THE_KEY,
         state_url: str | None = None,
         then: tuple[Feature, ...] = (),
+        partitions: int = PARTITIONS,
     ) -> None:
         self.rng = random.Random(seed)
         self.now = START_S
-        self.pipeline = msgspec.structs.replace(pipeline(state, of), state_url=state_url)
+        self.pipeline = msgspec.structs.replace(pipeline(state, of), state_url=state_url, partitions=partitions)
         self.hosts = 0
         self.then, self._change_at = then, events if then else -1  # half of the records are left
         between = ("log", *stage_topics(self.pipeline), "features", "predictions")
-        counts = {"w.events": 2, "w.labels": 1, **{f"w.{name}": PARTITIONS for name in between}}
+        counts = {"w.events": 2, "w.labels": 1, **{f"w.{name}": partitions for name in between}}
         self.inputs = inputs_of(self.pipeline)
         self.broker = Broker(lambda: self.now, counts)
         self.is_replay, self.with_faults = is_replay, with_faults
@@ -177,8 +179,8 @@ class World:
         self.crashes = self.zombies = self.rebalances = self.snapshots = 0
         self._crash_chance = 0.0
         self._plan = self._make_records(events)
-        for role, partitions in self.inputs.items():
-            self._start(role, partitions)
+        for role, places in self.inputs.items():
+            self._start(role, places)
 
     # What is published
 

@@ -14,7 +14,22 @@ from serving.cli import app
 
 ROOT = Path(__file__).parents[2]
 FLIGHTS = str(ROOT / "examples" / "flights.toml")
-COMMANDS = (*("check", "features", "run", "up", "demo", "publish", "tail", "deadletters", "backfill", "audit", "key"),)
+COMMANDS = (
+    *(
+        "check",
+        "features",
+        "run",
+        "up",
+        "demo",
+        "publish",
+        "tail",
+        "deadletters",
+        "backfill",
+        "audit",
+        "key",
+        "rescale",
+    ),
+)
 
 
 def millrace(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -78,6 +93,7 @@ def test_check_says_all_mistakes_at_once(tmp_path: Path) -> None:
         (("audit", FLIGHTS, "--metrics", "9100"), "--metrics 9100: HOST:PORT is needed"),
         (("audit", FLIGHTS, "--metrics", "0.0.0.0:9100", "--from-retained"), "--from-retained compares once"),
         (("backfill", FLIGHTS, "--out", "x", "--from", "soon"), "--from soon: is no time; allowed: as 2026-01-31"),
+        (("rescale", FLIGHTS, "--partitions", "6"), "write it there first: [pipeline] partitions = 6"),
         (("demo", "--rate", "0"), "--rate 0: must be above 0"),
         (("demo", "--state", str(ROOT / "tests")), "is not empty and no demo's directory"),
     ],

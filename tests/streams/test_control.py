@@ -107,3 +107,17 @@ def _again(log: ControlList) -> ControlList:
     copy = ControlList()
     copy.records = log.records
     return copy
+
+
+def test_an_alias_stands_for_a_source_for_ever() -> None:
+    """Said once, however often it is named; whoever reads the topic later knows it."""
+    log = ControlList()
+    known = Control(log)
+    for _ in range(2):
+        known.name_alias(0, 7)
+    known.name_alias(1, 9)
+
+    assert [key for _, key, _ in log.records] == ["alias/0", "alias/1"]
+    later = Control(_again(log))
+    later.refresh()
+    assert later.aliases == {0: 7, 1: 9}

@@ -197,6 +197,29 @@ def test_watermarks_are_asked_of_the_broker(settings: dict[str, str], topic: str
     inbox.close()
 
 
+def test_a_topic_is_given_more_partitions_but_never_fewer(topic: str, topics: Topics) -> None:
+    """Its records stay where they are."""
+    for wanted in (3, 2):
+        topics.grow(topic, wanted)
+
+        assert topics.partitions(topic) == 3
+
+
+def test_members_of_a_group_are_counted(
+    settings: dict[str, str], topic: str, prefix: str, join: Callable[..., Member], topics: Topics
+) -> None:
+    """Also of one that does not exist; who only reads its commits is no member."""
+    reader = KafkaInbox(settings, f"{prefix}.group")
+    assert reader.committed([(topic, 0)]) == {}
+    assert topics.members(f"{prefix}.group") == 0
+    member = join()
+    poll_until(lambda: len(member.owned) == 2, member)
+
+    assert topics.members(f"{prefix}.group") == 1
+
+    reader.close()
+
+
 def test_the_end_of_a_transaction_is_no_record(settings: dict[str, str], topic: str, prefix: str) -> None:
     producer = Producer({**settings, "transactional.id": prefix})
     producer.init_transactions()
