@@ -118,7 +118,7 @@ def test_the_topics_of_the_flights() -> None:
         TopicSpec("flights.control", 1, -1, is_compacted=True),
         TopicSpec("flights.decisions", 1, -1),
         TopicSpec("flights.deadletters", 1, keep_ms),
-        TopicSpec("flights.predictions", 4, keep_ms),
+        TopicSpec("flights.predictions", 4, keep_ms, is_grown=True),
     )
 
 

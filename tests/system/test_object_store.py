@@ -56,6 +56,6 @@ def test_a_store_without_rights_ends_a_role_with_one_line(tmp_path: Path, kafka:
         )
 
     assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
-    assert done.stderr.startswith("cannot list s3://bucket/pre/snapshots/features/log-p")
+    assert done.stderr.startswith("cannot read s3://bucket/pre/rescale.json")
     assert "ACCESS_DENIED" in done.stderr
     assert SECRET not in done.stderr

@@ -31,7 +31,7 @@ flights_1d = { count = "*", by = "tail", window = "1d" }
 delay_1d = { mean = "dep_delay", by = "tail", window = "1d", exact = true }
 since_last = { elapsed = "*", by = "tail" }
 """  # of events alone: live it is open whether a label or a later event comes first
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.chaos]  # a minute long
 Rows = dict[str, list[Any]]
 
 
