@@ -172,8 +172,7 @@ class LearnTask:
             raise ModelError(f"the snapshot of {self.candidate} holds no model; run `millrace rebuild`")
         found = msgspec.json.decode(state["task"].tobytes(), type=Task)
         if found != self.task:
-            theirs, ours = (", ".join([task.kind, *task.classes]) for task in (found, self.task))
-            text = f"the snapshot of {self.candidate} was written for another task ({theirs}; now {ours})"
+            text = f"the snapshot of {self.candidate} was written for another task ({found}; now {self.task})"
             raise ModelError(f"{text}; run `millrace rebuild`")
         self._bind_to(_columns_in(state))
         self.learner.restore(parts["learner"])

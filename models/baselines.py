@@ -18,7 +18,7 @@ from streams.errors import ModelError
 from streams.frames import Column
 from streams.pipeline import Model, Task
 
-PRIOR, LAST, MEAN = 0, 1, 2  # what is answered; MEAN is the prior of numbers
+PRIOR, LAST = 0, 1  # what is answered
 LEARNED = 0  # place in `seen` of the number of labels; sums follow: labels of each class, or [mean, last]
 
 
@@ -35,7 +35,7 @@ class BaselineLearner:
         refuse_unknown(model, ())
         task = task or Task()
         self._outputs = task.outputs
-        self._how = LAST if model.kind == "last" else MEAN if task.kind == "regression" else PRIOR
+        self._how = LAST if model.kind == "last" else PRIOR
         self._is_number = task.kind == "regression"
         self._seen = np.zeros(3 if task.kind != "multiclass" else 2 + len(task.classes))
 
@@ -79,7 +79,7 @@ class BaselineLearner:
 def _answer(how: int, seen: Vector, score_BS: npt.NDArray[np.float64], row: int, is_number: bool) -> None:
     labels, last, outputs = seen[LEARNED], seen[seen.size - 1], score_BS.shape[1]
     if is_number:
-        score_BS[row, 0] = seen[1] if how == MEAN else last
+        score_BS[row, 0] = seen[1] if how == PRIOR else last
     elif outputs == 1 and how == PRIOR:
         score_BS[row, 0] = (seen[1] + 1.0) / (labels + 2.0)
     elif how == PRIOR:

@@ -21,9 +21,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.learner import LEARN, Actions, Matrix, State, Vector, refuse_unknown
+from models.array_learner import ArrayLearner
+from models.learner import Actions, Matrix, Vector, refuse_unknown
 from models.linear_kernels import Plan, Scratch, Weights, predict_kernel, step_kernel
-from streams.errors import ModelError, PipelineError
+from streams.errors import PipelineError
 from streams.frames import Column
 from streams.pipeline import Model, Task
 
@@ -31,7 +32,7 @@ DEFAULTS: dict[str, float] = {"lr": 0.01, "intercept_lr": 0.01, "l2": 0.0, "bits
 LIMITS: dict[str, tuple[float, float]] = {"lr": (0, 1e3), "intercept_lr": (0, 1e3), "l2": (0, 1e3), "bits": (1, 28)}
 
 
-class LinearLearner:
+class LinearLearner(ArrayLearner):
     """Logistic or linear regression on scaled numbers and hashed categories.
 
     Params (all optional):
@@ -46,6 +47,8 @@ class LinearLearner:
         >>> learner.predict(np.array([[3.0]])).round(4)
         array([0.5125])
     """
+
+    _what = "linear"
 
     def __init__(self, model: Model, columns: tuple[Column, ...], task: Task | None = None) -> None:
         settings = settings_of(model, DEFAULTS)
@@ -65,37 +68,11 @@ class LinearLearner:
         predict_kernel(X_BF, self._plan, self._weights, self._scratch, score_B)
         return score_B
 
-    def learn(self, X_BF: Matrix, y_B: Vector) -> None:
-        """Learn the rows one after the other."""
-        self.step(X_BF, y_B, np.full(len(y_B), LEARN, np.int8))
-
     def step(self, X_BF: Matrix, y_B: Vector, action_B: Actions) -> Vector:
         """Take the rows in order and predict, learn or skip each one; one kernel call."""
         score_B = np.empty(len(y_B))
         step_kernel(X_BF, y_B, action_B, self._plan, self._weights, self._scratch, score_B)
         return score_B
-
-    def state(self) -> State:
-        """Copy the weights."""
-        return {name: array.copy() for name, array in self._weights._asdict().items()}
-
-    def restore(self, state: State) -> None:
-        """Take weights of the same shape."""
-        for name, ours in self._weights._asdict().items():
-            found = state.get(name)
-            if found is None or found.shape != ours.shape or found.dtype != ours.dtype:
-                shape = None if found is None else found.shape
-                message = f"a linear model's {name} is not whole: shape {shape} found, {ours.shape} needed"
-                raise ModelError(message + "; run `millrace rebuild`")
-        self._weights = Weights(**{name: np.array(state[name], np.float64) for name in Weights._fields})
-
-    def is_finite(self) -> bool:
-        """Check every weight and statistic."""
-        return all(bool(np.isfinite(array).all()) for array in self._weights)
-
-    def size_bytes(self) -> int:
-        """Give the memory of weights and statistics."""
-        return sum(array.nbytes for array in self._weights)
 
 
 def settings_of(model: Model, defaults: dict[str, float]) -> dict[str, float]:

@@ -13,9 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.scoring import AUC_BINS, AUC_LOGIT, LOSS, SQUARED, Counts, Tally, Vector, bounded_log_loss
-from models.scoring import f1_scores as _f1_scores
-from models.scoring import kappa as _kappa
+from models.scoring import AUC_BINS, AUC_LOGIT, LOSS, SQUARED, Counts, Tally, Vector, bounded_log_loss, f1_scores, kappa
 
 CALIBRATION_BINS = 10
 
@@ -62,8 +60,8 @@ def since_start(tally: Tally) -> BinaryQuality:
         area,
         error,
         average_precision(negatives, positives),
-        float(_f1_scores(confusion)[1]),
-        _kappa(confusion),
+        float(f1_scores(confusion)[1]),
+        kappa(confusion),
         calibration_error(centers, negatives, positives),
     )
 
@@ -85,8 +83,8 @@ def recent(said_BS: npt.NDArray[np.float64], label_B: Vector) -> BinaryQuality:
         area_under_curve(negatives, positives)[0],
         0.0,
         average_precision(negatives, positives),
-        float(_f1_scores(confusion)[1]),
-        _kappa(confusion),
+        float(f1_scores(confusion)[1]),
+        kappa(confusion),
         calibration_error(scores, negatives, positives),
     )
 

@@ -8,9 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.scoring import LABELS, LOSS, Tally, Vector, bounded_log_loss
-from models.scoring import f1_scores as _f1_scores
-from models.scoring import kappa as _kappa
+from models.scoring import LABELS, LOSS, Tally, Vector, bounded_log_loss, f1_scores, kappa
 
 
 class MulticlassQuality(NamedTuple):
@@ -51,4 +49,4 @@ def recent(said_BS: npt.NDArray[np.float64], label_B: Vector) -> MulticlassQuali
 def _quality(loss: float, confusion_CC: npt.NDArray[np.float64]) -> MulticlassQuality:
     labels = int(confusion_CC.sum())
     accuracy = float(np.trace(confusion_CC) / labels)
-    return MulticlassQuality(labels, loss, accuracy, float(np.nanmean(_f1_scores(confusion_CC))), _kappa(confusion_CC))
+    return MulticlassQuality(labels, loss, accuracy, float(np.nanmean(f1_scores(confusion_CC))), kappa(confusion_CC))

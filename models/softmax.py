@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.learner import LEARN, MAX_MAGNITUDE, PREDICT, Actions, Matrix, State, Vector
+from models.array_learner import ArrayLearner
+from models.learner import LEARN, MAX_MAGNITUDE, PREDICT, Actions, Matrix, Vector
 from models.linear import settings_of
 from models.linear_kernels import Plan, Scratch, deviate, learn_scale, read_row
 from streams.compiled import bare, inlined
-from streams.errors import ModelError
 from streams.frames import Column
 from streams.pipeline import Model, Task
 
@@ -36,7 +36,7 @@ class Weights(NamedTuple):
     intercept: Vector  # C
 
 
-class SoftmaxLearner:
+class SoftmaxLearner(ArrayLearner):
     """Multinomial logistic regression on scaled numbers and hashed categories.
 
     Params (all optional):
@@ -51,6 +51,8 @@ class SoftmaxLearner:
         >>> learner.predict(np.array([[3.0]])).round(3)
         array([[0.318, 0.304, 0.378]])
     """
+
+    _what = "softmax"
 
     def __init__(self, model: Model, columns: tuple[Column, ...], task: Task) -> None:
         settings = settings_of(model, DEFAULTS)
@@ -68,38 +70,12 @@ class SoftmaxLearner:
         rows = len(X_BF)
         return self.step(X_BF, np.full(rows, np.nan), np.full(rows, PREDICT, np.int8))
 
-    def learn(self, X_BF: Matrix, y_B: Vector) -> None:
-        """Learn the rows one after the other."""
-        self.step(X_BF, y_B, np.full(len(y_B), LEARN, np.int8))
-
     def step(self, X_BF: Matrix, y_B: Vector, action_B: Actions) -> npt.NDArray[np.float64]:
         """Take the rows in order and predict, learn or skip each one; one kernel call."""
         score_BC = np.full((len(y_B), self._weights.intercept.size), np.nan)
         said = np.empty_like(self._weights.intercept)
         step_kernel(X_BF, y_B, action_B, self._plan, self._weights, self._scratch, said, score_BC)
         return score_BC
-
-    def state(self) -> State:
-        """Copy the weights."""
-        return {name: array.copy() for name, array in self._weights._asdict().items()}
-
-    def restore(self, state: State) -> None:
-        """Take weights of the same shape."""
-        for name, ours in self._weights._asdict().items():
-            found = state.get(name)
-            if found is None or found.shape != ours.shape or found.dtype != ours.dtype:
-                shape = None if found is None else found.shape
-                message = f"a softmax model's {name} is not whole: shape {shape} found, {ours.shape} needed"
-                raise ModelError(message + "; run `millrace rebuild`")
-        self._weights = Weights(**{name: np.array(state[name], np.float64) for name in Weights._fields})
-
-    def is_finite(self) -> bool:
-        """Check every weight and statistic."""
-        return all(bool(np.isfinite(array).all()) for array in self._weights)
-
-    def size_bytes(self) -> int:
-        """Give the memory of weights and statistics."""
-        return sum(array.nbytes for array in self._weights)
 
 
 @inlined

@@ -89,6 +89,7 @@ class Watch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pipeline, self._fetch, self._clock = pipeline, fetch or fetch_metrics, clock
+        self._figures = figure_names(pipeline.task)
         self._looks: deque[tuple[float, dict[str, _Scrape]]] = deque(maxlen=RATE_LOOKS)
 
     def look(self, statuses: Sequence[Status]) -> Overview:
@@ -146,7 +147,7 @@ class Watch:
         )
 
     def _model(self, everything: _Scrape, name: str) -> ModelLine:
-        of, names = {"role": "learn", "candidate": name}, figure_names(self._pipeline.task)
+        of, names = {"role": "learn", "candidate": name}, self._figures
         return ModelLine(
             name=name,
             is_champion=name == self._pipeline.serve.champion,

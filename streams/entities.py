@@ -174,10 +174,15 @@ def enter_all_kernel(entities: Entities, fresh: Entities) -> None:
             fresh.table[to, 1] = entities.table[place, 1]
 
 
+def arena_limit(words: int) -> int:
+    """Say how far an arena of so many words may go on before it is packed: a quarter of all."""
+    return words + words // ARENA_GROWTH + SMALLEST_ARENA
+
+
 def with_longer_arena(windows: Windows, plan: Plan, need: int) -> Windows:
     """Give the same windows with room for `need` words more and a quarter of all; packed where that frees a third."""
     end, dead = int(windows.used[ARENA_END]), int(windows.used[ARENA_DEAD])
-    limit = end + end // ARENA_GROWTH + need + SMALLEST_ARENA
+    limit = arena_limit(end) + need
     if dead * DEAD_SHARE >= end or limit > windows.arena.size:
         return packed(windows, plan, need)
     windows.used[ARENA_LIMIT] = limit
@@ -190,7 +195,7 @@ def packed(windows: Windows, plan: Plan, need: int) -> Windows:
     arena = zeros((3 * int(windows.used[ARENA_END]) + 2 * need + SMALLEST_ARENA,), np.int64)
     pack_chunks_kernel(windows, plan, arena)
     live = int(windows.used[ARENA_END])
-    windows.used[ARENA_LIMIT] = live + live // ARENA_GROWTH + need + SMALLEST_ARENA
+    windows.used[ARENA_LIMIT] = arena_limit(live) + need
     return windows._replace(arena=arena, arena_sums=arena.view(np.float64))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.deadlines import chosen_deadlines
-from streams.entities import ARENA_GROWTH, SMALLEST_ARENA
+from streams.entities import arena_limit
 from streams.exact import empty_exact, exact_state
 from streams.outline import WHOLE, Outline, Part, WindowOutline
 from streams.pipeline import BUCKETS_PER_WINDOW
@@ -71,7 +71,7 @@ def moved_state(state: Mapping[str, npt.NDArray[Any]], old: Outline, plan: Featu
     arena = _move_windows(state["windows.arena"], heads, fresh, old, new)
     moved |= _moved_exact(state, heads, fresh, old, new)
     used[[ARENA_END, ARENA_DEAD]] = arena.size, 0
-    used[ARENA_LIMIT] = arena.size + arena.size // ARENA_GROWTH + SMALLEST_ARENA
+    used[ARENA_LIMIT] = arena_limit(arena.size)
     moved |= {"windows.heads": fresh.reshape(-1), "windows.arena": arena, "windows.used": used}
     late = dict(zip(old.late, state["windows.late"].tolist(), strict=True))
     moved["windows.late"] = np.array([late.get(name, 0) for name in new.late], np.int64)

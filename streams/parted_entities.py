@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.entities import ARENA_GROWTH, SMALLEST_ARENA, Entities, empty_entities, empty_windows, enter_all_kernel
+from streams.entities import Entities, arena_limit, empty_entities, empty_windows, enter_all_kernel
 from streams.exact import BLOCK_ROWS, FIRST, LAST
 from streams.hashing import KEYLESS_HOME, UPPER_HALF
 from streams.inputs import NO_KEY
@@ -146,7 +146,7 @@ def parted(every: Joined, outline: Outline, partition: int, partitions: int) -> 
         heads[:, window.word + CHUNK] = np.where(chunks_EW[:, place] == NO_CHUNK, NO_CHUNK, starts_EW[:, place])
     used = empty_windows(0, outline.head_words).used
     used[[ENTITIES, ARENA_END]] = len(heads), arena.size
-    used[ARENA_LIMIT] = arena.size + arena.size // ARENA_GROWTH + SMALLEST_ARENA
+    used[ARENA_LIMIT] = arena_limit(arena.size)
     _listed(heads, every.touched_E3[is_ours], used, outline)
     state |= {"windows.heads": heads.reshape(-1), "windows.arena": arena, "windows.used": used}
     return state | {"entities": _table(every.hashes[is_ours])}

@@ -35,6 +35,10 @@ class Task(msgspec.Struct, frozen=True):
     kind: TaskKind = "binary"
     classes: tuple[str, ...] = ()  # of a multiclass label, in the file's order
 
+    def __str__(self) -> str:
+        """Name the kind and all classes in their order: two tasks that differ are two texts."""
+        return ", ".join([self.kind, *self.classes])
+
     @property
     def outputs(self) -> int:
         """How many numbers a prediction has: one, or a probability for each class."""

@@ -98,7 +98,7 @@ class SnapshotStore:
             SnapshotError: when the state was written by another format.
             UnavailableError: an object store does not answer, so that nobody knows what is there.
         """
-        names = self._manifests()
+        names = _manifests(self.folder.names())
         valid: list[tuple[tuple[int, int, int], Manifest]] = []
         digests: dict[str, str] = {}
         for name in names:
@@ -155,27 +155,27 @@ class SnapshotStore:
 
     def adopt(self, found: Found) -> None:
         """Count the manifests found at start among those to be forgotten later, oldest first."""
-        newest = found.newest_number
-        self._mine = [name for name in self._manifests() if _number(name) <= newest]
-        self._remove_orphans()
-
-    def _manifests(self) -> list[str]:
         names = self.folder.names()
-        return [name for name in names if name.startswith("manifest-") and name.endswith(".json")]
+        manifests = _manifests(names)
+        self._mine = [name for name in manifests if _number(name) <= found.newest_number]
+        self._remove_orphans(names, manifests)
 
-    def _remove_orphans(self) -> None:
+    def _remove_orphans(self, names: list[str], manifests: list[str]) -> None:
         """Delete parts that a kill left without a manifest.
 
         Only those below all manifests present, named by none, and an hour old. Should their writer still live and name
         one, its manifest is found damaged, and a newer one was there before.
         """
-        manifests = self._manifests()
         oldest, named = min(map(_number, manifests), default=0), {_stem(name) for name in manifests}
-        for name in self.folder.names():
+        for name in names:
             if name.startswith("part-") and _number(name) < oldest and _stem(name) not in named:
                 with contextlib.suppress(OSError):  # somebody else removes it, too
                     if self._clock() - self.folder.written_s(name) > ORPHANED_AFTER_S:
                         self.folder.remove(name)
+
+
+def _manifests(names: list[str]) -> list[str]:
+    return [name for name in names if name.startswith("manifest-") and name.endswith(".json")]
 
 
 def _number(name: str) -> int:

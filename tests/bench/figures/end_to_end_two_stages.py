@@ -6,11 +6,8 @@ import re
 from pathlib import Path
 
 from tests.bench.figure import Figure
-from tests.bench.figures.end_to_end import LIMIT_S, ROLES
+from tests.bench.figures.end_to_end import speed
 from tests.bench.kafka import BenchError
-from tests.bench.load import PARTITIONS
-from tests.bench.progress import Output, slowest, steady_rate, watch
-from tests.bench.weights import scored_events, scored_in_blocks
 from tests.bench.workplace import BENCH_FILE, DIRECTORY, Workplace
 
 OTHER = "region"  # a field with 100 values
@@ -18,16 +15,8 @@ FIGURES = (Figure("end_to_end_two_stages", "events/s", bound=120_000, is_rate=Tr
 
 
 def measure(workplace: Workplace) -> dict[str, float]:
-    """Give events per second through predicting and learning, whichever is further behind."""
-    workplace.publish()
-    events = workplace.size.events
-    with workplace.run(write_chain()) as run, workplace.group(f"{run.name}-two-stages") as processes:
-        predictions = Output(workplace.broker, run.topic("predictions"), events)
-        scores = Output(workplace.broker, run.topic("scores"), scored_in_blocks(events, PARTITIONS), scored_events)
-        for role in ROLES:
-            workplace.role(processes, run, role)
-        watch([predictions, scores], LIMIT_S, processes.check)
-        return {"end_to_end_two_stages": steady_rate(*slowest([predictions, scores]))}
+    """Run the bench pipeline with its windows doubled."""
+    return {"end_to_end_two_stages": speed(workplace, write_chain())}
 
 
 def write_chain() -> Path:
