@@ -21,6 +21,7 @@ from consumers.saving import Saver, Writer, at_once
 from consumers.station import Shop, Station
 from streams.errors import UnavailableError
 from streams.faults import fail_point
+from streams.frames import END
 from streams.kafka import Outbox
 from streams.merging import LIVE_AGE_US, Aligner
 from streams.metrics import RoleMetrics
@@ -237,5 +238,8 @@ class Worker:
             if jumps:
                 self._metrics.incident("jump", jumps)
             station.task.measure(self._metrics)
+            mark = station.inlet.mark()
+            if mark == END:  # who sees the end may read what was made of everything before it
+                self._outbox.flush()
             # Last: a scrape that sees the mark of the end sees the final figures with it.
-            self._metrics.mark(station.topic, station.partition, station.inlet.mark())
+            self._metrics.mark(station.topic, station.partition, mark)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.learner import LEARN, PREDICT, Actions, Matrix, State, Vector, refuse_unknown
+from models.learner import LEARN, PREDICT, Actions, Matrix, State, Vector, settings_of
 from streams.compiled import bare, inlined
 from streams.errors import ModelError
 from streams.frames import Column
@@ -32,8 +32,8 @@ class BaselineLearner:
     """
 
     def __init__(self, model: Model, columns: tuple[Column, ...], task: Task | None = None) -> None:
-        refuse_unknown(model, ())
         task = task or Task()
+        settings_of(model, task)
         self._outputs = task.outputs
         self._how = LAST if model.kind == "last" else PRIOR
         self._is_number = task.kind == "regression"

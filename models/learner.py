@@ -6,6 +6,7 @@ order. Batching is only a way to pay the call once, so cutting the same rows int
 
 from __future__ import annotations
 
+import importlib
 from typing import Protocol
 
 import numpy as np
@@ -13,12 +14,20 @@ import numpy.typing as npt
 
 from streams.errors import PipelineError
 from streams.frames import Column
+from streams.model_kinds import KIND_NAMES, Value, read_settings
 from streams.pipeline import Model, Task
-from streams.pipeline_models import KINDS
+from streams.toml_table import Table
 
 SKIP, PREDICT, LEARN = 0, 1, 2  # what `step` does with a row
 MAX_MAGNITUDE = 1e30  # a number beyond it is treated as missing: its square still fits a float64 with room to spare
 MAX_CODE = 2.0**53  # a category's code is an exact non-negative integer below it
+
+_LEARNERS = {  # where the class of a kind is; of a kind and a task, if that has one of its own
+    "linear": "models.linear:LinearLearner",
+    "linear multiclass": "models.softmax:SoftmaxLearner",
+    "prior": "models.baselines:BaselineLearner",
+    "last": "models.baselines:BaselineLearner",
+}
 
 Matrix = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]
@@ -93,37 +102,34 @@ def make_learner(
     """
     task = task or Task()
     # Imported here so that a process pays only for the kinds it runs: River alone costs a second and 100 MiB.
-    if model.kind == "linear" and task.kind == "multiclass":
-        from models.softmax import SoftmaxLearner
-
-        return SoftmaxLearner(model, columns, task)
-    if model.kind == "linear":
-        from models.linear import LinearLearner
-
-        return LinearLearner(model, columns, task)
-    if model.kind in ("prior", "last"):
-        from models.baselines import BaselineLearner
-
-        return BaselineLearner(model, columns, task)
     if model.kind.startswith("river:"):
         from models.river_learner import RiverLearner
 
         return RiverLearner(model, columns, key, task)
-    message = f"[models.{model.name}] kind: {model.kind!r} is not known; allowed: {KINDS}"
-    raise PipelineError([message])
+    place = _LEARNERS.get(f"{model.kind} {task.kind}") or _LEARNERS.get(model.kind)
+    if place is None:
+        message = f"[models.{model.name}] kind: {model.kind!r} is not known; allowed: {KIND_NAMES}"
+        raise PipelineError([message])
+    module, _, name = place.partition(":")
+    made: Learner = getattr(importlib.import_module(module), name)(model, columns, task)
+    return made
 
 
-def refuse_unknown(model: Model, allowed: tuple[str, ...]) -> None:
-    """Refuse parameters that a kind does not have.
+def settings_of(model: Model, task: Task) -> dict[str, Value]:
+    """Give all settings of a model of our own, with defaults where it has none.
 
     Raises:
-        PipelineError: naming each unknown parameter.
+        PipelineError: naming all that is wrong with them.
     """
-    known = ", ".join(allowed) or "none"
-    mistakes = [
-        f"[models.{model.name}] {name}: kind {model.kind!r} has no such parameter; allowed: {known}"
-        for name in model.params
-        if name not in allowed
-    ]
-    if mistakes:
-        raise PipelineError(mistakes)
+    table = Table(f"models.{model.name}", model.params, [])
+    settings = read_settings(table, model.kind, task)
+    table.finish()
+    if table.mistakes:
+        raise PipelineError(table.mistakes)
+    return settings
+
+
+def numbers_of(model: Model, task: Task) -> dict[str, float]:
+    """Give the settings that are numbers, as floats. Raises as `settings_of`."""
+    settings = settings_of(model, task)
+    return {name: float(value) for name, value in settings.items() if not isinstance(value, str)}

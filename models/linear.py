@@ -22,21 +22,17 @@ from __future__ import annotations
 import numpy as np
 
 from models.array_learner import ArrayLearner
-from models.learner import Actions, Matrix, Vector, refuse_unknown
+from models.learner import Actions, Matrix, Vector, numbers_of
 from models.linear_kernels import Plan, Scratch, Weights, predict_kernel, step_kernel
-from streams.errors import PipelineError
 from streams.frames import Column
 from streams.pipeline import Model, Task
-
-DEFAULTS: dict[str, float] = {"lr": 0.01, "intercept_lr": 0.01, "l2": 0.0, "bits": 18.0}  # as River's; 2**18 = 2 MiB
-LIMITS: dict[str, tuple[float, float]] = {"lr": (0, 1e3), "intercept_lr": (0, 1e3), "l2": (0, 1e3), "bits": (1, 28)}
 
 
 class LinearLearner(ArrayLearner):
     """Logistic or linear regression on scaled numbers and hashed categories.
 
     Params (all optional):
-        lr: step size of the weights, 0.01. Larger follows change faster and forgets faster.
+        lr: step size of the weights, 0.005. Larger follows change faster and forgets faster.
         intercept_lr: step size of the intercept, 0.01.
         l2: decay of the weights, 0.
         bits: the category table has 2**bits weights, 18. More bits: fewer collisions, more memory.
@@ -51,11 +47,12 @@ class LinearLearner(ArrayLearner):
     _what = "linear"
 
     def __init__(self, model: Model, columns: tuple[Column, ...], task: Task | None = None) -> None:
-        settings = settings_of(model, DEFAULTS)
+        task = task or Task()
+        settings = numbers_of(model, task)
         numbers = [i for i, column in enumerate(columns) if not column.is_category]
         categories = [i for i, column in enumerate(columns) if column.is_category]
         rates = np.array([settings["lr"], settings["intercept_lr"], settings["l2"]])
-        is_number = task is not None and task.kind == "regression"
+        is_number = task.kind == "regression"
         self._plan = Plan(np.array(numbers, np.int64), np.array(categories, np.int64), rates, is_number)
         n = len(numbers)
         self._scratch = Scratch(np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(len(categories), np.int64), np.zeros(n))
@@ -73,27 +70,3 @@ class LinearLearner(ArrayLearner):
         score_B = np.empty(len(y_B))
         step_kernel(X_BF, y_B, action_B, self._plan, self._weights, self._scratch, score_B)
         return score_B
-
-
-def settings_of(model: Model, defaults: dict[str, float]) -> dict[str, float]:
-    """Give the parameters of a linear model, those of `defaults`.
-
-    Raises:
-        PipelineError: naming all that is wrong with them.
-    """
-    refuse_unknown(model, tuple(defaults))
-    settings, mistakes = dict(defaults), []
-    for name, value in model.params.items():
-        low, high = LIMITS[name]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not low <= float(value) <= high or (name == "bits" and not isinstance(value, int)):
-            kind = "an integer" if name == "bits" else "a number"
-            mistakes.append(f"[models.{model.name}] {name}: {value!r} found; allowed: {kind} from {low} to {high}")
-        else:
-            settings[name] = float(value)
-    product = settings["lr"] * settings.get("l2", 0.0)
-    if not mistakes and product >= 1.0:
-        mistakes.append(f"[models.{model.name}] l2: lr * l2 = {product} found; allowed: below 1")
-    if mistakes:
-        raise PipelineError(mistakes)
-    return settings

@@ -15,14 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from models.array_learner import ArrayLearner
-from models.learner import LEARN, MAX_MAGNITUDE, PREDICT, Actions, Matrix, Vector
-from models.linear import settings_of
+from models.learner import LEARN, MAX_MAGNITUDE, PREDICT, Actions, Matrix, Vector, numbers_of
 from models.linear_kernels import Plan, Scratch, deviate, learn_scale, read_row
 from streams.compiled import bare, inlined
 from streams.frames import Column
 from streams.pipeline import Model, Task
-
-DEFAULTS: dict[str, float] = {"lr": 0.01, "intercept_lr": 0.01, "bits": 18.0}
 
 
 class Weights(NamedTuple):
@@ -40,7 +37,7 @@ class SoftmaxLearner(ArrayLearner):
     """Multinomial logistic regression on scaled numbers and hashed categories.
 
     Params (all optional):
-        lr: step size of the weights, 0.01. Larger follows change faster and forgets faster.
+        lr: step size of the weights, 0.005. Larger follows change faster and forgets faster.
         intercept_lr: step size of the intercepts, 0.01.
         bits: the category table has 2**bits weights for each class, 18.
 
@@ -55,7 +52,7 @@ class SoftmaxLearner(ArrayLearner):
     _what = "softmax"
 
     def __init__(self, model: Model, columns: tuple[Column, ...], task: Task) -> None:
-        settings = settings_of(model, DEFAULTS)
+        settings = numbers_of(model, task)
         numbers = [i for i, column in enumerate(columns) if not column.is_category]
         categories = [i for i, column in enumerate(columns) if column.is_category]
         rates = np.array([settings["lr"], settings["intercept_lr"], 0.0])

@@ -99,7 +99,7 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
     bounds = read_bounds(tables["entities"], events, features, mistakes)
     if not features and not (events.fields and has_raw_features) and not mistakes:
         mistakes.append("[features]: nothing to learn from; allowed: [events.fields], or features over the events' key")
-    models = read_models(tables["models"], mistakes, task.outputs)
+    models = read_models(tables["models"], mistakes, task)
     if not models and isinstance(values.get("models", {}), dict):
         mistakes.append('[models]: no model; allowed: at least one, such as [models.logistic] with kind = "linear"')
     serve = read_serve(tables["serve"], models, environment, mistakes)

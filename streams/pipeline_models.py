@@ -9,17 +9,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from streams.durations import DAY_US
-from streams.pipeline import Model, Serve
+from streams.model_kinds import KIND_NAMES, KINDS, Value, read_settings
+from streams.pipeline import Model, Serve, Task
 from streams.toml_table import Table, shown
 from streams.variables import expanded
 
 NAME_PATTERN = "[a-z0-9_-]{1,100}"
 NAME_FORM = "small letters, digits, _ and -, at most 100"
-KINDS = "linear, prior, last, river:<module>.<Class>"
-
-LEARNING_RATE = 0.005
-CATEGORY_BITS = 18  # 262,144 hashed category weights: 2 MiB
-MOST_WEIGHTS = 1 << 24  # of categories in one model: 128 MiB, and a version may have twice that
 REDIS_FORM = "redis://, rediss:// or unix://, such as redis://127.0.0.1:6379/0"
 REDIS_TTL_US = 7 * DAY_US
 
@@ -40,8 +36,8 @@ _LATER_SERVE = {
 }
 
 
-def read_models(values: dict[str, Any], mistakes: list[str], classes: int = 1) -> tuple[Model, ...]:
-    """Give the candidates in the file's order; each has a weight for every one of `classes`."""
+def read_models(values: dict[str, Any], mistakes: list[str], task: Task | None = None) -> tuple[Model, ...]:
+    """Give the candidates in the file's order, for the task."""
     table = Table("models", values, mistakes)
     models = []
     for name, inner in values.items():
@@ -50,9 +46,9 @@ def read_models(values: dict[str, Any], mistakes: list[str], classes: int = 1) -
         elif name in _RESERVED:
             table.mistake(name, "is a name that Millrace uses itself", "another name")
         if isinstance(inner, dict):
-            models.append(_model(Table(f"models.{name}", inner, mistakes), name, classes))
+            models.append(_model(Table(f"models.{name}", inner, mistakes), name, task or Task()))
         else:
-            table.mistake(name, f"{shown(inner)} is not right", f"a table with kind = {KINDS}")
+            table.mistake(name, f"{shown(inner)} is not right", f"a table with kind = {KIND_NAMES}")
     return tuple(models)
 
 
@@ -97,15 +93,11 @@ def is_redis_url(text: str) -> bool:
     return parts.scheme in ("redis", "rediss") and bool(parts.hostname) and has_sound_port and is_number
 
 
-def _model(table: Table, name: str, classes: int) -> Model:
-    kind = table.text("kind", allowed=KINDS)
-    params: dict[str, bool | int | float | str] = {}
-    if kind == "linear":
-        most_bits = min(28, (MOST_WEIGHTS // classes).bit_length() - 1) if classes > 1 else 28
-        usual_bits = min(CATEGORY_BITS, most_bits) if classes < 8 else min(CATEGORY_BITS - 2, most_bits)
-        params = {"lr": table.positive("lr", LEARNING_RATE), "bits": table.integer("bits", usual_bits, 1, most_bits)}
-        table.finish(_LATER_KEYS)
-    elif kind in ("prior", "last"):
+def _model(table: Table, name: str, task: Task) -> Model:
+    kind = table.text("kind", allowed=KIND_NAMES)
+    params: dict[str, Value] = {}
+    if kind in KINDS:
+        params = read_settings(table, kind, task)
         table.finish(_LATER_KEYS)
     elif _RIVER.fullmatch(kind):
         params = _river_params(table)
@@ -114,9 +106,9 @@ def _model(table: Table, name: str, classes: int) -> Model:
     return Model(name, kind, params)
 
 
-def _river_params(table: Table) -> dict[str, bool | int | float | str]:
+def _river_params(table: Table) -> dict[str, Value]:
     """Whatever is not Millrace's own goes to the class's constructor, which alone knows what it takes."""
-    params: dict[str, bool | int | float | str] = {}
+    params: dict[str, Value] = {}
     for key, value in table.values.items():
         if key == "kind":
             continue
@@ -132,13 +124,13 @@ def _river_params(table: Table) -> dict[str, bool | int | float | str]:
 def _refuse(table: Table, kind: str) -> None:
     word = kind.partition(":")[0]
     if word == "torch":
-        table.not_yet("kind", "a torch model", KINDS)
+        table.not_yet("kind", "a torch model", KIND_NAMES)
     elif word in {"anomaly", "clustering"}:
-        table.not_yet("kind", shown(kind), KINDS)
+        table.not_yet("kind", shown(kind), KIND_NAMES)
     elif word == "river":
         example = 'river:<module>.<Class>, such as "river:tree.HoeffdingTreeClassifier"'
         table.mistake("kind", f"{shown(kind)} names no class", example)
     elif _OWN.fullmatch(kind):
-        table.not_yet("kind", "your own learner", KINDS)
+        table.not_yet("kind", "your own learner", KIND_NAMES)
     else:
-        table.mistake("kind", f"{shown(kind)} is unknown", KINDS, word, ("linear", "prior", "last", "river"))
+        table.mistake("kind", f"{shown(kind)} is unknown", KIND_NAMES, word, (*KINDS, "river"))

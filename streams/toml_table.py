@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -120,14 +119,15 @@ class Table:
             return default
         return value
 
-    def positive(self, key: str, default: float) -> float:
-        """Give a finite number above 0."""
+    def number(self, key: str, default: float, low: float, high: float, *, is_open: bool = False) -> float:
+        """Give a finite number between two bounds, both included, but `low` not if it `is_open`."""
         value = self.get(key)
         if value is None:
             return default
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or value <= 0:
-            self.mistake(key, f"{shown(value)} is not right", "a number above 0")
+        if not is_number or not low <= value <= high or (is_open and value == low):
+            form = f"a number above {low:g} up to {high:g}" if is_open else f"a number from {low:g} to {high:g}"
+            self.mistake(key, f"{shown(value)} is not right", form)
             return default
         return float(value)
 

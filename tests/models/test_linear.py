@@ -217,12 +217,12 @@ def test_a_category_keeps_its_place_for_ever() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"rate": 1.0}, "rate: kind 'linear' has no such parameter; allowed: lr, intercept_lr, l2, bits"),
-        ({"lr": "fast"}, "lr: 'fast' found"),
-        ({"lr": float("nan")}, "lr: nan found"),
-        ({"bits": 40}, "bits: 40 found; allowed: an integer from 1 to 28"),
-        ({"bits": 3.5}, "bits: 3.5 found"),
-        ({"lr": 1.0, "l2": 1.0}, "l2: lr * l2 = 1.0 found; allowed: below 1"),
+        ({"rate": 1.0}, "rate: unknown key; allowed: bits, intercept_lr, l2, lr"),
+        ({"lr": "fast"}, 'lr: "fast" is not right; allowed: a number above 0 up to 1000'),
+        ({"lr": float("nan")}, "lr: NaN is not right"),
+        ({"bits": 40}, "bits: 40 is not right; allowed: a whole number from 1 to 28"),
+        ({"bits": 3.5}, "bits: 3.5 is not right"),
+        ({"lr": 1.0, "l2": 1.0}, "l2: lr * l2 is 1 or more"),
     ],
 )
 def test_a_wrong_parameter_is_named_with_what_is_allowed(params: dict[str, float | str], message: str) -> None:

@@ -191,7 +191,7 @@ def test_every_key_of_the_file_reaches_its_struct(tmp_path: Path) -> None:
         Feature("hour", "cyclic", "hour"),
     )
     assert pipeline.models == (
-        Model("logistic", "linear", {"lr": 0.05, "bits": 10}),
+        Model("logistic", "linear", {"lr": 0.05, "intercept_lr": 0.01, "l2": 0.0, "bits": 10}),
         Model("tree_1", "river:tree.HoeffdingTreeClassifier", {"grace_period": 50, "leaf_prediction": "nb"}),
     )
     assert pipeline.serve == Serve("tree_1", "latest", "rediss://kafka:6380/2", 36 * HOUR_US)
@@ -213,7 +213,8 @@ def test_a_linear_model_is_given_its_defaults(tmp_path: Path) -> None:
     """The learner need not know them."""
     pipeline = pipeline_of(SMALLEST + '[models.logistic]\nkind = "linear"\n', tmp_path)
 
-    assert pipeline.models[1] == Model("logistic", "linear", {"lr": 0.005, "bits": 18})
+    params: dict[str, bool | int | float | str] = {"lr": 0.005, "intercept_lr": 0.01, "l2": 0.0, "bits": 18}
+    assert pipeline.models[1] == Model("logistic", "linear", params)
     assert pipeline.serve.champion == "prior"
 
 
