@@ -181,6 +181,7 @@ class LearnRole:
             task=task,
             bind=bind,
             aliases=self._control.aliases,
+            sample=self._model.sample,
         )
 
     def _bind(self, inlet: FrameInlet, columns: tuple[Column, ...]) -> Learner:
