@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -26,6 +27,7 @@ from models.learner import LEARN, PREDICT, SKIP, Actions, Learner, Matrix, State
 from models.pending import COUNTERS, Rows
 from models.sampling import in_sample
 from models.scoring import Scores
+from models.version import About, Costs
 from streams.errors import ModelError
 from streams.event_numbers import resolved
 from streams.frames import Batch, Column, Outgoing
@@ -199,6 +201,14 @@ class LearnTask:
             "%s: goes on with the %d columns it was made for%s", self.candidate, len(columns), _told(gone, unused)
         )
 
+    def about(self, parent: str) -> About:
+        """Give what there is to say of the model when it is published as the successor of `parent`."""
+        cost, size = self.cost, self.learner.size_bytes()
+        costs = Costs(_known(cost.predict_us), _known(cost.predict_p99_us) or None, _known(cost.learn_us), size)
+        spans = self.scores.since_start()._asdict(), self.scores.rolling()._asdict()
+        start, rolling = ({name: _known(value) for name, value in span.items()} for span in spans)
+        return About(start, rolling, costs, parent)
+
     def metrics(self) -> Mapping[str, float]:
         """Give what there is to watch, by name. Costs about 2 ms: for a scrape, not for a row."""
         spans = {"start": self.scores.since_start(), "rolling": self.scores.rolling()}
@@ -240,6 +250,11 @@ class LearnTask:
             values.append(msgspec.json.encode(record))
             last.append(int(row[at + len(few) - 1]))
         return [Outgoing("scores", 0, pack(values), None, np.array(last, np.int64))]
+
+
+def _known(value: float) -> float | None:
+    """JSON has no NaN."""
+    return round(float(value), 9) if math.isfinite(value) else None
 
 
 def lineage_of(state: State) -> int:

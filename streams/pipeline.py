@@ -202,6 +202,7 @@ class Run(msgspec.Struct, frozen=True):
     max_record_bytes: int = 65_536
     max_text_bytes: int = 1_024
     publish_every_s: float = 1.0
+    keep_versions: int = 10
 
 
 class Pipeline(msgspec.Struct, frozen=True):
