@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 
 from models.learner import Learner, make_learner
-from models.registry import encode_record, write_version
+from models.registry import write_version
+from models.version import encode_record
 from serving.champion import FOLLOW_EVERY_US, Champion
 from streams.control import Control
 from streams.errors import UnavailableError
