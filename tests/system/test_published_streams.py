@@ -80,10 +80,7 @@ STREAMS = {
     "chickens": lambda: Stream(
         "chickens",
         'kind = "regression"',
-        [
-            (dict(zip(("f0", "f1"), (float(v) for v in x.values()), strict=False)), y)
-            for x, y in datasets.ChickWeights()
-        ],
+        _rows(datasets.ChickWeights()),
         'river:tree.HoeffdingTreeRegressor"\nleaf_prediction = "mean',
         lambda: tree.HoeffdingTreeRegressor(leaf_prediction="mean"),
         0.0,
