@@ -27,6 +27,7 @@ from models.learner import LEARN, PREDICT, SKIP, Actions, Learner, Matrix, State
 from models.pending import COUNTERS, Rows
 from models.sampling import in_sample
 from models.scoring import Scores
+from models.sharded import ShardedLearner
 from models.version import About, Costs
 from streams.errors import ModelError
 from streams.event_numbers import resolved
@@ -131,6 +132,8 @@ class LearnTask:
         """Predict, score and learn the rows in order; gives the blocks that became complete."""
         rows, X_BF = self._named(_columns_of(batch)), batch.rows.matrix()
         is_left_B = None if self._sample == 1.0 else ~in_sample(batch.rows.text("id"), self._sample)
+        if isinstance(self.learner, ShardedLearner):
+            self.learner.place(batch.rows.text("key"))
         done: list[Blocks] = []
         start = 0
         while start < rows.kind.size:
@@ -149,6 +152,11 @@ class LearnTask:
         """Give label rows the names that their events had when they were predicted."""
         number, source = resolved(rows.number, rows.source, self._aliases)
         return rows._replace(number=number, source=source)
+
+    @property
+    def answering(self) -> Learner:
+        """The model that a version is made of: of shards what they last made together."""
+        return self.learner.merged if isinstance(self.learner, ShardedLearner) else self.learner
 
     def is_sound(self) -> bool:
         """Say whether the model may become a version or a snapshot: all its numbers are finite."""

@@ -227,7 +227,7 @@ class LearnRole:
                 self._state,
                 self._model,
                 task.columns,
-                task.learner,
+                task.answering,
                 task.version,
                 created_us=now_us,
                 task=self._pipeline.task,

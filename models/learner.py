@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -106,6 +107,11 @@ def make_learner(
         from models.river_learner import RiverLearner
 
         return RiverLearner(model, columns, key, task)
+    if model.shards > 1:
+        from models.sharded import ShardedLearner, way_of
+
+        one = msgspec.structs.replace(model, shards=1)
+        return ShardedLearner(lambda: make_learner(one, columns, key, task), model.shards, way_of(model, task))
     place = _LEARNERS.get(f"{model.kind} {task.kind}") or _LEARNERS.get(model.kind)
     if place is None:
         message = f"[models.{model.name}] kind: {model.kind!r} is not known; allowed: {KIND_NAMES}"

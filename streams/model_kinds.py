@@ -31,10 +31,11 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """A kind of model: the tasks it can do, and its settings by name."""
+    """A kind of model: the tasks it can do, its settings by name, and whether several can become one (merging.py)."""
 
     tasks: tuple[TaskKind, ...] = LABELLED
     settings: dict[str, Setting] = {}
+    can_merge: bool = False
 
 
 _BITS = Setting(18, 1, 28)  # 262,144 hashed category weights: 2 MiB
@@ -42,9 +43,10 @@ _RATE = Setting(0.01)
 
 KINDS: dict[str, Kind] = {
     "linear": Kind(
-        settings={"lr": Setting(0.005, is_open=True), "intercept_lr": _RATE, "l2": Setting(0.0), "bits": _BITS}
+        settings={"lr": Setting(0.005, is_open=True), "intercept_lr": _RATE, "l2": Setting(0.0), "bits": _BITS},
+        can_merge=True,
     ),
-    "prior": Kind(),
+    "prior": Kind(can_merge=True),
     "last": Kind(),
 }
 KIND_NAMES = ", ".join([*KINDS, "river:<module>.<Class>"])

@@ -167,13 +167,14 @@ class Bound(msgspec.Struct, frozen=True):
 class Model(msgspec.Struct, frozen=True):
     """One candidate: `kind` is as docs/learning.md says; `params` go to its constructor.
 
-    It learns this `sample` of labelled events, a share above 0 up to all of them.
+    It learns this `sample` of labelled events, a share above 0 up to all of them, in so many `shards` at a time.
     """
 
     name: str
     kind: str
     params: dict[str, bool | int | float | str]
     sample: float = 1.0
+    shards: int = 1
 
 
 class Serve(msgspec.Struct, frozen=True):

@@ -19,14 +19,14 @@ NAME_FORM = "small letters, digits, _ and -, at most 100"
 REDIS_FORM = "redis://, rediss:// or unix://, such as redis://127.0.0.1:6379/0"
 REDIS_TTL_US = 7 * DAY_US
 
+MOST_SHARDS = 64  # threads of one process
 _RIVER = re.compile(r"river:[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*\.[A-Za-z_][A-Za-z0-9_]*")
 _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _RESERVED = ("served",)  # the stream that scores what was really answered
-_OUR_KEYS = ("kind", "sample")  # of any candidate, whoever wrote its class
+_OUR_KEYS = ("kind", "sample", "shards")  # of any candidate, whoever wrote its class
 _LATER_KEYS = {
     "retrain": "retraining",
     "on_drift": "retraining on drift",
-    "shards": "a sharded model",
 }
 _LATER_SERVE = {
     "http": "the HTTP API",
@@ -96,6 +96,7 @@ def is_redis_url(text: str) -> bool:
 def _model(table: Table, name: str, task: Task) -> Model:
     kind = table.text("kind", allowed=KIND_NAMES)
     sample = table.number("sample", 1.0, 0.0, 1.0, is_open=True)
+    shards = _shards(table, kind)
     params: dict[str, Value] = {}
     if kind in KINDS:
         params = read_settings(table, kind, task)
@@ -104,7 +105,15 @@ def _model(table: Table, name: str, task: Task) -> Model:
         params = _river_params(table)
     elif kind:
         _refuse(table, kind)
-    return Model(name, kind, params, sample)
+    return Model(name, kind, params, sample, shards)
+
+
+def _shards(table: Table, kind: str) -> int:
+    shards = table.integer("shards", 1, 1, MOST_SHARDS)
+    merging = [name for name, one in KINDS.items() if one.can_merge]
+    if shards > 1 and kind and kind not in merging:
+        table.mistake("shards", f"models of kind {shown(kind)} cannot become one", f"1, or kind = {', '.join(merging)}")
+    return shards
 
 
 def _river_params(table: Table) -> dict[str, Value]:
