@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -21,9 +22,12 @@ import msgspec
 import numpy as np
 
 from models.blocks import Blocks, Scoreboard
-from models.learner import LEARN, SKIP, Actions, Learner, State
+from models.cost import Cost
+from models.learner import LEARN, PREDICT, SKIP, Actions, Learner, Matrix, State, Vector
 from models.pending import COUNTERS, Rows
+from models.sampling import in_sample
 from models.scoring import Scores
+from models.version import About, Costs
 from streams.errors import ModelError
 from streams.event_numbers import resolved
 from streams.frames import Batch, Column, Outgoing
@@ -33,7 +37,6 @@ from streams.records import pack
 
 LOG = logging.getLogger("consumers.learn")
 MAX_BLOCKS_PER_RECORD = 200  # 540 bytes each: a record stays far below Kafka's 1 MiB
-MEASURED_STEPS = 256  # the newest steps whose time per row makes predict_p99_us
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -73,12 +76,13 @@ class LearnTask:
             bound to its own, whatever the list is now.
         lineage: of the model; a reset or retrained one gets the next.
         generation: of the snapshots this continues (PROTOCOL 22).
-        clock: seconds, for `predict_p99_us` only.
+        clock: CPU seconds of this thread, for what it costs only.
         ended: gives the sources that were replaced by another topic or generation; what waits for them is dropped.
         task: what labels are; the learner was made for the same.
         aliases: the sources that numbered events before partitions were parted anew, by alias: label rows that bear one
             find what was predicted under the source's own number.
         bind: gives an untrained learner for other columns, and lets examples come with these from then on.
+        sample: the share of labelled events to learn; all are predicted and scored.
 
     Example:
         >>> from models.learner import make_learner
@@ -95,11 +99,12 @@ class LearnTask:
         columns: tuple[Column, ...],
         lineage: int = 0,
         generation: int = 0,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = time.thread_time,
         ended: Callable[[], list[int]] = list,
         task: Task | None = None,
         bind: Callable[[tuple[Column, ...]], Learner] | None = None,
         aliases: Mapping[int, int] | None = None,
+        sample: float = 1.0,
     ) -> None:
         self.task = task = task or Task()
         self.candidate = candidate
@@ -114,8 +119,8 @@ class LearnTask:
         self._ended = ended
         self._aliases = {} if aliases is None else aliases
         self._bind = bind
-        self._step_us = np.zeros(MEASURED_STEPS)
-        self._steps = 0
+        self._sample = sample
+        self.cost = Cost()
 
     @property
     def version(self) -> tuple[int, int]:
@@ -125,13 +130,14 @@ class LearnTask:
     def process(self, batch: Batch) -> list[Outgoing]:
         """Predict, score and learn the rows in order; gives the blocks that became complete."""
         rows, X_BF = self._named(_columns_of(batch)), batch.rows.matrix()
+        is_left_B = None if self._sample == 1.0 else ~in_sample(batch.rows.text("id"), self._sample)
         done: list[Blocks] = []
         start = 0
         while start < rows.kind.size:
             stop, action_B = self.board.plan(rows, start)
-            began = self._clock()
-            score_B = self.learner.step(X_BF[start:stop], rows.label[start:stop], action_B)
-            self._measure_step(self._clock() - began, action_B)
+            if is_left_B is not None:
+                action_B[(action_B == LEARN) & is_left_B[start:stop]] = SKIP
+            score_B = self._step(X_BF[start:stop], rows.label[start:stop], action_B)
             done.append(self.board.settle(rows, start, stop, score_B, self.scores))
             self.examples_seen += int(np.count_nonzero(action_B == LEARN))
             start = stop
@@ -195,6 +201,14 @@ class LearnTask:
             "%s: goes on with the %d columns it was made for%s", self.candidate, len(columns), _told(gone, unused)
         )
 
+    def about(self, parent: str) -> About:
+        """Give what there is to say of the model when it is published as the successor of `parent`."""
+        cost, size = self.cost, self.learner.size_bytes()
+        costs = Costs(_known(cost.predict_us), _known(cost.predict_p99_us) or None, _known(cost.learn_us), size)
+        spans = self.scores.since_start()._asdict(), self.scores.rolling()._asdict()
+        start, rolling = ({name: _known(value) for name, value in span.items()} for span in spans)
+        return About(start, rolling, costs, parent)
+
     def metrics(self) -> Mapping[str, float]:
         """Give what there is to watch, by name. Costs about 2 ms: for a scrape, not for a row."""
         spans = {"start": self.scores.since_start(), "rolling": self.scores.rolling()}
@@ -213,24 +227,22 @@ class LearnTask:
         mine.scored("start", self.scores.since_start()._asdict())
         mine.scored("rolling", self.scores.rolling()._asdict())
         mine.learned(self.examples_seen, self.learner.size_bytes())
+        mine.worked(self.cost.take(), (self.cost.predict_us / 1e6, self.cost.learn_us / 1e6))
         mine.pending(0, self.board.pending())
 
-    def _measure_step(self, seconds: float, action_B: Actions) -> None:
-        worked = int(np.count_nonzero(action_B != SKIP))
-        if worked:
-            self._step_us[self._steps % MEASURED_STEPS] = seconds * 1e6 / worked
-            self._steps += 1
-
-    def _p99_us(self) -> float:
-        measured = np.sort(self._step_us[: min(self._steps, MEASURED_STEPS)])
-        return float(measured[int(0.99 * (measured.size - 1))]) if measured.size else 0.0
+    def _step(self, X_BF: Matrix, y_B: Vector, action_B: Actions) -> Vector:
+        began = self._clock()
+        score_B = self.learner.step(X_BF, y_B, action_B)
+        took = self._clock() - began
+        self.cost.add(took, *(int(np.count_nonzero(action_B == what)) for what in (PREDICT, LEARN)))
+        return score_B
 
     def _records(self, done: list[Blocks]) -> list[Outgoing]:
         if not done:
             return []
         blocks = [block for some in done for block in _encode_blocks(some)]
         row = np.concatenate([some.row for some in done])
-        p99_us, size = round(self._p99_us(), 3), self.learner.size_bytes()
+        p99_us, size = round(self.cost.predict_p99_us, 3), self.learner.size_bytes()
         values, last = [], []
         for at in range(0, len(blocks), MAX_BLOCKS_PER_RECORD):
             few = tuple(blocks[at : at + MAX_BLOCKS_PER_RECORD])
@@ -238,6 +250,11 @@ class LearnTask:
             values.append(msgspec.json.encode(record))
             last.append(int(row[at + len(few) - 1]))
         return [Outgoing("scores", 0, pack(values), None, np.array(last, np.int64))]
+
+
+def _known(value: float) -> float | None:
+    """JSON has no NaN."""
+    return round(float(value), 9) if math.isfinite(value) else None
 
 
 def lineage_of(state: State) -> int:

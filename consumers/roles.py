@@ -19,8 +19,9 @@ from consumers.learn import LearnTask, lineage_of
 from consumers.process import RoleProcess
 from consumers.role import Decoded, Inlet, OpenPartition, Task, decode_each
 from models.learner import Learner, make_learner
-from models.registry import decode_record, encode_record, write_version
+from models.registry import write_version
 from models.sealed import model_key
+from models.version import decode_record, encode_record
 from streams import features, frames
 from streams.control import Claim, Control
 from streams.errors import UnavailableError
@@ -181,6 +182,7 @@ class LearnRole:
             task=task,
             bind=bind,
             aliases=self._control.aliases,
+            sample=self._model.sample,
         )
 
     def _bind(self, inlet: FrameInlet, columns: tuple[Column, ...]) -> Learner:
@@ -229,6 +231,8 @@ class LearnRole:
                 task.version,
                 created_us=now_us,
                 task=self._pipeline.task,
+                about=task.about(self._parent()),
+                kept=self._pipeline.run.keep_versions,
             )
         except UnavailableError:
             self._metrics.incident("version_unwritten")  # learning goes on; its snapshots say what is wrong
@@ -239,6 +243,10 @@ class LearnRole:
             return
         self._control.publish_version(self._model.name, encode_record(version))
         fail_point("after_publish")
+
+    def _parent(self) -> str:
+        published = self._control.versions.get(self._model.name)
+        return "" if published is None else decode_record(published).number
 
 
 def add_workers(process: RoleProcess, role: str, models: list[str] | None, stage: int | None) -> None:

@@ -7,50 +7,28 @@ another. A reader checks digest, shapes and finiteness before it serves.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.metadata
 import io
 import re
 import zipfile
 from pathlib import PurePosixPath
 
-import msgspec
 import numpy as np
 
 from models.learner import Learner, State, make_learner
+from models.version import FORMAT, About, Version, decode_record, encode_record
 from streams.errors import ModelError
 from streams.frames import Column
 from streams.pipeline import Model, Task
 from streams.state_folder import Folder, Place, folder_of
 
-FORMAT = 2
 KEPT_VERSIONS = 10  # blobs per candidate; a reader that is further behind takes the newest instead
 MAX_BYTES = 256 * 2**20  # as the default of `max_model_mib`
 _ARRAY = "state."
 _BLOB_NAME = re.compile(r"(\d{6})-(\d{12})-[0-9a-f]{12}\.npz")
-
-
-class Version(msgspec.Struct, frozen=True):
-    """The record of a version, published as JSON under the key `version/<candidate>`.
-
-    `blob` is the file's path below the state; `columns` are those of the matrices the model was made for.
-    """
-
-    candidate: str
-    lineage: int
-    examples: int
-    kind: str
-    params: dict[str, bool | int | float | str]
-    columns: tuple[Column, ...]
-    blob: str
-    digest: str
-    created_us: int
-    format: int = FORMAT
-    task: Task = Task()
-
-    @property
-    def order(self) -> tuple[int, int]:
-        """Give what decides which of two versions is newer: the larger."""
-        return self.lineage, self.examples
+_RECORD = ".json"  # after a blob's name: the record of its version
 
 
 def write_version(
@@ -62,8 +40,10 @@ def write_version(
     created_us: int,
     max_bytes: int = MAX_BYTES,
     task: Task | None = None,
+    about: About | None = None,
+    kept: int = KEPT_VERSIONS,
 ) -> Version | None:
-    """Write a model's state as a version; the caller publishes the record it gets.
+    """Write a model's state as a version, and its record beside it; the caller publishes the record it gets.
 
     Args:
         state: of the pipeline.
@@ -74,6 +54,8 @@ def write_version(
         created_us: wall clock, for people and for the age of a version.
         max_bytes: a larger blob is not written.
         task: what it answers.
+        about: what the candidate says of itself.
+        kept: how many versions to keep, this one among them; older ones are removed.
 
     Returns:
         None when the model must not be published: not finite, an answer that is no probability, or over its cap.
@@ -91,9 +73,52 @@ def write_version(
     folder = folder_of(state) / "models" / model.name
     name = f"{order[0]:06d}-{order[1]:012d}-{digest[:12]}.npz"
     folder.publish(name, payload)
-    _forget_old(folder, name)
-    blob = f"models/{model.name}/{name}"
-    return Version(model.name, *order, model.kind, model.params, columns, blob, digest, created_us, task=task)
+    told = about or About()
+    version = Version(
+        model.name,
+        *order,
+        model.kind,
+        model.params,
+        columns,
+        f"models/{model.name}/{name}",
+        digest,
+        created_us,
+        task=task,
+        parent=told.parent,
+        figures=told.figures,
+        rolling=told.rolling,
+        costs=told.costs,
+        libraries=_libraries(model.kind),
+    )
+    folder.publish(name + _RECORD, encode_record(version))
+    _forget_old(folder, name, kept)
+    return version
+
+
+def versions_of(state: Place, candidate: str) -> list[Version]:
+    """Give the versions of a candidate that are kept, the oldest first; what cannot be read is left out.
+
+    Raises:
+        UnavailableError: an object store does not answer.
+    """
+    folder, found = folder_of(state) / "models" / candidate, []
+    for name in folder.names():
+        if name.endswith(_RECORD) and _BLOB_NAME.fullmatch(name.removesuffix(_RECORD)):
+            try:
+                found.append(decode_record(folder.read(name)))
+            except (ModelError, OSError):  # another release's, or removed just now
+                continue
+    return sorted(found, key=lambda version: version.order)
+
+
+def read_blob(state: Place, version: Version, max_bytes: int = MAX_BYTES) -> bytes:
+    """Read the file of a version, as it was written. Raises as `read_version`."""
+    return _read_blob(folder_of(state), version, max_bytes)
+
+
+def read_weights(state: Place, version: Version, max_bytes: int = MAX_BYTES) -> State:
+    """Read the arrays of a version without making a learner of them. Raises as `read_version`."""
+    return _decode(read_blob(state, version, max_bytes), version)
 
 
 def read_version(state: Place, version: Version, key: bytes | None = None, max_bytes: int = MAX_BYTES) -> Learner:
@@ -111,30 +136,13 @@ def read_version(state: Place, version: Version, key: bytes | None = None, max_b
     """
     if version.format != FORMAT:
         needed = f"format {version.format} found, {FORMAT} needed"
-        raise ModelError(f"version {_name(version)} was written by another release: {needed}; run `millrace rebuild`")
+        raise ModelError(f"version {version.name} was written by another release: {needed}; run `millrace rebuild`")
     payload = _read_blob(folder_of(state), version, max_bytes)
     learner = make_learner(Model(version.candidate, version.kind, version.params), version.columns, key, version.task)
     learner.restore(_decode(payload, version))
     if not is_sound(learner, version.columns, version.task):
-        raise ModelError(f"version {_name(version)} is not a sound model: a weight or an answer is not finite")
+        raise ModelError(f"version {version.name} is not a sound model: a weight or an answer is not finite")
     return learner
-
-
-def encode_record(version: Version) -> bytes:
-    """Give a record as P.control carries it."""
-    return msgspec.json.encode(version)
-
-
-def decode_record(value: bytes) -> Version:
-    """Read a record from P.control.
-
-    Raises:
-        ModelError: when it is not one.
-    """
-    try:
-        return msgspec.json.decode(value, type=Version)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ModelError(f"a version record cannot be read: {error}; {len(value)} bytes found") from error
 
 
 def is_sound(learner: Learner, columns: tuple[Column, ...], task: Task) -> bool:
@@ -149,10 +157,6 @@ def is_sound(learner: Learner, columns: tuple[Column, ...], task: Task) -> bool:
     return bool(is_whole and ((score_BS >= 0.0) & (score_BS <= 1.0)).all())
 
 
-def _name(version: Version) -> str:
-    return f"{version.candidate} {version.lineage}-{version.examples}"
-
-
 def _encode(state: State) -> bytes:
     buffer = io.BytesIO()
     arrays = {_ARRAY + name: array for name, array in state.items()}
@@ -165,30 +169,38 @@ def _decode(payload: bytes, version: Version) -> State:
         with np.load(io.BytesIO(payload), allow_pickle=False) as found:
             return {name.removeprefix(_ARRAY): found[name] for name in found.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise ModelError(f"version {_name(version)} cannot be read: {error}") from error
+        raise ModelError(f"version {version.name} cannot be read: {error}") from error
 
 
 def _read_blob(state: Folder, version: Version, max_bytes: int) -> bytes:
     name = PurePosixPath(version.blob).name
     if version.blob != f"models/{version.candidate}/{name}" or not _BLOB_NAME.fullmatch(name):
-        raise ModelError(f"version {_name(version)} names a file that is no version: {version.blob!r} found")
+        raise ModelError(f"version {version.name} names a file that is no version: {version.blob!r} found")
     folder = state / "models" / version.candidate
     try:
         payload = folder.read(name, max_bytes)
     except OverflowError as size:
         found = f"{size} bytes found, {max_bytes} allowed"
-        raise ModelError(f"version {_name(version)} is too large: {found}") from None
+        raise ModelError(f"version {version.name} is too large: {found}") from None
     except OSError as error:
-        raise ModelError(f"version {_name(version)} cannot be opened: {error}; check that hosts share it") from error
+        raise ModelError(f"version {version.name} cannot be opened: {error}; check that hosts share it") from error
     digest = hashlib.blake2b(payload, digest_size=32).hexdigest()
     if digest != version.digest:
         found = f"digest {digest[:12]} found, {version.digest[:12]} recorded"
-        raise ModelError(f"version {_name(version)} is not the file that was published: {found}; {folder}/{name}")
+        raise ModelError(f"version {version.name} is not the file that was published: {found}; {folder}/{name}")
     return payload
 
 
-def _forget_old(folder: Folder, newest: str) -> None:
-    """Keep the ten newest up to the one just written; larger ones are another writer's and stay."""
+@functools.cache
+def _libraries(kind: str) -> dict[str, str]:
+    """Give the releases of what makes a model of this kind."""
+    names = ("millrace", "numpy", *(("river",) if kind.startswith("river:") else ("numba",)))
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def _forget_old(folder: Folder, newest: str, kept: int) -> None:
+    """Keep the newest up to the one just written; larger ones are another writer's and stay."""
     names = [name for name in folder.names() if _BLOB_NAME.fullmatch(name)]
-    for name in [name for name in names if name <= newest][:-KEPT_VERSIONS]:
+    for name in [name for name in names if name <= newest][:-kept]:
         folder.remove(name)
+        folder.remove(name + _RECORD)

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.learner import Learner, make_learner
-from models.registry import Version, decode_record, read_version
+from models.registry import read_version
 from models.sealed import model_key
+from models.version import Version, decode_record
 from streams.control import Control
 from streams.errors import MillraceError, ModelError, UnavailableError
 from streams.fitting import fit_matrix

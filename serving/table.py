@@ -11,7 +11,7 @@ from rich.text import Text
 
 from serving.overview import ModelLine, Overview
 
-_SHOWN = ("accuracy", "auc", "macro_f1", "kappa", "rmse", "r2")  # figures of a league table; /metrics has all
+SHOWN_FIGURES = ("accuracy", "auc", "macro_f1", "kappa", "rmse", "r2")  # figures of a league table; /metrics has all
 PLAIN_WIDTH = 110  # columns of a table that goes to a file or a pipe
 
 
@@ -42,7 +42,7 @@ def line(overview: Overview) -> str:
         f"events: {rates}",
         f"lag {number(lag)}",
         f"latency p50 {duration(overview.latency_s[0])}, p99 {duration(overview.latency_s[1])}",
-        f"{_words(loss)}: {losses}",
+        f"{words(loss)}: {losses}",
     ]
     if down:
         parts.append(f"down: {', '.join(down)}")
@@ -71,8 +71,8 @@ def processes(overview: Overview) -> Table:
 def league(models: tuple[ModelLine, ...], *, is_final: bool) -> Table:
     """Candidates: in the file's order while running, the best first at the end."""
     names = list(models[0].figures) if models else ["log_loss"]
-    shown = [name for name in names[1:] if name in _SHOWN]
-    table = grid("candidate", f">{_words(names[0])}", ">rolling", *(f">{_words(one)}" for one in shown), ">learned", "")
+    shown = [name for name in names[1:] if name in SHOWN_FIGURES]
+    table = grid("candidate", f">{words(names[0])}", ">rolling", *(f">{words(one)}" for one in shown), ">learned", "")
     best = min((model.loss for model in models if not math.isnan(model.loss)), default=math.nan)
     order = sorted(models, key=lambda model: (math.isnan(model.loss), model.loss)) if is_final else models
     for model in order:
@@ -87,7 +87,7 @@ def league(models: tuple[ModelLine, ...], *, is_final: bool) -> Table:
     return table
 
 
-def _words(figure: str) -> str:
+def words(figure: str) -> str:
     """Say a figure's name as people write it."""
     return {"auc": "AUC", "mae": "MAE", "rmse": "RMSE", "r2": "R2"}.get(figure, figure.replace("_", " "))
 

@@ -88,6 +88,8 @@ class _Families:
         self.quality = gauge("millrace_model_quality", "How good predictions were, by figure.", "figure", "span")
         self.learned = gauge("millrace_model_examples", "Examples the candidate has learned.")
         self.model_bytes = gauge("millrace_model_bytes", "Size of the candidate.")
+        self.model_cpu = counter("millrace_model_cpu_seconds_total", "CPU time spent in the candidate.", "what")
+        self.model_row = gauge("millrace_model_row_seconds", "CPU time of one row, recent rows counting most.", "what")
         self.version_examples = gauge("millrace_version_examples", "Examples seen by the version that serves.")
         self.version_lineage = gauge("millrace_version_lineage", "Lineage of the version that serves.")
         self.version_age = gauge("millrace_version_age_seconds", "Time since the version that serves was made.")
@@ -243,6 +245,12 @@ class RoleMetrics:
         """Set how many examples a candidate has learned, and how large it is."""
         self.families.learned.labels(*self._base).set(examples)
         self.families.model_bytes.labels(*self._base).set(size_bytes)
+
+    def worked(self, spent_s: tuple[float, float], row_s: tuple[float, float]) -> None:
+        """Count CPU time that a candidate has spent predicting and learning; set what one row of each costs now."""
+        for what, spent, one in zip(("predict", "learn"), spent_s, row_s, strict=True):
+            self.families.model_cpu.labels(*self._base, what).inc(spent)
+            self.families.model_row.labels(*self._base, what).set(one)
 
     def serving(self, lineage: int, examples: int, made_us: int) -> None:
         """Set the version that answers now; its age is computed at each scrape."""

@@ -165,11 +165,15 @@ class Bound(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """One candidate: `kind` is as docs/learning.md says; `params` go to its constructor."""
+    """One candidate: `kind` is as docs/learning.md says; `params` go to its constructor.
+
+    It learns this `sample` of labelled events, a share above 0 up to all of them.
+    """
 
     name: str
     kind: str
     params: dict[str, bool | int | float | str]
+    sample: float = 1.0
 
 
 class Serve(msgspec.Struct, frozen=True):
@@ -198,6 +202,7 @@ class Run(msgspec.Struct, frozen=True):
     max_record_bytes: int = 65_536
     max_text_bytes: int = 1_024
     publish_every_s: float = 1.0
+    keep_versions: int = 10
 
 
 class Pipeline(msgspec.Struct, frozen=True):

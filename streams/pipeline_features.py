@@ -149,7 +149,7 @@ class FeatureReader:
         prior = self._bound(table, "prior") if self._has_numbers else self._share(table, "prior")
         if prior is None:
             table.get("prior", required=True, allowed="a number")
-        weight = table.number("weight", 20.0, 0.0, 1e12, is_open=True)
+        weight = table.number("weight", 20.0, 0.0, math.inf, is_open=True)
         delay_us = table.duration("delay", 0, 0)
         return Feature(name, operation, "label", by, window_us, prior=prior or 0.0, weight=weight, is_label=True,
                        delay_us=delay_us)  # fmt: skip

@@ -267,6 +267,7 @@ def _run(table: Table) -> Run:
         max_record_bytes=table.integer("max_record_bytes", usual.max_record_bytes, 64, 1_000_000),
         max_text_bytes=table.integer("max_text_bytes", usual.max_text_bytes, 16, 65_536),
         publish_every_s=seconds("publish_every", usual.publish_every_s),
+        keep_versions=table.integer("keep_versions", usual.keep_versions, 2, 10_000),
     )
     table.finish()
     return run

@@ -22,11 +22,11 @@ REDIS_TTL_US = 7 * DAY_US
 _RIVER = re.compile(r"river:[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*\.[A-Za-z_][A-Za-z0-9_]*")
 _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _RESERVED = ("served",)  # the stream that scores what was really answered
+_OUR_KEYS = ("kind", "sample")  # of any candidate, whoever wrote its class
 _LATER_KEYS = {
     "retrain": "retraining",
     "on_drift": "retraining on drift",
     "shards": "a sharded model",
-    "sample": "learning from a sample",
 }
 _LATER_SERVE = {
     "http": "the HTTP API",
@@ -95,6 +95,7 @@ def is_redis_url(text: str) -> bool:
 
 def _model(table: Table, name: str, task: Task) -> Model:
     kind = table.text("kind", allowed=KIND_NAMES)
+    sample = table.number("sample", 1.0, 0.0, 1.0, is_open=True)
     params: dict[str, Value] = {}
     if kind in KINDS:
         params = read_settings(table, kind, task)
@@ -103,14 +104,14 @@ def _model(table: Table, name: str, task: Task) -> Model:
         params = _river_params(table)
     elif kind:
         _refuse(table, kind)
-    return Model(name, kind, params)
+    return Model(name, kind, params, sample)
 
 
 def _river_params(table: Table) -> dict[str, Value]:
     """Whatever is not Millrace's own goes to the class's constructor, which alone knows what it takes."""
     params: dict[str, Value] = {}
     for key, value in table.values.items():
-        if key == "kind":
+        if key in _OUR_KEYS:
             continue
         if key in _LATER_KEYS:
             table.not_yet(key, _LATER_KEYS[key])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -124,10 +125,11 @@ class Table:
         value = self.get(key)
         if value is None:
             return default
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if not is_number or not low <= value <= high or (is_open and value == low):
-            form = f"a number above {low:g} up to {high:g}" if is_open else f"a number from {low:g} to {high:g}"
-            self.mistake(key, f"{shown(value)} is not right", form)
+            least = f"above {low:g}" if is_open else f"from {low:g}"
+            most = f" up to {high:g}" if math.isfinite(high) else ""
+            self.mistake(key, f"{shown(value)} is not right", f"a number {least}{most}")
             return default
         return float(value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from streams import frames
 from streams.control import Claim, Control
 from streams.decoding import texts
 from streams.frames import EVENT, LABEL, MARK, RETRACTED, SET, Column, FrameSchema
+from streams.layouts import Text
 from streams.pipeline import Events, Field, Labels, Model, Pipeline, Run, Serve, Task
 from streams.tables import Table
 
@@ -142,3 +144,10 @@ def claim_of(**changes: Any) -> Claim:
         "is_gapless": True,
     }
     return Claim(**{**parts, **changes})
+
+
+def text_of(values: Sequence[str]) -> Text:
+    """Give a column of text without nulls."""
+    data = [one.encode() for one in values]
+    ends = np.cumsum([0, *map(len, data)]).astype(np.int32)
+    return Text(ends, np.frombuffer(b"".join(data), np.uint8), np.empty(0, np.uint8))

@@ -13,6 +13,7 @@ import pytest
 
 from consumers.learn import MAX_BLOCKS_PER_RECORD, Block, LearnTask, ScoresRecord
 from models.learner import make_learner
+from models.sampling import in_sample
 from models.scoring import log_loss
 from streams.errors import ModelError
 from streams.frames import (
@@ -32,6 +33,7 @@ from streams.frames import (
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model, Task
 from streams.tables import Table
+from tests.rows import text_of
 
 KEY = b"k" * 32
 COLUMNS = (Column("a", False), Column("b", False), Column("c", True))
@@ -219,6 +221,52 @@ def test_metrics_reach_the_scrape() -> None:
     )
     assert value == learn.metrics()["log_loss_start"]
     assert metrics.registry.get_sample_value("millrace_model_examples", labels) == learn.examples_seen
+
+
+def test_a_candidate_with_a_sample_predicts_and_scores_all_and_learns_its_share() -> None:
+    """As one would that is given the labels of the sample only, and whatever the batches."""
+    rows = examples(2_000)
+    names = [
+        f"{source}-{number}" for source, number in zip(rows.numbers("source"), rows.numbers("number"), strict=True)
+    ]
+    columns = {name: rows.numbers(name) for name in ("kind", "source", "number", "time", "label", "outcome")}
+    rows = build(SCHEMA, {**columns, "id": text_of(names), "vector": rows.matrix()}, rows.num_rows)
+    has = in_sample(rows.text("id"), 0.25)
+    learn, cut = task(sample=0.25), task(sample=0.25)
+    outgoing = process(learn, rows)
+    for start in range(0, rows.num_rows, 37):
+        process(cut, rows.slice(start, min(37, rows.num_rows - start)))
+
+    learner, learned = make_learner(MODELS["linear"], COLUMNS, KEY), 0
+    is_learned = has & (rows.numbers("kind") == LABEL) & np.isfinite(rows.numbers("label"))
+    for i in np.flatnonzero(is_learned):
+        learner.learn(rows.matrix()[i : i + 1], rows.numbers("label")[i : i + 1])
+        learned += 1
+    assert 0.2 < learned / np.isfinite(rows.numbers("label")).sum() < 0.3
+    assert learn.examples_seen == cut.examples_seen == learned
+    for name, array in learner.state().items():
+        assert np.array_equal(learn.learner.state()[name], array)
+        assert np.array_equal(cut.learner.state()[name], array)
+    assert sum(block[2] for block in blocks_of(outgoing)) > 1_000
+    assert learn.board.count("scored") == np.isfinite(rows.numbers("label")).sum()
+
+
+def test_what_a_candidate_costs_reaches_the_scrape() -> None:
+    """A tick of this clock for each step, divided by what the steps did."""
+    learn = task()
+    process(learn, examples(300))
+    metrics = RoleMetrics("learn", "flights")
+    learn.measure(metrics)
+    learn.measure(metrics)
+    labels = {"pipeline": "flights", "role": "learn", "candidate": "m"}
+    spent = [
+        metrics.registry.get_sample_value("millrace_model_cpu_seconds_total", {**labels, "what": what})
+        for what in ("predict", "learn")
+    ]
+
+    assert sum(value or 0.0 for value in spent) == pytest.approx(1.0)
+    row = metrics.registry.get_sample_value("millrace_model_row_seconds", {**labels, "what": "predict"})
+    assert row == pytest.approx(learn.cost.predict_us / 1e6)
 
 
 def test_a_model_that_is_not_finite_goes_on_but_may_not_be_published() -> None:

@@ -13,7 +13,7 @@ import pytest
 from consumers.learn import LearnTask
 from consumers.role import OpenPartition
 from consumers.roles import LearnRole
-from models.registry import decode_record
+from models.version import decode_record
 from streams import frames
 from streams.control import Control
 from streams.errors import UnavailableError

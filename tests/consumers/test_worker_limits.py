@@ -187,6 +187,22 @@ def test_a_fast_role_takes_more_rows_a_step(office: Office) -> None:
     assert task.steps == [1, 2, 2]
 
 
+def test_who_sees_the_end_may_read_all_that_was_made_before_it(office: Office) -> None:
+    """Whoever waits for the mark of the end reads the outputs next: by then they are acknowledged."""
+    worker = office.worker(partitions=[LOG0])
+    worker.step(0)
+    office.now += 2
+    worker.step(0)
+    before = len(office.broker.logs["p.features", 0])
+    ends = [{"kind": "mark", "source": office.source(kind), "time": frames.END} for kind in ("events", "labels")]
+    office.log(0, ends)
+    office.now += 2
+    worker.step(0)
+
+    assert worker.stations[0].inlet.mark() == frames.END
+    assert (before, len(office.broker.logs["p.features", 0])) == (0, 2)  # the rows, the mark behind them
+
+
 def test_the_role_ticks_by_the_clock(office: Office) -> None:
     """About every 50 ms, however often the loop turns."""
     worker = office.worker(partitions=[LOG0])

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from models.learner import Learner, make_learner
-from models.registry import Version, decode_record, encode_record, read_version, write_version
+from models.registry import read_version, read_weights, versions_of, write_version
+from models.version import About, Costs, Version, decode_record, encode_record
 from streams.errors import ModelError
 from streams.frames import Column
-from streams.pipeline import Model
+from streams.pipeline import Model, Task
 
 KEY = b"k" * 32
 COLUMNS = (Column("a", False), Column("c", True))
@@ -48,7 +49,8 @@ def test_a_version_answers_like_the_model_it_was_made_of(model: Model, tmp_path:
     assert np.array_equal(found.predict(X), learner.predict(X))
     assert (version.candidate, version.order, version.kind, version.columns) == ("m", (0, 200), model.kind, COLUMNS)
     assert version.blob == f"models/m/000000-000000000200-{version.digest[:12]}.npz"
-    assert [path.name for path in (tmp_path / "models" / "m").iterdir()] == [Path(version.blob).name]
+    blob = Path(version.blob).name
+    assert sorted(path.name for path in (tmp_path / "models" / "m").iterdir()) == [blob, f"{blob}.json"]
 
 
 def test_the_same_model_makes_the_same_file(tmp_path: Path) -> None:
@@ -135,7 +137,8 @@ def test_the_ten_newest_are_kept_and_a_newer_writers_files_stay(tmp_path: Path) 
     learner = trained(MODELS["prior"])
     newer = write(tmp_path, MODELS["prior"], learner, (1, 5))
     versions = [write(tmp_path, MODELS["prior"], learner, (0, examples)) for examples in range(1, 15)]
-    kept = {path.name for path in (tmp_path / "models" / "m").iterdir()}
+    kept = {path.name for path in (tmp_path / "models" / "m").glob("*.npz")}
+    assert {path.name.removesuffix(".json") for path in (tmp_path / "models" / "m").glob("*.json")} == kept
 
     assert kept == {Path(version.blob).name for version in (*versions[-10:], newer)}
     assert max(versions, key=lambda version: version.order) == versions[-1]
@@ -146,3 +149,50 @@ def test_the_ten_newest_are_kept_and_a_newer_writers_files_stay(tmp_path: Path) 
 def test_a_record_that_is_none_is_refused(value: bytes) -> None:
     with pytest.raises(ModelError, match="a version record cannot be read"):
         decode_record(value)
+
+
+def test_the_records_of_what_is_kept_lie_beside_it(tmp_path: Path) -> None:
+    """With what the candidate said of itself; one that cannot be read is left out."""
+    model = MODELS["linear"]
+    costs = Costs(predict_us=0.5, size_bytes=9)
+    about = About({"log_loss": 0.5, "auc": None}, {"log_loss": 0.25}, costs, parent="0.100")
+    learner = trained(model)
+    written = [
+        write_version(tmp_path, model, COLUMNS, learner, (0, examples), 5, about=about, kept=2)
+        for examples in (200, 300, 400)
+    ]
+    (tmp_path / "models" / "m" / f"000001-000000000007-{'0' * 12}.npz.json").write_text("{}")
+    found = versions_of(tmp_path, "m")
+
+    assert found == written[1:]
+    assert [version.name for version in found] == ["m@0.300", "m@0.400"]
+    assert (found[0].figures, found[0].rolling, found[0].costs, found[0].parent) == (
+        {"log_loss": 0.5, "auc": None}, {"log_loss": 0.25}, costs, "0.100",
+    )  # fmt: skip
+    assert found[0].libraries["numpy"] == np.__version__
+    weights = read_weights(tmp_path, found[1])
+    assert all(np.array_equal(weights[name], array) for name, array in learner.state().items())
+
+
+def test_a_record_of_an_earlier_release_is_read(tmp_path: Path) -> None:
+    """What it does not say is not known."""
+    version = write(tmp_path, MODELS["prior"], trained(MODELS["prior"]))
+    told = msgspec.json.decode(encode_record(version))
+    for name in ("parent", "figures", "rolling", "costs", "libraries"):
+        del told[name]
+
+    found = decode_record(msgspec.json.encode(told))
+
+    assert (found.order, found.figures, found.costs, found.libraries) == ((0, 200), {}, Costs(), {})
+
+
+def test_another_task_or_column_has_another_schema(tmp_path: Path) -> None:
+    version = write(tmp_path, MODELS["prior"], trained(MODELS["prior"]))
+    others = [
+        msgspec.structs.replace(version, columns=COLUMNS[:1]),
+        msgspec.structs.replace(version, columns=(Column("a", True), COLUMNS[1])),
+        msgspec.structs.replace(version, task=Task("regression")),
+    ]
+
+    assert len({one.schema for one in (version, *others)}) == 4
+    assert msgspec.structs.replace(version, examples=201).schema == version.schema

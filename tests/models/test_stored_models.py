@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.registry import read_version, write_version
+from models.registry import read_version, versions_of, write_version
 from models.sealed import model_key
 from streams.errors import ModelError, UnavailableError
 from streams.object_folder import open_object_folder
@@ -23,8 +23,9 @@ def test_a_version_is_the_same_file_as_in_a_directory(kind: str, s3: S3Server, t
 
     assert version is not None
     assert version == local
-    (name,) = (folder / "models" / "m").names()
-    assert version.blob == f"models/m/{name}"
+    name, record = (folder / "models" / "m").names()
+    assert (version.blob, record) == (f"models/m/{name}", f"{name}.json")
+    assert versions_of(folder, "m") == [version]
     assert (folder / "models" / "m").read(name) == (tmp_path / version.blob).read_bytes()
     assert np.array_equal(read_version(folder, version, KEY).predict(X), learner.predict(X))
 
@@ -34,9 +35,10 @@ def test_the_ten_newest_are_kept(s3: S3Server) -> None:
     newer = write_version(folder, MODELS["prior"], COLUMNS, learner, (1, 5), created_us=5)
     for examples in range(1, 14):
         write_version(folder, MODELS["prior"], COLUMNS, learner, (0, examples), created_us=5)
-    orders = [tuple(int(part) for part in name.split("-")[:2]) for name in (folder / "models" / "m").names()]
+    orders = [version.order for version in versions_of(folder, "m")]
 
     assert newer is not None
+    assert len((folder / "models" / "m").names()) == 2 * len(orders)
     assert orders == [*((0, examples) for examples in range(4, 14)), (1, 5)]
 
 

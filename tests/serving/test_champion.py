@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 
 from models.learner import Learner, make_learner
-from models.registry import encode_record, write_version
+from models.registry import write_version
+from models.version import encode_record
 from serving.champion import FOLLOW_EVERY_US, Champion
 from streams.control import Control
 from streams.errors import UnavailableError
@@ -165,7 +166,7 @@ def test_a_version_that_a_store_does_not_give_is_tried_again(tmp_path: Path) -> 
 
 def test_a_version_answers_from_the_columns_it_was_made_for(tmp_path: Path) -> None:
     """Whatever the list is now: by name, and what is no longer there is missing."""
-    known, model = control(), Model("linear", "linear", {"bits": 6})
+    known, model = control(), Model("linear", "linear", {"lr": 0.01, "bits": 6})
     made_for = (Column("gone", is_category=False), Column("amount", is_category=False))
     learner, rng = make_learner(model, made_for), np.random.default_rng(1)
     x_BF = rng.normal(size=(200, 2))

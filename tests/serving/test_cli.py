@@ -18,6 +18,10 @@ COMMANDS = (
     *(
         "check",
         "features",
+        "models",
+        "show",
+        "diff",
+        "export",
         "run",
         "up",
         "demo",

@@ -106,6 +106,7 @@ on_gap = "continue"
 max_record_bytes = 1000
 max_text_bytes = 100
 publish_every = "500ms"
+keep_versions = 3
 """
 
 
@@ -217,6 +218,7 @@ def test_every_key_of_the_file_reaches_its_struct(tmp_path: Path) -> None:
         max_record_bytes=1_000,
         max_text_bytes=100,
         publish_every_s=0.5,
+        keep_versions=3,
     )
 
 

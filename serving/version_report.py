@@ -1,0 +1,145 @@
+"""What `millrace models`, `show` and `diff` print of versions."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from models.version import Version
+from serving.feature_report import size
+from serving.table import SHOWN_FIGURES, console, decimal, duration, grid, number, share, words
+from serving.versions import Weights
+from streams.pipeline import Pipeline
+
+LARGEST = 10  # weights that are shown
+
+Newest = Mapping[str, Version | None]
+
+
+def show_models(pipeline: Pipeline, newest: Newest) -> None:
+    """Print the league: the newest version of each candidate, the best first."""
+    out, known = console(), [version for version in newest.values() if version]
+    figures = list(known[0].figures) if known else []
+    loss, shown = (figures[0] if figures else "log_loss"), [name for name in figures[1:] if name in SHOWN_FIGURES]
+    table = grid(
+        "candidate", "version", f">{words(loss)}", ">rolling", *(f">{words(name)}" for name in shown),
+        ">predict", ">learn", ">size", ">age", "", wrap=("candidate",),
+    )  # fmt: skip
+    table.padding = (0, 1, 0, 0)  # so that it fits into a hundred characters
+    for name in sorted(newest, key=lambda one: _rank(newest[one], loss)):
+        table.add_row(name, *_league_row(newest[name], loss, shown), "champion" if _serves(pipeline, name) else "")
+    title = f"Pipeline {pipeline.name}: {len(newest)} candidate{'' if len(newest) == 1 else 's'}"
+    out.print(Text(f"{title}, as of their newest versions", style="bold"))
+    out.print(table)
+
+
+def _league_row(version: Version | None, loss: str, shown: Sequence[str]) -> list[str]:
+    if version is None:
+        return ["none yet", *["-"] * (6 + len(shown))]
+    costs = version.costs
+    return [
+        version.number,
+        _decimal(version.figures.get(loss)),
+        _decimal(version.rolling.get(loss)),
+        *(_figure(name, version.figures.get(name)) for name in shown),
+        _micros(costs.predict_us),
+        _micros(costs.learn_us),
+        size(costs.size_bytes) if costs.size_bytes else "-",
+        duration(max(0.0, time.time() - version.created_us / 1e6)),
+    ]
+
+
+def _rank(version: Version | None, loss: str) -> float:
+    value = version.figures.get(loss) if version else None
+    return math.inf if value is None else value
+
+
+def write_models(pipeline: Pipeline, newest: Newest) -> None:
+    """Write the same as JSON: the whole record of each candidate's newest version, null where there is none."""
+    found = [
+        {"candidate": name, "is_champion": _serves(pipeline, name), "version": version}
+        for name, version in newest.items()
+    ]
+    write_json({"pipeline": pipeline.name, "models": found})
+
+
+def write_json(found: Any) -> None:
+    """Write something as indented JSON to standard output."""
+    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def show_version(version: Version, weights: Weights | None) -> None:
+    """Print everything that is known of a version."""
+    out = console()
+    out.print(Text(version.name, style="bold"))
+    facts = grid("", "", wrap=("",))
+    facts.show_header = False
+    for name, text in facts_of(version).items():
+        facts.add_row(name, text)
+    out.print(facts)
+    figures = grid("figure", ">since the start", ">rolling")
+    for name, value in version.figures.items():
+        figures.add_row(words(name), _figure(name, value), _figure(name, version.rolling.get(name)))
+    if version.figures:
+        out.print(figures)
+    if weights is not None and weights[0]:
+        out.print(_largest(weights))
+
+
+def facts_of(version: Version) -> dict[str, str]:
+    """Give what is known of a version beside its figures, as text by name."""
+    costs, columns = version.costs, version.columns
+    categories = sum(column.is_category for column in columns)
+    settings = ", ".join(f"{name} = {value}" for name, value in version.params.items())
+    made = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(version.created_us / 1e6))
+    return {
+        "kind": version.kind + (f" ({settings})" if settings else ""),
+        "task": str(version.task),
+        "examples": number(version.examples),
+        "made": made,
+        "follows": version.parent or "-",
+        "columns": f"{len(columns) - categories} numbers, {categories} categories; schema {version.schema}",
+        "a row costs": f"{_micros(costs.predict_us)} to predict (p99 {_micros(costs.predict_p99_us)}), "
+        f"{_micros(costs.learn_us)} to learn",
+        "size": size(costs.size_bytes) if costs.size_bytes else "-",
+        "made by": ", ".join(f"{name} {release}" for name, release in version.libraries.items()) or "-",
+        "file": f"{version.blob} (BLAKE2b {version.digest[:16]}…)",
+    }
+
+
+def _largest(weights: Weights) -> Table:
+    """Lay out the largest weights; of several classes a column's largest is what it is sorted by."""
+    names, weight_N = weights
+    strength_N = np.abs(weight_N) if weight_N.ndim == 1 else np.abs(weight_N).max(axis=1)
+    table = grid("column", ">weight of a standard deviation", wrap=("column",))
+    for place in np.argsort(-strength_N, kind="stable")[:LARGEST].tolist():
+        values = np.atleast_1d(weight_N[place]).tolist()
+        table.add_row(names[place], "  ".join(f"{value:+.4f}" for value in values))
+    if len(names) > LARGEST:
+        table.caption = f"the largest {LARGEST} of {len(names)}"
+    return table
+
+
+def _serves(pipeline: Pipeline, name: str) -> bool:
+    return pipeline.serve.champion == name
+
+
+def _micros(value: float | None) -> str:
+    return "-" if value is None else duration(value / 1e6) if value >= 1_000 else f"{value:.3g} us"
+
+
+def _decimal(value: float | None) -> str:
+    return decimal(math.nan if value is None else value)
+
+
+def _figure(name: str, value: float | None) -> str:
+    return "-" if value is None else share(value) if name == "accuracy" else decimal(value)
