@@ -308,6 +308,20 @@ def test_no_input_and_no_allowed_setting_makes_a_model_infinite(task: Task, opti
     assert np.abs(said).max() <= (1e30 if task is NUMBERS else 1.0)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("task", [YES_NO, CLASSES, NUMBERS], ids=lambda task: str(task.kind))
+def test_what_lies_absurdly_far_from_all_that_was_learned_is_still_predicted_within_bounds(
+    task: Task, optimizer: str
+) -> None:
+    X = np.array([[0.0], [1e-150]] * 50)
+    learner = ours(task, (Column("x", False),), optimizer, {"lr": 0.1})
+    learner.learn(X, np.tile([0.0, 1.0], 50))
+    said = learner.predict(np.array([[1e30], [-1e30]]))
+
+    assert np.isfinite(said).all()
+    assert np.abs(said).max() == (1e30 if task is NUMBERS else 1.0)
+
+
 def test_plain_settings_keep_the_plain_kernels() -> None:
     cases: tuple[tuple[Task, Params, type], ...] = (
         (YES_NO, {}, LinearLearner),
@@ -351,7 +365,7 @@ def test_only_the_moments_that_an_optimizer_has_take_memory() -> None:
         (
             YES_NO,
             {"optimizer": "adam", "beta_2": 1.0},
-            "beta_2: 1.0 is not right; allowed: a number from 0 to 0.999999",
+            "beta_2: 1.0 is not right; allowed: a number from 0 up to 0.999999",
         ),
     ],
 )
