@@ -13,8 +13,8 @@ keeps:
   gives a 0 for each of them). The decay of categories is one common factor here, so it costs nothing per category.
 
 The difference to River: categories share a table of 2**bits weights, so memory is bounded and two categories may
-collide. A classifier's state can not become NaN: features are guarded (models/learner.py), a learned row lies within
-sqrt(n) deviations of its own scaler, and the log loss has a gradient between -1 and 1.
+collide. The state can not become NaN: features are guarded (models/learner.py), a learned row lies within sqrt(n)
+deviations of its own scaler, and a loss has a gradient within 1e12, so that weights grow by steps of bounded length.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from river import compose, datasets, linear_model, optim, preprocessing
 from models.adaptive_linear import AdaptiveLinearLearner, linear_learner
 from models.learner import LEARN, PREDICT, Learner, make_learner
 from models.linear import LinearLearner
+from models.registry import read_version, write_version
 from models.softmax import SoftmaxLearner
 from streams.errors import PipelineError
 from streams.frames import Column
 from streams.pipeline import Model, Task
+from streams.snapshots import Manifest, SnapshotStore
 
 Floats = npt.NDArray[np.float64]
 Params = dict[str, bool | int | float | str]
@@ -320,6 +323,27 @@ def test_what_lies_absurdly_far_from_all_that_was_learned_is_still_predicted_wit
 
     assert np.isfinite(said).all()
     assert np.abs(said).max() == (1e30 if task is NUMBERS else 1.0)
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "adam", "ftrl"])
+@pytest.mark.parametrize("task", [YES_NO, CLASSES, NUMBERS], ids=lambda task: str(task.kind))
+def test_a_version_and_a_snapshot_bring_back_the_moments(task: Task, optimizer: str, tmp_path: Path) -> None:
+    X, labels = flights(300)
+    model = Model("m", "linear", {"optimizer": optimizer, "bits": 6})
+    learner, restored = (make_learner(model, FLIGHTS, None, task) for _ in range(2))
+    learner.learn(X[:200], labels[task.kind][:200])
+    version = write_version(tmp_path, model, FLIGHTS, learner, (0, 200), created_us=5, task=task)
+    assert version is not None
+    SnapshotStore(tmp_path / "snapshots").save(Manifest(0, "m", "", 0, {}, 0, 0, "", "", "", (), {}), learner.state())
+    state = SnapshotStore(tmp_path / "snapshots").find().state
+    assert state is not None
+    restored.restore(state)
+    published = read_version(tmp_path, version)
+    for one in (learner, restored, published):
+        one.learn(X[200:], labels[task.kind][200:])
+
+    assert np.array_equal(published.predict(X), learner.predict(X))
+    assert np.array_equal(restored.predict(X), learner.predict(X))
 
 
 def test_plain_settings_keep_the_plain_kernels() -> None:
