@@ -11,7 +11,6 @@ have known enters a score. Output: blocks of losses for the evidence, one JSON r
 
 from __future__ import annotations
 
-import base64
 import logging
 import math
 import time
@@ -41,18 +40,18 @@ MAX_BLOCKS_PER_RECORD = 200  # 540 bytes each: a record stays far below Kafka's 
 
 
 class Block(msgspec.Struct, frozen=True):
-    """One block of P.scores; `n` of its 100 losses are numbers, `losses` is base64 of little-endian float32."""
+    """One block of P.scores; `n` of its 100 losses are numbers; these are little-endian float32, in JSON as base64."""
 
     source: int
     block: int
     n: int
     first_time_us: int
     last_time_us: int
-    losses: str
+    losses: bytes
 
     def values(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         """Give the 100 losses; NaN where no label counted."""
-        return np.frombuffer(base64.b64decode(self.losses), "<f4").astype(np.float32)
+        return np.frombuffer(self.losses, "<f4").astype(np.float32)
 
 
 class ScoresRecord(msgspec.Struct, frozen=True):
@@ -288,7 +287,7 @@ def _columns_of(batch: Batch) -> Rows:
 
 def _encode_blocks(blocks: Blocks) -> list[Block]:
     count = np.isfinite(blocks.losses).sum(axis=1)
-    losses = [base64.b64encode(row.tobytes()).decode() for row in blocks.losses.astype("<f4")]
+    losses = [row.tobytes() for row in blocks.losses.astype("<f4", copy=False)]
     columns = (blocks.source, blocks.block, count, blocks.first_time_us, blocks.last_time_us)
     lists = (column.tolist() for column in columns)
     return [Block(*values) for values in zip(*lists, losses, strict=True)]

@@ -24,8 +24,7 @@ MAX_MAGNITUDE = 1e30  # a number beyond it is treated as missing: its square sti
 MAX_CODE = 2.0**53  # a category's code is an exact non-negative integer below it
 
 _LEARNERS = {  # where the class of a kind is; of a kind and a task, if that has one of its own
-    "linear": "models.linear:LinearLearner",
-    "linear multiclass": "models.softmax:SoftmaxLearner",
+    "linear": "models.adaptive_linear:linear_learner",
     "prior": "models.baselines:BaselineLearner",
     "last": "models.baselines:BaselineLearner",
 }

@@ -13,8 +13,8 @@ keeps:
   gives a 0 for each of them). The decay of categories is one common factor here, so it costs nothing per category.
 
 The difference to River: categories share a table of 2**bits weights, so memory is bounded and two categories may
-collide. A classifier's state can not become NaN: features are guarded (models/learner.py), a learned row lies within
-sqrt(n) deviations of its own scaler, and the log loss has a gradient between -1 and 1.
+collide. The state can not become NaN: features are guarded (models/learner.py), a learned row lies within sqrt(n)
+deviations of its own scaler, and a loss has a gradient within 1e12, so that weights grow by steps of bounded length.
 """
 
 from __future__ import annotations
@@ -22,10 +22,33 @@ from __future__ import annotations
 import numpy as np
 
 from models.array_learner import ArrayLearner
-from models.learner import Actions, Matrix, Vector, numbers_of
-from models.linear_kernels import Plan, Scratch, Weights, predict_kernel, step_kernel
+from models.learner import Actions, Matrix, Vector, numbers_of, settings_of
+from models.linear_kernels import LOSSES, Plan, Scratch, Weights, predict_kernel, step_kernel
 from streams.frames import Column
 from streams.pipeline import Model, Task
+
+
+def plan_of(model: Model, columns: tuple[Column, ...], task: Task) -> Plan:
+    """Read what does not change while a linear model learns; rates that its optimiser has not are 0."""
+    settings, settled = numbers_of(model, task), settings_of(model, task)
+    loss = str(settled.get("loss", "squared"))
+    return Plan(
+        np.array([i for i, column in enumerate(columns) if not column.is_category], np.int64),
+        np.array([i for i, column in enumerate(columns) if column.is_category], np.int64),
+        np.array([settings.get(name, 0.0) for name in ("lr", "intercept_lr", "l2")]),
+        task.kind == "regression",
+        LOSSES.index(loss),
+        settings.get("epsilon", settings.get("quantile", 0.0)),
+        settings.get("weight_pos", 1.0),
+        settings.get("weight_neg", 1.0),
+    )
+
+
+def scratch_of(plan: Plan) -> Scratch:
+    """Make room for one row."""
+    n = plan.number_columns.size
+    slots = np.zeros(plan.category_columns.size, np.int64)
+    return Scratch(np.zeros(n), np.zeros(n), np.zeros(n), slots, np.zeros(n))
 
 
 class LinearLearner(ArrayLearner):
@@ -36,6 +59,10 @@ class LinearLearner(ArrayLearner):
         intercept_lr: step size of the intercept, 0.01.
         l2: decay of the weights, 0.
         bits: the category table has 2**bits weights, 18. More bits: fewer collisions, more memory.
+        loss: of a regression: "squared", "huber" (with epsilon, 0.1) or "quantile" (with quantile, 0.5).
+        weight_pos, weight_neg: how much a yes and a no count, 1.
+
+    Other optimisers than plain SGD, and L1, are in adaptive_linear.py.
 
     Example:
         >>> learner = LinearLearner(Model("m", "linear", {"lr": 0.1}), (Column("x", False),))
@@ -48,15 +75,10 @@ class LinearLearner(ArrayLearner):
 
     def __init__(self, model: Model, columns: tuple[Column, ...], task: Task | None = None) -> None:
         task = task or Task()
-        settings = numbers_of(model, task)
-        numbers = [i for i, column in enumerate(columns) if not column.is_category]
-        categories = [i for i, column in enumerate(columns) if column.is_category]
-        rates = np.array([settings["lr"], settings["intercept_lr"], settings["l2"]])
-        is_number = task.kind == "regression"
-        self._plan = Plan(np.array(numbers, np.int64), np.array(categories, np.int64), rates, is_number)
-        n = len(numbers)
-        self._scratch = Scratch(np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(len(categories), np.int64), np.zeros(n))
-        table = np.zeros(2 ** int(settings["bits"]) if categories else 1)
+        self._plan = plan_of(model, columns, task)
+        n, categories = self._plan.number_columns.size, self._plan.category_columns.size
+        self._scratch = scratch_of(self._plan)
+        table = np.zeros(2 ** int(numbers_of(model, task)["bits"]) if categories else 1)
         self._weights = Weights(np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n), table, np.array([0.0, 1.0]))
 
     def predict(self, X_BF: Matrix) -> Vector:

@@ -17,6 +17,9 @@ from streams.compiled import bare, inlined
 MOST_GRADIENT = 1e12  # as River clips it
 SMALLEST_FACTOR = 1e-100  # the common decay is folded into the weights before it can underflow
 
+LOSSES = ("squared", "huber", "quantile")
+SQUARED, HUBER, QUANTILE = 0, 1, 2  # their places
+
 Indexes = npt.NDArray[np.int64]
 
 
@@ -51,12 +54,16 @@ class Scaler(Protocol):
 
 
 class Plan(NamedTuple):
-    """What does not change while learning: which columns are what, the rates [lr, intercept_lr, l2], the task."""
+    """What does not change while learning: which columns are what, the rates [lr, intercept_lr, l2], task and loss."""
 
     number_columns: Indexes
     category_columns: Indexes
     rates: Vector
-    is_number: bool  # of a regression: the score is the logit itself, and the loss its squared error
+    is_number: bool  # of a regression: the score is the logit itself, and the loss one of its error
+    loss: int = SQUARED  # of a regression
+    bend: float = 0.0  # Huber's epsilon, or the quantile
+    weight_pos: float = 1.0  # of the log loss where the label is yes
+    weight_neg: float = 1.0
 
 
 class Scratch(NamedTuple):
@@ -161,10 +168,31 @@ def log_loss_gradient(logit: float, is_positive: bool) -> float:
 
 
 @inlined
-def squared_gradient(prediction: float, label: float) -> float:
-    """River's gradient of the squared loss by the prediction, kept within its bounds."""
-    gradient = 2.0 * (prediction - label)
-    return min(max(gradient, -MOST_GRADIENT), MOST_GRADIENT)
+def error_gradient(plan: Plan, prediction: float, label: float) -> float:
+    """River's gradient of a regression's loss by the prediction, kept within its bounds."""
+    error = prediction - label
+    if plan.loss == SQUARED:
+        return min(max(2.0 * error, -MOST_GRADIENT), MOST_GRADIENT)
+    if plan.loss == HUBER:
+        return min(max(error, -plan.bend), plan.bend)
+    return (1.0 if error > 0.0 else 0.0) - plan.bend
+
+
+@inlined
+def loss_gradient(plan: Plan, logit: float, label: float) -> float:
+    """Give the gradient of the task's loss by the logit."""
+    if plan.is_number:
+        return error_gradient(plan, logit, label)
+    is_positive = label > 0.5
+    return log_loss_gradient(logit, is_positive) * (plan.weight_pos if is_positive else plan.weight_neg)
+
+
+@inlined
+def score(plan: Plan, logit: float) -> float:
+    """Give the probability of yes; or the number, within the bounds that labels have."""
+    if plan.is_number:
+        return min(max(logit, -MAX_MAGNITUDE), MAX_MAGNITUDE)
+    return probability(logit)
 
 
 @inlined
@@ -193,8 +221,7 @@ def predict_kernel(X_BF: Matrix, plan: Plan, weights: Weights, scratch: Scratch,
     for i in range(score_B.size):
         read_row(X_BF, i, plan, weights.table.size, scratch)
         _scale(weights, scratch)
-        logit = _logit(weights, scratch)
-        score_B[i] = logit if plan.is_number else probability(logit)
+        score_B[i] = score(plan, _logit(weights, scratch))
 
 
 @bare
@@ -215,8 +242,6 @@ def step_kernel(
         _scale(weights, scratch)
         logit = _logit(weights, scratch)
         if is_learned:
-            is_number, label = plan.is_number, y_B[i]
-            gradient = squared_gradient(logit, label) if is_number else log_loss_gradient(logit, label > 0.5)
-            _update(gradient, plan, weights, scratch)
+            _update(loss_gradient(plan, logit, y_B[i]), plan, weights, scratch)
         else:
-            score_B[i] = logit if plan.is_number else probability(logit)
+            score_B[i] = score(plan, logit)

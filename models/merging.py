@@ -21,7 +21,8 @@ Shares = npt.NDArray[np.float64]
 """[S] how much each of S models counts in an average; adds up to 1."""
 Merge = Callable[[Sequence[State], Shares], State]
 
-_WEIGHTS = ("weight", "table", "intercept", "shared")  # of a linear model: what is averaged and handed back
+# Of a linear model, with what it has paid of its L1 penalty: what is averaged and handed back.
+_WEIGHTS = ("weight", "table", "intercept", "shared", "paid", "table_paid")
 
 
 def merge_counts(states: Sequence[State], _shares: Shares) -> State:

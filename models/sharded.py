@@ -52,7 +52,7 @@ def way_of(model: Model, task: Task) -> Way:
         PipelineError: they cannot.
     """
     found = WAYS.get(f"{model.kind} {task.kind}") or WAYS.get(model.kind)
-    if found is None:
+    if found is None or model.params.get("optimizer", "sgd") != "sgd":  # moments of several cannot be put together
         raise PipelineError([f"[models.{model.name}] shards: models of kind {model.kind!r} cannot become one"])
     return found
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from models.array_learner import ArrayLearner
 from models.learner import LEARN, MAX_MAGNITUDE, PREDICT, Actions, Matrix, Vector, numbers_of
+from models.linear import plan_of, scratch_of
 from models.linear_kernels import Plan, Scratch, deviate, learn_scale, read_row
 from streams.compiled import bare, inlined
 from streams.frames import Column
@@ -52,14 +53,10 @@ class SoftmaxLearner(ArrayLearner):
     _what = "softmax"
 
     def __init__(self, model: Model, columns: tuple[Column, ...], task: Task) -> None:
-        settings = numbers_of(model, task)
-        numbers = [i for i, column in enumerate(columns) if not column.is_category]
-        categories = [i for i, column in enumerate(columns) if column.is_category]
-        rates = np.array([settings["lr"], settings["intercept_lr"], 0.0])
-        self._plan = Plan(np.array(numbers, np.int64), np.array(categories, np.int64), rates, False)
-        n, classes = len(numbers), len(task.classes)
-        self._scratch = Scratch(np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(len(categories), np.int64), np.zeros(n))
-        table = np.zeros((2 ** int(settings["bits"]) if categories else 1, classes))
+        self._plan = plan_of(model, columns, task)
+        self._scratch = scratch_of(self._plan)
+        n, categories, classes = self._plan.number_columns.size, self._plan.category_columns.size, len(task.classes)
+        table = np.zeros((2 ** int(numbers_of(model, task)["bits"]) if categories else 1, classes))
         self._weights = Weights(np.zeros(n), np.zeros(n), np.zeros(n), np.zeros((n, classes)), table, np.zeros(classes))
 
     def predict(self, X_BF: Matrix) -> npt.NDArray[np.float64]:

@@ -113,6 +113,8 @@ def _shards(table: Table, kind: str) -> int:
     merging = [name for name, one in KINDS.items() if one.can_merge]
     if shards > 1 and kind and kind not in merging:
         table.mistake("shards", f"models of kind {shown(kind)} cannot become one", f"1, or kind = {', '.join(merging)}")
+    if shards > 1 and table.values.get("optimizer", "sgd") != "sgd":
+        table.mistake("shards", "only models that learn by sgd can become one", '1, or optimizer = "sgd"')
     return shards
 
 

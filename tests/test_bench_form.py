@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,9 @@ from tests.bench.figure import Figure, Measurement, Ratio, choose, is_reached, m
 from tests.bench.load import BLOCK_ROWS, LABEL_AFTER_US, START_US, Load, block, event_number
 from tests.bench.progress import steady_rate
 from tests.bench.report import make_report, write_json
+from tests.bench.weights import scored_by
 from tests.bench.workplace import feature_names
+from tests.memory_kafka import Record
 
 PROMISED = {
     *("ingest", "features", "learn", "serve", "end_to_end"),
@@ -21,6 +25,7 @@ PROMISED = {
     *("features16_100k", "features16_1k", "two_stages", "snapshot_pause_ms", "recovery_1m_keys_s"),
     *("speed_32_features_vs_4", "speed_1m_keys_vs_1k", "speed_90d_window_vs_10s"),
     *("online_store_writes", "serve_with_store_vs_without"),
+    *("learn_1", "learn_4", "logistic_vs_river"),
 }
 
 GOLDEN_EVENT = (
@@ -79,6 +84,16 @@ def test_rates_are_required_in_proportion_to_the_bare_loop_and_others_as_they_ar
     assert is_reached(rate, 130_000, bare=220_000) is True
     assert is_reached(rate, 130_000, bare=440_000) is False
     assert is_reached(most, 21, bare=220_000) is False
+
+
+def test_blocks_of_other_candidates_in_the_same_topic_count_for_nothing() -> None:
+    ours, theirs = (
+        Record("scores", 0, 0, 0, None, json.dumps({"candidate": name, "blocks": [{}, {}]}).encode(), None)
+        for name in ("faster", "river")
+    )
+    weigh: Callable[[Any], float] = scored_by("faster")
+
+    assert [weigh(message) for message in (ours, theirs)] == [200.0, 0.0]
 
 
 def test_ratios_are_taken_run_by_run() -> None:

@@ -55,6 +55,15 @@ class Output:
             self._weigh(self._weight)
         return self._events_at(self._offsets[-1])
 
+    def messages(self) -> int:
+        """Give the messages written so far, of whatever weight."""
+        return sum(self._offsets[-1]) if self._offsets else 0
+
+    def weigh(self) -> None:
+        """Weigh all that was written by the last sample, though more may come."""
+        if self._weight is not None and self._offsets:
+            self._weigh(self._weight)
+
     def curve(self) -> tuple[list[float], list[float]]:
         """Give the times of the samples, and the events written by then."""
         return self._times_s, [self._events_at(offsets) for offsets in self._offsets]
@@ -106,14 +115,16 @@ def watch(outputs: Sequence[Output], limit_s: float, check: Callable[[], None]) 
 
 def watch_for(output: Output, duration_s: float, limit_s: float, check: Callable[[], None]) -> None:
     """Sample one output until it is complete or `duration_s` after its first event, for programs that take too long."""
-    first_s = None
+    output.sample()
+    first_s, before = None, output.messages()
     start_s = time.monotonic()
     while output.done() < output.events:
         output.sample()
         now_s = time.monotonic()
-        if first_s is None and output.done() > 0:
+        if first_s is None and output.messages() > before:
             first_s = now_s
         if first_s is not None and now_s - first_s > duration_s:
+            output.weigh()
             return
         if first_s is None and now_s - start_s > limit_s:
             raise BenchError(f"nothing in {output.topic} after {limit_s:.0f} s")

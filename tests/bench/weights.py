@@ -15,6 +15,7 @@ BLOCK_EVENTS = 100
 
 
 class _Scores(msgspec.Struct):
+    candidate: str
     blocks: list[object]
 
 
@@ -32,6 +33,17 @@ def scored_events(message: Message) -> float:
     """Weigh a record of P.scores: whole blocks of events whose label was learned."""
     value = message.value()
     return 0.0 if value is None else float(BLOCK_EVENTS * len(_SCORES.decode(value).blocks))
+
+
+def scored_by(candidate: str) -> Weight:
+    """Weigh records of P.scores by their events, those of other candidates by 0."""
+
+    def weigh(message: Message) -> float:
+        value = message.value()
+        scores = None if value is None else _SCORES.decode(value)
+        return 0.0 if scores is None or scores.candidate != candidate else float(BLOCK_EVENTS * len(scores.blocks))
+
+    return weigh
 
 
 def scored_in_blocks(events: int, partitions: int) -> int:

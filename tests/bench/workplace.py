@@ -11,7 +11,7 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -98,12 +98,12 @@ class Workplace:
         with group(DIRECTORY / "logs" / name) as processes:
             yield processes
 
-    def role(self, processes: Group, run: Run, role: str) -> Process:
-        """Start one role and wait until its metrics answer."""
+    def role(self, processes: Group, run: Run, role: str, models: Sequence[str] = ()) -> Process:
+        """Start one role and wait until its metrics answer; learn with the candidates named, or else with all."""
         port = free_port()
         command = [str(MILLRACE), "run", role, str(run.file), "--metrics", f"127.0.0.1:{port}"]
         if role == "learn":
-            command += ["--models", ",".join(candidates())]
+            command += ["--models", ",".join(models or candidates())]
         process = processes.start(role, command)
         wait_for_metrics(port, process)
         return process

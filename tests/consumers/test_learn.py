@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import math
 import random
 from typing import Any
@@ -125,6 +127,15 @@ def test_events_are_predicted_when_they_pass_and_labels_scored_and_learned_when_
     assert learn.version == (0, learned)
     known = [value for value in loss.values() if not math.isnan(value)]
     assert learn.metrics()["log_loss_start"] == pytest.approx(np.mean(known), abs=1e-12)
+
+
+def test_losses_travel_as_base64_of_little_endian_float32() -> None:
+    record = next(value for out in process(task(), examples(700)) for value in out.values.unpack())
+    typed, plain = msgspec.json.decode(record, type=ScoresRecord), json.loads(record)
+
+    assert [base64.b64decode(block["losses"]) for block in plain["blocks"]] == [
+        block.values().astype("<f4").tobytes() for block in typed.blocks
+    ]
 
 
 @pytest.mark.parametrize("model", MODELS)

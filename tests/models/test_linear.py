@@ -217,7 +217,10 @@ def test_a_category_keeps_its_place_for_ever() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"rate": 1.0}, "rate: unknown key; allowed: bits, intercept_lr, l2, lr"),
+        (
+            {"rate": 1.0},
+            "rate: unknown key; allowed: bits, intercept_lr, l1, l2, lr, optimizer, weight_neg, weight_pos",
+        ),
         ({"lr": "fast"}, 'lr: "fast" is not right; allowed: a number above 0 up to 1000'),
         ({"lr": float("nan")}, "lr: NaN is not right"),
         ({"bits": 40}, "bits: 40 is not right; allowed: a whole number from 1 to 28"),

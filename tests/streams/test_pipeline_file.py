@@ -14,6 +14,17 @@ from streams.pipeline_models import is_redis_url
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
 
+LINEAR: dict[str, bool | int | float | str] = {  # what a linear model of yes and no has where nothing is set
+    "optimizer": "sgd",
+    "lr": 0.005,
+    "intercept_lr": 0.01,
+    "l1": 0.0,
+    "l2": 0.0,
+    "weight_pos": 1.0,
+    "weight_neg": 1.0,
+    "bits": 18,
+}
+
 SMALLEST = """
 [pipeline]
 name = "shop"
@@ -192,7 +203,7 @@ def test_every_key_of_the_file_reaches_its_struct(tmp_path: Path) -> None:
         Feature("hour", "cyclic", "hour"),
     )
     assert pipeline.models == (
-        Model("logistic", "linear", {"lr": 0.05, "intercept_lr": 0.01, "l2": 0.0, "bits": 10}),
+        Model("logistic", "linear", {**LINEAR, "lr": 0.05, "bits": 10}),
         Model("tree_1", "river:tree.HoeffdingTreeClassifier", {"grace_period": 50, "leaf_prediction": "nb"}),
     )
     assert pipeline.serve == Serve("tree_1", "latest", "rediss://kafka:6380/2", 36 * HOUR_US)
@@ -215,8 +226,7 @@ def test_a_linear_model_is_given_its_defaults(tmp_path: Path) -> None:
     """The learner need not know them."""
     pipeline = pipeline_of(SMALLEST + '[models.logistic]\nkind = "linear"\n', tmp_path)
 
-    params: dict[str, bool | int | float | str] = {"lr": 0.005, "intercept_lr": 0.01, "l2": 0.0, "bits": 18}
-    assert pipeline.models[1] == Model("logistic", "linear", params)
+    assert pipeline.models[1] == Model("logistic", "linear", LINEAR)
     assert pipeline.serve.champion == "prior"
 
 
