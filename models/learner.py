@@ -25,6 +25,7 @@ MAX_CODE = 2.0**53  # a category's code is an exact non-negative integer below i
 _LEARNERS = {  # where the class of a kind is; of a kind and a task, if that has one of its own
     "linear": "models.linear:LinearLearner",
     "linear multiclass": "models.softmax:SoftmaxLearner",
+    "mlp": "models.mlp:MlpLearner",
     "prior": "models.baselines:BaselineLearner",
     "last": "models.baselines:BaselineLearner",
 }
@@ -132,4 +133,4 @@ def settings_of(model: Model, task: Task) -> dict[str, Value]:
 def numbers_of(model: Model, task: Task) -> dict[str, float]:
     """Give the settings that are numbers, as floats. Raises as `settings_of`."""
     settings = settings_of(model, task)
-    return {name: float(value) for name, value in settings.items() if not isinstance(value, str)}
+    return {name: float(value) for name, value in settings.items() if not isinstance(value, str | tuple)}

@@ -11,6 +11,7 @@ import hashlib
 import io
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 import msgspec
@@ -39,7 +40,7 @@ class Version(msgspec.Struct, frozen=True):
     lineage: int
     examples: int
     kind: str
-    params: dict[str, bool | int | float | str]
+    params: Mapping[str, bool | int | float | str | tuple[int, ...]]
     columns: tuple[Column, ...]
     blob: str
     digest: str
