@@ -26,6 +26,7 @@ _LEARNERS = {  # where the class of a kind is; of a kind and a task, if that has
     "linear": "models.linear:LinearLearner",
     "linear multiclass": "models.softmax:SoftmaxLearner",
     "mlp": "models.mlp:MlpLearner",
+    "naive_bayes": "models.naive_bayes:NaiveBayesLearner",
     "prior": "models.baselines:BaselineLearner",
     "last": "models.baselines:BaselineLearner",
 }

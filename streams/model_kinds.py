@@ -62,6 +62,9 @@ KINDS: dict[str, Kind] = {
             "seed": Setting(0, 0, 2**32 - 1),
         }
     ),
+    "naive_bayes": Kind(
+        ("binary", "multiclass"), {"smoothing": Setting(1.0, is_open=True), "bits": Setting(16, 1, 24)}
+    ),
     "prior": Kind(),
     "last": Kind(),
 }
