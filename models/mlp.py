@@ -53,10 +53,10 @@ class MlpLearner(ArrayLearner):
         seed: of the first weights, 0.
 
     Example:
-        >>> learner = MlpLearner(Model("m", "mlp", {"hidden": (4,)}), (Column("x", False),))
-        >>> learner.learn(np.array([[1.0], [3.0]] * 50), np.array([0.0, 1.0] * 50))
+        >>> learner = MlpLearner(Model("m", "mlp", {"hidden": (8,)}), (Column("x", False),))
+        >>> learner.learn(np.array([[1.0], [3.0]] * 200), np.array([0.0, 1.0] * 200))
         >>> learner.predict(np.array([[1.0], [3.0]])).round(2)
-        array([0.0, 1.0])
+        array([0.02, 0.99])
     """
 
     _what = "mlp"

@@ -54,8 +54,8 @@ class NaiveBayesLearner(ArrayLearner):
     Example:
         >>> learner = NaiveBayesLearner(Model("m", "naive_bayes", {}), (Column("x", False),))
         >>> learner.learn(np.array([[1.0], [2.0], [4.0], [6.0]]), np.array([0.0, 0.0, 1.0, 1.0]))
-        >>> learner.predict(np.array([[1.0], [3.0], [np.nan]])).round(4)
-        array([0.0182, 0.6665, 0.5   ])
+        >>> learner.predict(np.array([[2.5], [3.0], [np.nan]])).round(4)
+        array([0.1397, 0.859 , 0.5   ])
     """
 
     _what = "naive Bayes"

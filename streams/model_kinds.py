@@ -44,6 +44,15 @@ class Kind(msgspec.Struct, frozen=True):
 _BITS = Setting(18, 1, 28)  # 262,144 hashed category weights: 2 MiB
 _RATE = Setting(0.01)
 
+KMEANS = {
+    "n_clusters": Setting(5, 1, 1024),
+    "halflife": Setting(0.5, high=1.0, is_open=True),
+    "mu": Setting(0.0, -1e6, 1e6),
+    "sigma": Setting(1.0, high=1e6),
+    "p": Setting(2.0, 1.0, 10.0),
+    "seed": Setting(0, 0, 2**32 - 1),
+}
+
 KINDS: dict[str, Kind] = {
     "linear": Kind(
         settings={"lr": Setting(0.005, is_open=True), "intercept_lr": _RATE, "l2": Setting(0.0), "bits": _BITS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from river import datasets
 
+from models import mlp
 from models.learner import LEARN, PREDICT, SKIP, make_learner
 from models.mlp import MlpLearner
 from streams.errors import ModelError, PipelineError
@@ -357,6 +359,10 @@ def test_a_wrong_parameter_is_named_with_what_is_allowed(params: dict[str, Any],
         make(**params)
 
     assert message in str(caught.value)
+
+
+def test_the_examples_run() -> None:
+    assert doctest.testmod(mlp).failed == 0
 
 
 def test_a_state_of_other_layers_or_another_optimizer_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 from collections import Counter
 from functools import cache
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from river import datasets, naive_bayes
 
+import models.naive_bayes
 from models.learner import LEARN, PREDICT, SKIP
 from models.naive_bayes import NaiveBayesLearner
 from streams.errors import ModelError, PipelineError
@@ -224,6 +226,10 @@ def test_what_is_no_number_or_no_category_is_missing(column: int, bad: float) ->
     b.learn(absurd, y)
 
     assert np.array_equal(a.predict(missing), b.predict(absurd))
+
+
+def test_the_example_runs() -> None:
+    assert doctest.testmod(models.naive_bayes).failed == 0
 
 
 def test_it_is_for_classes_and_names_a_wrong_parameter() -> None:
