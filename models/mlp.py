@@ -79,7 +79,8 @@ class MlpLearner(ArrayLearner):
         weight = _first_weights(self._widths, int(numbers["seed"]))
         table = np.zeros((2 ** int(numbers["bits"]) if category else 1, self._widths[1]))
         moment, of_table = (weight, table) if is_adam else (weight[:0], table[:0])
-        moments, of_tables = (moment * 0.0, moment * 0.0), (of_table * 0.0, of_table * 0.0)
+        moments = np.zeros_like(moment), np.zeros_like(moment)
+        of_tables = np.zeros_like(of_table), np.zeros_like(of_table)
         scaler = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(3)
         self._weights = Weights(*scaler, weight, *moments, table, *of_tables, np.zeros(1))
 

@@ -86,7 +86,8 @@ def read_settings(table: Table, kind: str, task: Task) -> dict[str, Value]:
     if task.kind not in what.tasks:
         text = f'"{kind}" is for a label that is {" or ".join(what.tasks)}, this one is {task.kind}'
         table.mistake("kind", text, ", ".join(name for name, one in KINDS.items() if task.kind in one.tasks))
-    settings = what.settings if "hidden" in what.settings else _fitted(what.settings, task)
+    is_wide = "hidden" in what.settings  # its table has a column for each unit of a layer, whatever the classes
+    settings = what.settings if is_wide else _fitted(what.settings, task)
     found = {name: _read(table, name, setting) for name, setting in settings.items()}
     found |= _beside(table, what, found)
     _mistakes_together(found, table)

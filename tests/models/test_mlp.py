@@ -220,6 +220,20 @@ def test_a_label_of_1e30_among_usual_ones_leaves_a_model_that_learns_on() -> Non
     assert np.isfinite(learner.predict(X)).all()
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_endless_new_categories_take_no_memory_and_leave_it_right(optimizer: str) -> None:
+    rng = np.random.default_rng(5)
+    X = np.column_stack([rng.normal(size=10_000), np.arange(10_000.0)])
+    y = (X[:, 0] > 0.0).astype(float)
+    learner = make(columns=COLUMNS[:2], optimizer=optimizer)
+    size = learner.size_bytes()
+    learner.learn(X[:9_000], y[:9_000])
+
+    assert learner.size_bytes() == size
+    assert learner.is_finite()
+    assert ((learner.predict(X[9_000:]) > 0.5) == y[9_000:]).mean() > 0.95
+
+
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, 1e31, -1e31])
 def test_an_absurd_number_is_a_missing_number(bad: float) -> None:
     X, y = rows_of(BINARY, 100)
