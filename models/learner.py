@@ -25,6 +25,8 @@ MAX_CODE = 2.0**53  # a category's code is an exact non-negative integer below i
 
 _LEARNERS = {  # where the class of a kind is; of a kind and a task, if that has one of its own
     "linear": "models.adaptive_linear:linear_learner",
+    "mlp": "models.mlp:MlpLearner",
+    "naive_bayes": "models.naive_bayes:NaiveBayesLearner",
     "prior": "models.baselines:BaselineLearner",
     "last": "models.baselines:BaselineLearner",
 }
@@ -137,4 +139,4 @@ def settings_of(model: Model, task: Task) -> dict[str, Value]:
 def numbers_of(model: Model, task: Task) -> dict[str, float]:
     """Give the settings that are numbers, as floats. Raises as `settings_of`."""
     settings = settings_of(model, task)
-    return {name: float(value) for name, value in settings.items() if not isinstance(value, str)}
+    return {name: float(value) for name, value in settings.items() if not isinstance(value, str | tuple)}

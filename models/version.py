@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 
 import msgspec
 
@@ -43,7 +44,7 @@ class Version(msgspec.Struct, frozen=True):
     lineage: int
     examples: int
     kind: str
-    params: dict[str, bool | int | float | str]
+    params: Mapping[str, bool | int | float | str | tuple[int, ...]]
     columns: tuple[Column, ...]
     blob: str
     digest: str

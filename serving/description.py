@@ -30,7 +30,8 @@ def show(pipeline: Pipeline, file: Path) -> None:
         features.add_row(feature.name, kind, str(len(feature.columns)), feature.meaning)
     models = grid("candidate", "kind", "parameters", "", wrap=("parameters",))
     for model in found.models:
-        params = ", ".join(f"{name} = {value}" for name, value in model.params.items())
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in model.params.items()}
+        params = ", ".join(f"{name} = {value}" for name, value in values.items())
         models.add_row(model.name, model.kind, params, "champion: answers" if model.is_champion else "")
     for table in (topics, stages, features, models):
         out.print(table)

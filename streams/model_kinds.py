@@ -11,18 +11,20 @@ import msgspec
 from streams.pipeline import Task, TaskKind
 from streams.toml_table import Table
 
-Value = bool | int | float | str
+Value = bool | int | float | str | tuple[int, ...]
 
 LABELLED: tuple[TaskKind, ...] = ("binary", "multiclass", "regression")
+MOST_ENTRIES = 8  # of a list
 MOST_WEIGHTS = 1 << 24  # of categories in one model: 128 MiB, and a version may have twice that
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """One key of `[models.<name>]`. The default's type is the key's: a whole number, a number, a word, true or false.
+    """One key of `[models.<name>]`.
 
     `low` and `high` bound numbers, both included, but a `low` that `is_open` itself; `options` are all the words.
     `only` says of which tasks, or of which words of settings before it, the setting is: of any if nothing is said. A
-    word in `usual` brings a default of its own.
+    word in `usual` brings a default of its own. A setting that is `per_class` counts rows of a table with a column for
+    each class, so that of many classes there are fewer.
     """
 
     default: Value
@@ -32,6 +34,7 @@ class Setting(msgspec.Struct, frozen=True):
     options: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     usual: dict[str, Value] = {}
+    per_class: bool = False
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -42,7 +45,7 @@ class Kind(msgspec.Struct, frozen=True):
     can_merge: bool = False
 
 
-_BITS = Setting(18, 1, 28)  # 262,144 hashed category weights: 2 MiB
+_BITS = Setting(18, 1, 28, per_class=True)  # 262,144 hashed category weights: 2 MiB
 _RATE = Setting(0.01)
 _STEPS = ("sgd", "adagrad", "adam")  # optimisers with a step size; of ftrl it follows from alpha and beta
 _KEPT = {"adagrad": 2, "adam": 3, "ftrl": 3}  # numbers that an optimiser keeps for each weight, with the weight
@@ -66,8 +69,35 @@ _LINEAR = {
     "bits": _BITS,
 }
 
+KMEANS = {
+    "n_clusters": Setting(5, 1, 1024),
+    "halflife": Setting(0.5, high=1.0, is_open=True),
+    "mu": Setting(0.0, -1e6, 1e6),
+    "sigma": Setting(1.0, high=1e6),
+    "p": Setting(2.0, 1.0, 10.0),
+    "seed": Setting(0, 0, 2**32 - 1),
+}
+
 KINDS: dict[str, Kind] = {
     "linear": Kind(settings=_LINEAR, can_merge=True),
+    "mlp": Kind(
+        settings={
+            "hidden": Setting((64, 32), 1, 1024),
+            "activation": Setting("relu", options=("relu", "tanh")),
+            "optimizer": Setting("sgd", options=("sgd", "adam")),
+            "lr": Setting(0.05, high=1.0, is_open=True, usual={"adam": 0.003}),
+            "clip": Setting(5.0, is_open=True),
+            "beta_1": Setting(0.9, high=0.9999, only=("adam",)),
+            "beta_2": Setting(0.999, high=0.999999, only=("adam",)),
+            "eps": Setting(1e-8, low=1e-12, high=1.0, only=("adam",)),
+            "bits": Setting(12, 1, 20),  # rows of the first layer's width: 2 MiB of 64 units
+            "seed": Setting(0, 0, 2**32 - 1),
+        }
+    ),
+    "naive_bayes": Kind(
+        ("binary", "multiclass"),
+        {"smoothing": Setting(1.0, is_open=True), "bits": Setting(16, 1, 24, per_class=True)},
+    ),
     "prior": Kind(can_merge=True),
     "last": Kind(),
 }
@@ -87,19 +117,33 @@ def read_settings(table: Table, kind: str, task: Task) -> dict[str, Value]:
                 table.mistake(name, f"is for {' or '.join(setting.only)}, not for {' and '.join(words)}")
                 table.known.append(name)
             continue
-        found[name] = _read(table, name, _fitted(name, setting, task, words))
+        found[name] = _read(table, name, _fitted(setting, task, words))
         words += [str(found[name])] if setting.options else []
     _judge_penalties(table, found)
+    _judge_width(table, found)
     return found
 
 
 def _judge_penalties(table: Table, found: dict[str, Value]) -> None:
     """Refuse penalties that would make weights swing, or that nobody has defined together."""
-    optimizer, l1, l2 = found.get("optimizer", "sgd"), float(found.get("l1", 0.0)), float(found.get("l2", 0.0))
-    if optimizer == "sgd" and float(found.get("lr", 0.0)) * l2 >= 1.0:
+    optimizer, (lr, l1, l2) = found.get("optimizer", "sgd"), (_number(found, name) for name in ("lr", "l1", "l2"))
+    if optimizer == "sgd" and lr * l2 >= 1.0:
         table.mistake("l2", "lr * l2 is 1 or more: weights would swing instead of shrink", "less than 1 / lr")
     if optimizer != "ftrl" and l1 > 0.0 and l2 > 0.0:
         table.mistake("l1", "cannot be used together with l2", 'one of the two, or optimizer = "ftrl"')
+
+
+def _judge_width(table: Table, found: dict[str, Value]) -> None:
+    """Refuse more weights of categories than one model may have."""
+    hidden, rows = found.get("hidden"), 2 ** int(_number(found, "bits"))
+    if isinstance(hidden, tuple) and rows * hidden[0] > MOST_WEIGHTS:
+        wrong = f"{rows:,} categories for {hidden[0]} units are more than {MOST_WEIGHTS:,} weights"
+        table.mistake("bits", wrong, f"up to {(MOST_WEIGHTS // hidden[0]).bit_length() - 1}")
+
+
+def _number(found: dict[str, Value], name: str) -> float:
+    value = found.get(name, 0.0)
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def _read(table: Table, name: str, setting: Setting) -> Value:
@@ -110,19 +154,18 @@ def _read(table: Table, name: str, setting: Setting) -> Value:
         return table.integer(name, default, int(setting.low), int(setting.high))
     if isinstance(default, str):
         return table.choice(name, setting.options, default)
+    if isinstance(default, tuple):
+        return table.integers(name, default, int(setting.low), int(setting.high), MOST_ENTRIES)
     return table.number(name, default, setting.low, setting.high, is_open=setting.is_open)
 
 
-def _fitted(name: str, setting: Setting, task: Task, words: list[str]) -> Setting:
-    """Take the default that a chosen word brings.
-
-    A table of hashed categories has a column for each class, so that of many classes has fewer rows.
-    """
+def _fitted(setting: Setting, task: Task, words: list[str]) -> Setting:
+    """Take the default that a chosen word brings, and fewer rows where there are many classes."""
     for word in words:
         setting = msgspec.structs.replace(setting, default=setting.usual.get(word, setting.default))
-    if name != "bits" or task.outputs == 1:
+    if not setting.per_class or task.outputs == 1:
         return setting
     kept = task.outputs * max(_KEPT.get(word, 1) for word in words)
-    most = (MOST_WEIGHTS // kept).bit_length() - 1
-    usual = int(setting.default) if task.outputs < 8 else int(setting.default) - 2
+    most, default = (MOST_WEIGHTS // kept).bit_length() - 1, int(_number({"rows": setting.default}, "rows"))
+    usual = default if task.outputs < 8 else default - 2
     return msgspec.structs.replace(setting, default=min(usual, most), high=min(int(setting.high), most))

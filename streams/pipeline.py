@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -172,7 +173,7 @@ class Model(msgspec.Struct, frozen=True):
 
     name: str
     kind: str
-    params: dict[str, bool | int | float | str]
+    params: Mapping[str, bool | int | float | str | tuple[int, ...]]
     sample: float = 1.0
     shards: int = 1
 

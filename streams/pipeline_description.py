@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from streams.durations import duration_text
@@ -25,7 +27,7 @@ class ModelLine(msgspec.Struct, frozen=True):
 
     name: str
     kind: str
-    params: dict[str, bool | int | float | str]
+    params: Mapping[str, bool | int | float | str | tuple[int, ...]]
     is_champion: bool
 
 

@@ -32,6 +32,10 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
+def _counted(value: object) -> str:
+    return f"a list of {len(value)}" if isinstance(value, list | tuple) else shown(value)
+
+
 def mistake_line(where: str, wrong: str, allowed: str = "", found: str = "", options: Iterable[str] = ()) -> str:
     """Write one mistake; the option nearest to `found`, if near enough, becomes the "did you mean"."""
     line = f"{where}: {wrong}"
@@ -119,6 +123,21 @@ class Table:
             self.mistake(key, f"{shown(value)} is not right", f"a whole number from {smallest} to {largest}")
             return default
         return value
+
+    def integers(self, key: str, default: tuple[int, ...], smallest: int, largest: int, most: int) -> tuple[int, ...]:
+        """Give a list of 1 to `most` whole numbers, each between two bounds, both included."""
+        value = self.get(key)
+        if value is None:
+            return default
+        form = f"a list of 1 to {most} whole numbers from {smallest} to {largest}"
+        if not isinstance(value, list | tuple) or not 1 <= len(value) <= most:
+            self.mistake(key, f"{_counted(value)} is not right", form)
+            return default
+        for entry in value:
+            if isinstance(entry, bool) or not isinstance(entry, int) or not smallest <= entry <= largest:
+                self.mistake(key, f"{shown(entry)} in the list is not right", form)
+                return default
+        return tuple(value)
 
     def number(self, key: str, default: float, low: float, high: float, *, is_open: bool = False) -> float:
         """Give a finite number between two bounds, both included, but `low` not if it `is_open`."""

@@ -22,7 +22,14 @@ from streams.ledger import (
     settle_kernel,
     wait_kernel,
 )
+from streams.vector_sums import dot as dot_part
 from streams.windows import ones_kernel, room_kernel
+
+
+@bare
+def dot(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
+    """Sum products."""
+    return dot_part(first, second)
 
 
 @bare

@@ -26,6 +26,7 @@ PROMISED = {
     *("speed_32_features_vs_4", "speed_1m_keys_vs_1k", "speed_90d_window_vs_10s"),
     *("online_store_writes", "serve_with_store_vs_without"),
     *("learn_1", "learn_4", "logistic_vs_river"),
+    "mlp",
 }
 
 GOLDEN_EVENT = (

@@ -42,6 +42,7 @@ COLUMNS = (Column("a", False), Column("b", False), Column("c", True))
 SCHEMA = examples_schema(COLUMNS)
 MODELS = {
     "linear": Model("m", "linear", {"lr": 0.05, "bits": 10}),
+    "mlp": Model("m", "mlp", {"hidden": (8, 4), "optimizer": "adam", "bits": 6}),
     "prior": Model("m", "prior", {}),
     "tree": Model("m", "river:tree.HoeffdingAdaptiveTreeClassifier", {"grace_period": 20}),
 }

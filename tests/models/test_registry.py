@@ -21,6 +21,8 @@ KEY = b"k" * 32
 COLUMNS = (Column("a", False), Column("c", True))
 MODELS = {
     "linear": Model("m", "linear", {"lr": 0.05, "bits": 6}),
+    "mlp": Model("m", "mlp", {"hidden": (8, 4), "optimizer": "adam", "bits": 6}),
+    "naive_bayes": Model("m", "naive_bayes", {"bits": 6}),
     "prior": Model("m", "prior", {}),
     "river": Model("m", "river:tree.HoeffdingTreeClassifier", {"grace_period": 20}),
 }

@@ -70,6 +70,15 @@ def test_check_shows_topics_stages_features_and_models() -> None:
     assert "mean of dep_delay of the same tail over the last 7d" in found.stdout
 
 
+def test_check_shows_a_list_as_the_file_writes_it(tmp_path: Path) -> None:
+    file = tmp_path / "flights.toml"
+    file.write_text(Path(ROOT, FLIGHTS).read_text() + '\n[models.net]\nkind = "mlp"\nhidden = [16, 8]\n')
+    found = millrace("check", str(file))
+
+    assert found.returncode == 0
+    assert "hidden = [16, 8]" in found.stdout
+
+
 def test_check_says_all_mistakes_at_once(tmp_path: Path) -> None:
     """One line per mistake on standard error, exit code 2, no traceback."""
     file = tmp_path / "wrong.toml"

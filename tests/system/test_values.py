@@ -61,7 +61,7 @@ def rows_x(run: Run) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def learned_logistic(run: Run, rows_x: list[dict[str, Any]]) -> Learned:
     """River's logistic regression over P.examples."""
-    lr = float(next(model.params["lr"] for model in run.pipeline.models if model.name == "logistic"))
+    lr = float(str(next(model.params["lr"] for model in run.pipeline.models if model.name == "logistic")))
     return drive(logistic(lr), run.examples, rows_x, first_answer=None)
 
 
