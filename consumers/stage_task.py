@@ -21,10 +21,12 @@ from streams.outputs import Room
 from streams.pending import count_due_kernel
 from streams.pipeline import Pipeline
 from streams.planning import make_plan
+from streams.scratch import Scratch
 from streams.stage import empty_stage, restored_stage, stage_state, with_room
 from streams.windows import HELD
 
 LOG = logging.getLogger("consumers.stage_task")
+SCRATCH = "scratch"  # the directory for tables that are too large for memory, beside the snapshots
 
 
 class StageTask:
@@ -53,6 +55,7 @@ class StageTask:
         self._tell = tell
         self.columns = self._plan.columns
         self._partition = partition
+        self._scratch = Scratch(pipeline.state / SCRATCH)
         self._stage = empty_stage(self._plan)
         self._noted = self._incidents()
         self._delivery: ExamplesDelivery | StageDelivery
@@ -70,11 +73,11 @@ class StageTask:
         return Room(self._delivery.layout, *need, len(self._plan.stage.entities))
 
     def _grow(self, text_need: int) -> None:
-        self._stage = with_room(self._stage, self._plan.plan, text_need)
+        self._stage = with_room(self._stage, self._plan.plan, text_need, self._scratch)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Give everything the next worker needs, as copies."""
-        return stage_state(self._stage, self._plan) | {"sequences": self._delivery.sequences.copy()}
+        return stage_state(self._stage, self._plan, self._scratch) | {"sequences": self._delivery.sequences.copy()}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Go on where `state` was taken; features that it was not taken for begin now.
@@ -82,7 +85,7 @@ class StageTask:
         Raises:
             SnapshotError: when its tables go by another key, other entities or other rules of the labels.
         """
-        self._stage = restored_stage(self._fitted(state), self._plan)
+        self._stage = restored_stage(self._fitted(state), self._plan, self._scratch)
         self._noted = self._incidents()
         self._delivery.sequences = state["sequences"].copy()
 

@@ -17,12 +17,15 @@ import numpy.typing as npt
 
 from streams.compiled import inlined
 from streams.memory import resized
+from streams.scratch import Scratch
 
 # Sizes: things that wait, slots ever used, first free slot (NO_SLOT = none), items in the heap.
 WAITING, SLOTS, FREE, ITEMS = 0, 1, 2, 3
 NO_SLOT = -1
 SMALLEST = 64
 GROWTH = 1.5
+
+MEMORY = Scratch()
 
 Int64s = npt.NDArray[np.int64]
 
@@ -51,22 +54,22 @@ def room_for(slots: int) -> int:
     return 2 * slots + SMALLEST + 2
 
 
-def deadlines_state(deadlines: Deadlines) -> dict[str, npt.NDArray[np.int64]]:
+def deadlines_state(deadlines: Deadlines, scratch: Scratch = MEMORY) -> dict[str, npt.NDArray[np.int64]]:
     """Give what a snapshot keeps."""
     items, slots = deadlines.sizes[ITEMS], deadlines.sizes[SLOTS]
     return {
-        "heap": deadlines.heap[:items].copy(),
-        "orders": deadlines.orders[:slots].copy(),
-        "names": deadlines.names[:slots].copy(),
+        "heap": scratch.copied(deadlines.heap[:items]),
+        "orders": scratch.copied(deadlines.orders[:slots]),
+        "names": scratch.copied(deadlines.names[:slots]),
         "sizes": deadlines.sizes.copy(),
     }
 
 
-def restored_deadlines(state: Mapping[str, npt.NDArray[Any]], prefix: str) -> Deadlines:
+def restored_deadlines(state: Mapping[str, npt.NDArray[Any]], prefix: str, scratch: Scratch = MEMORY) -> Deadlines:
     """Give the heap that `deadlines_state` described under names with this prefix."""
     sizes = state[f"{prefix}sizes"].copy()
     heap, orders, names = (state[prefix + name] for name in ("heap", "orders", "names"))
-    return _with_slots(Deadlines(heap, orders, names, sizes), max(int(sizes[SLOTS]), SMALLEST))
+    return _with_slots(Deadlines(heap, orders, names, sizes), max(int(sizes[SLOTS]), SMALLEST), scratch)
 
 
 def chosen_deadlines(
@@ -93,16 +96,17 @@ def chosen_deadlines(
     return slots, {prefix + name: array for name, array in arrays.items()}
 
 
-def longer_deadlines(deadlines: Deadlines) -> Deadlines:
-    """Give the same heap with more slots."""
-    return _with_slots(deadlines, int(deadlines.orders.size * GROWTH))
+def longer_deadlines(deadlines: Deadlines, scratch: Scratch = MEMORY) -> Deadlines:
+    """Give the same heap with more slots. Names stay in memory: every look-up reads them, wherever it leads."""
+    return _with_slots(deadlines, int(deadlines.orders.size * GROWTH), scratch)
 
 
-def _with_slots(deadlines: Deadlines, slots: int) -> Deadlines:
+def _with_slots(deadlines: Deadlines, slots: int, scratch: Scratch) -> Deadlines:
+    items, used = int(deadlines.sizes[ITEMS]), int(deadlines.sizes[SLOTS])
     return Deadlines(
-        resized(deadlines.heap, room_for(slots)),
-        resized(deadlines.orders, slots),
-        resized(deadlines.names, slots),
+        scratch.resized(deadlines.heap, room_for(slots), items),
+        scratch.resized(deadlines.orders, slots, used),
+        resized(deadlines.names, slots, used),
         deadlines.sizes,
     )
 

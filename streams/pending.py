@@ -6,15 +6,27 @@ in a byte arena. The arena only grows at its end; when it is full, the texts of 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import bare, inlined
-from streams.deadlines import ITEMS, SLOTS, Deadlines, deadlines_state, empty_deadlines, is_alive_kernel
+from streams.deadlines import (
+    ITEMS,
+    MEMORY,
+    SLOTS,
+    Deadlines,
+    deadlines_state,
+    empty_deadlines,
+    is_alive_kernel,
+    longer_deadlines,
+    restored_deadlines,
+)
 from streams.inputs import Input, copy_others_kernel, is_there_kernel
 from streams.intrinsics import copy_items
+from streams.scratch import Scratch, let_go
 
 # Words of a row; KEY_SIZE is -1 without a key, KEY is the key's hash or NO_KEY.
 TIME, NUMBER, PRODUCED, TEXT, ID_SIZE, KEY_SIZE, KEY = 0, 1, 2, 3, 4, 5, 6
@@ -48,18 +60,49 @@ def empty_pending(features: int, entities: int) -> Pending:
     )
 
 
-def pending_state(pending: Pending) -> dict[str, npt.NDArray[np.generic]]:
-    """Give what a snapshot keeps."""
+def longer_pending(pending: Pending, scratch: Scratch) -> Pending:
+    """Give the same rows with more slots."""
+    used, waiting = int(pending.waiting.sizes[SLOTS]), longer_deadlines(pending.waiting, scratch)
+    rows, vectors, others = (
+        scratch.resized(table, waiting.orders.size, used)
+        for table in (pending.rows, pending.vectors_PF, pending.others)
+    )
+    return pending._replace(waiting=waiting, rows=rows, vectors_PF=vectors, others=others)
+
+
+def with_packed_texts(pending: Pending, text_need: int, scratch: Scratch = MEMORY) -> Pending:
+    """Pack the texts; the arena is at least two thirds empty afterwards, so packing costs little per row."""
+    size = max(int(3 * pending.arena_sizes[LIVE]) + text_need, SMALLEST_ARENA_BYTES)
+    arena = scratch.zeros((size,), np.uint8)
+    pack_kernel(pending, arena)
+    return pending._replace(arena=arena)
+
+
+def pending_state(pending: Pending, scratch: Scratch = MEMORY) -> dict[str, npt.NDArray[np.generic]]:
+    """Give what a snapshot keeps; large tables are given back to the system, in the state they are files too."""
     slots = pending.waiting.sizes[SLOTS]
     state: dict[str, npt.NDArray[np.generic]] = {
-        f"waiting.{name}": array for name, array in deadlines_state(pending.waiting).items()
+        f"waiting.{name}": array for name, array in deadlines_state(pending.waiting, scratch).items()
     }
-    state["rows"] = pending.rows[:slots].copy()
-    state["vectors"] = pending.vectors_PF[:slots].copy()
-    state["others"] = pending.others[:slots].copy()
-    state["arena"] = pending.arena[: pending.arena_sizes[USED]].copy()
+    state["rows"] = scratch.copied(pending.rows[:slots])
+    state["vectors"] = scratch.copied(pending.vectors_PF[:slots])
+    state["others"] = scratch.copied(pending.others[:slots])
+    state["arena"] = scratch.copied(pending.arena[: pending.arena_sizes[USED]])
     state["arena_sizes"] = pending.arena_sizes.copy()
+    for table in (pending.waiting.heap, pending.waiting.orders, pending.rows, pending.vectors_PF, pending.arena):
+        let_go(table)
     return state
+
+
+def restored_pending(state: Mapping[str, npt.NDArray[Any]], scratch: Scratch) -> Pending:
+    """Give the rows that `pending_state` described."""
+    waiting = restored_deadlines(state, "pending.waiting.", scratch)
+    rows, vectors, others = (
+        scratch.resized(state[f"pending.{name}"], waiting.orders.size) for name in ("rows", "vectors", "others")
+    )
+    arena = state["pending.arena"]
+    arena = scratch.resized(arena, max(arena.size, SMALLEST_ARENA_BYTES))
+    return Pending(waiting, rows, vectors, others, arena, state["pending.arena_sizes"].copy())
 
 
 @inlined
