@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from streams.metrics import RoleMetrics
 from streams.moving import moved_state
 from streams.outline import read_outline
 from streams.outputs import Room
-from streams.pending import count_due_kernel
+from streams.pending import count_due_kernel, let_rows_change
 from streams.pipeline import Pipeline
 from streams.planning import make_plan
 from streams.scratch import Scratch
@@ -56,6 +57,7 @@ class StageTask:
         self.columns = self._plan.columns
         self._partition = partition
         self._scratch = Scratch(pipeline.state / SCRATCH)
+        self._read: list[weakref.ref[npt.NDArray[Any]]] = []  # waiting rows of snapshots that are being written
         self._stage = empty_stage(self._plan)
         self._noted = self._incidents()
         self._delivery: ExamplesDelivery | StageDelivery
@@ -67,7 +69,9 @@ class StageTask:
     def _room(self, rows: Input, clock_us: int) -> Room:
         """Give room for what the rows can cause: each as an event and its label row, and what was due before."""
         total = 2 * rows.kind.size
-        due_rows, due_bytes = count_due_kernel(self._stage.pending, clock_us)
+        self._free_what_was_read()
+        pending = self._stage.pending
+        due_rows, due_bytes = count_due_kernel(pending, clock_us)
         id_bytes, key_bytes = (int(text.offsets[-1] - text.offsets[0]) for text in (rows.id, rows.key))
         need = (total + due_rows, 2 * id_bytes + due_bytes, 2 * key_bytes + due_bytes)
         return Room(self._delivery.layout, *need, len(self._plan.stage.entities))
@@ -76,8 +80,16 @@ class StageTask:
         self._stage = with_room(self._stage, self._plan.plan, text_need, self._scratch)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Give everything the next worker needs, as copies."""
-        return stage_state(self._stage, self._plan, self._scratch) | {"sequences": self._delivery.sequences.copy()}
+        """Give everything the next worker needs, as it is now: later rows change none of it, whoever reads it when."""
+        state = stage_state(self._stage, self._plan, self._scratch) | {"sequences": self._delivery.sequences.copy()}
+        self._read.append(weakref.ref(state["pending.rows"]))
+        return state
+
+    def _free_what_was_read(self) -> None:
+        """Let waiting rows change again once every state that was given is written and gone."""
+        if self._read and all(rows() is None for rows in self._read):
+            self._read.clear()
+            let_rows_change(self._stage.pending)
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Go on where `state` was taken; features that it was not taken for begin now.
@@ -86,6 +98,7 @@ class StageTask:
             SnapshotError: when its tables go by another key, other entities or other rules of the labels.
         """
         self._stage = restored_stage(self._fitted(state), self._plan, self._scratch)
+        self._read.clear()
         self._noted = self._incidents()
         self._delivery.sequences = state["sequences"].copy()
 

@@ -19,8 +19,10 @@ from streams.compiled import inlined
 from streams.memory import resized
 from streams.scratch import Scratch
 
-# Sizes: things that wait, slots ever used, first free slot (NO_SLOT = none), items in the heap.
-WAITING, SLOTS, FREE, ITEMS = 0, 1, 2, 3
+# Sizes: things that wait, slots ever used, first free slot (NO_SLOT = none), items in the heap, and whether somebody
+# reads what belongs to the slots, so that none is used again meanwhile.
+WAITING, SLOTS, FREE, ITEMS, READ = 0, 1, 2, 3, 4
+KEPT_SIZES = 4  # of them in a snapshot
 NO_SLOT = -1
 SMALLEST = 64
 GROWTH = 1.5
@@ -45,7 +47,7 @@ def empty_deadlines() -> Deadlines:
         np.empty((room_for(SMALLEST), 3), np.int64),
         np.empty(SMALLEST, np.int64),
         np.empty(SMALLEST, np.int64),
-        np.array([0, 0, NO_SLOT, 0], np.int64),
+        np.array([0, 0, NO_SLOT, 0, 0], np.int64),
     )
 
 
@@ -61,15 +63,17 @@ def deadlines_state(deadlines: Deadlines, scratch: Scratch = MEMORY) -> dict[str
         "heap": scratch.copied(deadlines.heap[:items]),
         "orders": scratch.copied(deadlines.orders[:slots]),
         "names": scratch.copied(deadlines.names[:slots]),
-        "sizes": deadlines.sizes.copy(),
+        "sizes": deadlines.sizes[:KEPT_SIZES].copy(),
     }
 
 
 def restored_deadlines(state: Mapping[str, npt.NDArray[Any]], prefix: str, scratch: Scratch = MEMORY) -> Deadlines:
     """Give the heap that `deadlines_state` described under names with this prefix."""
-    sizes = state[f"{prefix}sizes"].copy()
+    sizes = np.zeros(KEPT_SIZES + 1, np.int64)
+    sizes[:KEPT_SIZES] = state[f"{prefix}sizes"]
     heap, orders, names = (state[prefix + name] for name in ("heap", "orders", "names"))
-    return _with_slots(Deadlines(heap, orders, names, sizes), max(int(sizes[SLOTS]), SMALLEST), scratch)
+    slots = max(int(sizes[SLOTS]), SMALLEST)
+    return Deadlines(scratch.copied(heap, room_for(slots)), scratch.copied(orders, slots), resized(names, slots), sizes)
 
 
 def chosen_deadlines(
@@ -98,10 +102,7 @@ def chosen_deadlines(
 
 def longer_deadlines(deadlines: Deadlines, scratch: Scratch = MEMORY) -> Deadlines:
     """Give the same heap with more slots. Names stay in memory: every look-up reads them, wherever it leads."""
-    return _with_slots(deadlines, int(deadlines.orders.size * GROWTH), scratch)
-
-
-def _with_slots(deadlines: Deadlines, slots: int, scratch: Scratch) -> Deadlines:
+    slots = int(deadlines.orders.size * GROWTH)
     items, used = int(deadlines.sizes[ITEMS]), int(deadlines.sizes[SLOTS])
     return Deadlines(
         scratch.resized(deadlines.heap, room_for(slots), items),
@@ -114,14 +115,15 @@ def _with_slots(deadlines: Deadlines, slots: int, scratch: Scratch) -> Deadlines
 @inlined
 def is_full_kernel(deadlines: Deadlines) -> bool:
     """Whether the next `push_kernel` would find no slot."""
-    return bool(deadlines.sizes[FREE] < 0 and deadlines.sizes[SLOTS] == deadlines.orders.size)
+    sizes = deadlines.sizes
+    return bool((sizes[FREE] < 0 or sizes[READ] != 0) and sizes[SLOTS] == deadlines.orders.size)
 
 
 @inlined
 def push_kernel(deadlines: Deadlines, deadline_us: int, order: int, name: int) -> int:
     """Add an item and give its slot; the caller has made sure that there is room."""
     slot: int = deadlines.sizes[FREE]
-    if slot >= 0:
+    if slot >= 0 and deadlines.sizes[READ] == 0:
         deadlines.sizes[FREE] = NO_SLOT - 1 - deadlines.orders[slot]
     else:
         slot = deadlines.sizes[SLOTS]

@@ -85,10 +85,10 @@ class Scratch:
         larger[:kept] = array[:kept]
         return larger
 
-    def copied(self, array: Array) -> Array:
-        """Give a copy of a table or of its first rows: in a file if it is large."""
-        copy = self.zeros(array.shape, array.dtype)
-        copy[...] = array
+    def copied(self, array: Array, length: int | None = None) -> Array:
+        """Give a copy of a table or of its first rows, in a file if it is large; a longer one ends in zeros."""
+        copy = self.zeros((array.shape[0] if length is None else length, *array.shape[1:]), array.dtype)
+        copy[: array.shape[0]] = array
         return copy
 
     def _mapped(self, file: IO[bytes], shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
@@ -120,4 +120,4 @@ def _mapping_of(array: Array) -> _Mapping | None:
     while isinstance(base, np.ndarray):
         base = base.base
     owner = base.obj if isinstance(base, memoryview) else base
-    return owner if isinstance(owner, _Mapping) else None
+    return owner if isinstance(owner, _Mapping) and array.nbytes == len(owner) else None

@@ -39,7 +39,7 @@ from streams.pending import (
     longer_pending,
     pending_state,
     restored_pending,
-    with_packed_texts,
+    with_text_room,
 )
 from streams.plan import FeaturePlan, Plan
 from streams.scratch import Scratch
@@ -121,7 +121,7 @@ def with_room(stage: Stage, plan: Plan, text_need: int, scratch: Scratch = MEMOR
     if is_full_kernel(pending.waiting):
         pending = longer_pending(pending, scratch)
     if pending.arena.size - pending.arena_sizes[USED] < text_need:
-        pending = with_packed_texts(pending, text_need, scratch)
+        pending = with_text_room(pending, text_need, scratch)
     if plan.delays_D.size:
         held = longer_held(held, (int(pending.waiting.sizes[WAITING]) + 2) * plan.delays_D.size)
     if plan.bucket_windows < plan.width_W.size and not has_block_kernel(exact):
@@ -148,7 +148,7 @@ def load_growth_kernels(plan: FeaturePlan) -> None:
     enter_all_kernel(stage.entities, empty_entities())
     packed(stage.windows, plan.plan, arena_need_kernel(plan.plan))
     load_ledger_kernels()
-    with_packed_texts(stage.pending, 0)
+    with_text_room(stage.pending, 0)
 
 
 def _longer(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
