@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.accounts import CLOCK, new_counters
+from streams.accounts import CLOCK, COUNTERS, new_counters
 from streams.compiled import inlined
 from streams.deadlines import MEMORY, WAITING, is_full_kernel
 from streams.early import Early, early_state, empty_early, longer_early, restored_early
@@ -193,7 +193,7 @@ def restored_stage(state: Mapping[str, npt.NDArray[Any]], plan: FeaturePlan, scr
         pending,
         restored_held(state),
         restored_exact(state),
-        state["counters"].copy(),
+        resized(state["counters"], COUNTERS),  # a release before had fewer
     )
 
 

@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 
 from consumers.featurize import FeatureTask
+from streams.accounts import PENDING_EVICTED
+from streams.deadlines import SLOTS
+from streams.frames import MISSING, SET
+from streams.metrics import RoleMetrics
 from streams.pipeline import Feature, Pipeline
 from streams.scratch import Scratch
 from tests.feature_reference import Row
@@ -16,6 +20,8 @@ from tests.featurizing import (
     Clocks,
     assert_accounts,
     assert_same,
+    event,
+    label,
     random_rows,
     reference_run,
     run,
@@ -59,6 +65,86 @@ def test_tables_in_files_change_no_row(seed: int, tmp_path: Path) -> None:
     assert_accounts(last, reference)
 
 
+LATE = Feature("late", "rate", "label", "key", 600_000_000, is_label=True)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("missing", [None, 0.0])
+def test_where_too_many_wait_the_first_due_are_settled_as_missing(seed: int, missing: float | None) -> None:
+    """After each row, whatever came in which order, and however batches are cut; all of it is counted."""
+    of = small_pipeline((MEAN, LATE), wait_us=WAIT_US, missing=missing, most_pending=37)
+    rows, clocks = long_stream(seed)
+    reference = reference_run(of, rows, clocks)
+    task = FeatureTask(of, 0, SOURCE)
+
+    out = run(task, of, rows, clocks, cuts=(5, 200, 201, 1_000))
+
+    assert_same(out, reference.out)
+    assert_accounts(task, reference)
+    evicted = reference.tally["evicted events"]
+    assert evicted > 300
+    assert told_evicted(task) == evicted
+    assert task.pending_events() <= 37
+
+
+def test_a_lower_cap_holds_from_the_next_row_on() -> None:
+    """All that is too much leaves at once, in the order of deadlines; a batch has room for it."""
+    rows: list[Row] = [event(f"event-{n:04}", (n * 7) % 500) for n in range(500)]
+    before = FeatureTask(small_pipeline(wait_us=WAIT_US, raw=True), 0, SOURCE)
+    run(before, small_pipeline(wait_us=WAIT_US, raw=True), rows)
+    capped = small_pipeline(wait_us=WAIT_US, raw=True, most_pending=10)
+    after = FeatureTask(capped, 0, SOURCE)
+    after.restore(before.state())
+
+    out = [row for _, row in run(after, capped, [label("event-0000", 1), event("new", 600)])]
+
+    assert [row["kind"] for row in out] == [*[1] * 490, 0, 1]
+    assert (out[0]["id"], out[0]["outcome"]) == ("event-0000", SET)
+    evicted = out[1:490] + out[491:]
+    assert [row["time"] for row in evicted] == sorted(row["time"] for row in evicted)
+    assert evicted[0]["id"] == "event-0143"  # 143 * 7 = 1,001, a second behind event-0000, which had its label
+    assert {row["outcome"] for row in evicted} == {MISSING}
+    assert after.pending_events() == 10
+
+
+def test_a_label_of_an_event_that_made_way_is_too_late() -> None:
+    """It was settled, and is so once only."""
+    of = small_pipeline(wait_us=WAIT_US, raw=True, most_pending=1)
+    task = FeatureTask(of, 0, SOURCE)
+
+    out = run(task, of, [event("a", 0), event("b", 1), label("a", 2), event("a", 3), label("b", 4)])
+
+    assert [(row["kind"], row["id"], row["outcome"]) for _, row in out] == [
+        (0, "a", -1), (0, "b", -1), (1, "a", MISSING), (1, "b", SET),
+    ]  # fmt: skip
+    assert task.accounts()["labels"][1]["too_late"] == 1
+    assert task.accounts()["events"][1]["duplicate"] == 1
+
+
+def test_a_snapshot_from_before_there_was_a_cap_goes_on() -> None:
+    """It has fewer counters; what it does not count begins at 0."""
+    of = small_pipeline(wait_us=WAIT_US, raw=True, most_pending=1)
+    task = FeatureTask(of, 0, SOURCE)
+    run(task, of, [event("a", 0)])
+    state = task.state()
+    state["counters"] = state["counters"][:PENDING_EVICTED]
+    later = FeatureTask(of, 0, SOURCE)
+    later.restore(state)
+
+    run(later, of, [event("b", 1)])
+
+    assert later.state()["counters"][PENDING_EVICTED] == 1
+
+
+def told_evicted(task: FeatureTask) -> float:
+    """What /metrics says of events that made way."""
+    metrics = RoleMetrics("features", "p")
+    task._noted["pending_evicted"] = 0
+    task.measure(metrics)
+    labels = {"pipeline": "p", "role": "features", "candidate": "", "what": "pending_evicted"}
+    return metrics.registry.get_sample_value("millrace_incidents_total", labels) or 0.0
+
+
 def test_a_snapshot_stays_as_it_was_taken_while_the_stream_goes_on(tmp_path: Path) -> None:
     """It is written in another thread: nothing of it may be what later rows write to."""
     of = small_pipeline(raw=True, wait_us=WAIT_US)
@@ -73,3 +159,23 @@ def test_a_snapshot_stays_as_it_was_taken_while_the_stream_goes_on(tmp_path: Pat
     assert {name: array.tobytes() for name, array in state.items()} == before
     assert any(array.tobytes() != before[name] for name, array in task.state().items())
     assert np.array_equal(state["pending.rows"], np.frombuffer(before["pending.rows"], np.int64).reshape(-1, 7))
+
+
+def test_slots_are_used_again_once_a_snapshot_is_written(tmp_path: Path) -> None:
+    """While one is read, what comes is written behind it; afterwards memory is what waiting events need."""
+    of = small_pipeline(raw=True, wait_us=WAIT_US)
+    task = in_files(of, tmp_path)
+    rows: list[Row] = [row for n in range(40) for row in (event(f"e{n}", n), label(f"e{n}", n))]
+    run(task, of, rows)
+    slots = task._stage.pending.waiting.sizes[SLOTS]
+    state = task.state()
+
+    run(task, of, [row for n in range(40, 240) for row in (event(f"e{n}", n), label(f"e{n}", n))])
+    grown = task._stage.pending.waiting.sizes[SLOTS]
+    del state
+    run(task, of, [row for n in range(240, 440) for row in (event(f"e{n}", n), label(f"e{n}", n))])
+
+    assert slots == 1
+    assert grown == 201
+    assert task._stage.pending.waiting.sizes[SLOTS] == 201
+    assert task.accounts()["events"] == (440, {"settled": 440, "pending": 0, "duplicate": 0})
