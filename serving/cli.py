@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from serving import cli_features, cli_recompute, cli_rescale, cli_topics, cli_up
+from serving import cli_features, cli_pending, cli_recompute, cli_rescale, cli_topics, cli_up
 from streams.errors import MillraceError, PipelineError
 from streams.lightness import has_river, stay_light
 
@@ -131,6 +131,7 @@ def rebuild(file: Annotated[Path, typer.Argument(help="The pipeline file.")]) ->
 app.command()(cli_up.up)
 app.command()(cli_up.demo)
 app.command()(cli_features.features)
+app.command()(cli_pending.pending)
 app.command()(cli_topics.publish)
 app.command()(cli_topics.tail)
 app.command()(cli_topics.deadletters)

@@ -27,6 +27,7 @@ COMMANDS = (
         "backfill",
         "audit",
         "key",
+        "pending",
         "rescale",
     ),
 )
