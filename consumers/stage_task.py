@@ -86,7 +86,7 @@ class StageTask:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Give everything the next worker needs, as it is now: later rows change none of it, whoever reads it when."""
-        state = stage_state(self._stage, self._plan, self._scratch) | {"sequences": self._delivery.sequences.copy()}
+        state = stage_state(self._stage, self._plan) | {"sequences": self._delivery.sequences.copy()}
         self._read.append(weakref.ref(state["pending.rows"]))
         return state
 

@@ -56,13 +56,13 @@ def room_for(slots: int) -> int:
     return 2 * slots + SMALLEST + 2
 
 
-def deadlines_state(deadlines: Deadlines, scratch: Scratch = MEMORY) -> dict[str, npt.NDArray[np.int64]]:
-    """Give what a snapshot keeps."""
-    items, slots = deadlines.sizes[ITEMS], deadlines.sizes[SLOTS]
+def deadlines_state(deadlines: Deadlines) -> dict[str, npt.NDArray[np.int64]]:
+    """Give what a snapshot keeps, as copies in memory: the stream waits for them, and would for a disk."""
+    items, slots = int(deadlines.sizes[ITEMS]), int(deadlines.sizes[SLOTS])
     return {
-        "heap": scratch.copied(deadlines.heap[:items]),
-        "orders": scratch.copied(deadlines.orders[:slots]),
-        "names": scratch.copied(deadlines.names[:slots]),
+        "heap": resized(deadlines.heap, items),
+        "orders": resized(deadlines.orders, slots),
+        "names": resized(deadlines.names, slots),
         "sizes": deadlines.sizes[:KEPT_SIZES].copy(),
     }
 

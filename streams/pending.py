@@ -82,14 +82,14 @@ def with_text_room(pending: Pending, text_need: int, scratch: Scratch = MEMORY) 
     return pending._replace(arena=arena)
 
 
-def pending_state(pending: Pending, scratch: Scratch = MEMORY) -> dict[str, npt.NDArray[np.generic]]:
+def pending_state(pending: Pending) -> dict[str, npt.NDArray[np.generic]]:
     """Give what a snapshot keeps. Rows, vectors and texts are no copies: they stay as they are until `let_rows_change`.
 
     Until then what comes is written behind them, so that the stream goes on while they are read.
     """
     slots = pending.waiting.sizes[SLOTS]
     state: dict[str, npt.NDArray[np.generic]] = {
-        f"waiting.{name}": array for name, array in deadlines_state(pending.waiting, scratch).items()
+        f"waiting.{name}": array for name, array in deadlines_state(pending.waiting).items()
     }
     pending.waiting.sizes[READ] = 1
     state["rows"] = _to_read(pending.rows[:slots])

@@ -155,8 +155,8 @@ def _longer(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return resized(array, int(array.shape[0] * GROWTH))
 
 
-def stage_state(stage: Stage, plan: FeaturePlan, scratch: Scratch = MEMORY) -> Arrays:
-    """Give copies of everything that the next rows depend on."""
+def stage_state(stage: Stage, plan: FeaturePlan) -> Arrays:
+    """Give everything that the next rows depend on; of events that wait not as copies (see `pending_state`)."""
     entities, arena_words, *_ = stage.windows.used.tolist()
     state: Arrays = {
         "plan": plan.outline.to_array(),
@@ -172,7 +172,7 @@ def stage_state(stage: Stage, plan: FeaturePlan, scratch: Scratch = MEMORY) -> A
         "early": early_state(stage.early),
         "exact": exact_state(stage.exact),
         "held": held_state(stage.held),
-        "pending": pending_state(stage.pending, scratch),
+        "pending": pending_state(stage.pending),
     }
     state |= {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
     return state
