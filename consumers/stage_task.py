@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy.typing as npt
 
 from consumers.delivery import ExamplesDelivery, StageDelivery
-from streams.accounts import EVICTED, EXPIRED, GONE_LABELS
+from streams.accounts import EVICTED, EXPIRED, GONE_LABELS, PENDING_EVICTED
 from streams.deadlines import WAITING
 from streams.inputs import Input, longest_kernel
 from streams.list_changes import compare, refuse_other_rules
@@ -18,13 +19,16 @@ from streams.metrics import RoleMetrics
 from streams.moving import moved_state
 from streams.outline import read_outline
 from streams.outputs import Room
-from streams.pending import count_due_kernel
+from streams.pending import LIVE, count_due_kernel, let_rows_change
 from streams.pipeline import Pipeline
 from streams.planning import make_plan
+from streams.scratch import Scratch
+from streams.settling import Terms
 from streams.stage import empty_stage, restored_stage, stage_state, with_room
 from streams.windows import HELD
 
 LOG = logging.getLogger("consumers.stage_task")
+SCRATCH = "scratch"  # the directory for tables that are too large for memory, beside the snapshots
 
 
 class StageTask:
@@ -53,8 +57,11 @@ class StageTask:
         self._tell = tell
         self.columns = self._plan.columns
         self._partition = partition
+        self._scratch = Scratch(pipeline.state / SCRATCH)
+        self._read: list[weakref.ref[npt.NDArray[Any]]] = []  # waiting rows of snapshots that are being written
         self._stage = empty_stage(self._plan)
         self._noted = self._incidents()
+        self._terms: Terms  # of the stages that keep events
         self._delivery: ExamplesDelivery | StageDelivery
         if self._plan.stage.is_last:
             self._delivery = ExamplesDelivery(pipeline, partition, source, examples_partition)
@@ -64,17 +71,30 @@ class StageTask:
     def _room(self, rows: Input, clock_us: int) -> Room:
         """Give room for what the rows can cause: each as an event and its label row, and what was due before."""
         total = 2 * rows.kind.size
-        due_rows, due_bytes = count_due_kernel(self._stage.pending, clock_us)
+        self._free_what_was_read()
+        pending = self._stage.pending
+        due_rows, due_bytes = count_due_kernel(pending, clock_us)
+        surplus = self.pending_events() + rows.kind.size - self._terms.most
+        if surplus > 0:  # so many may have to make way, and nobody knows which
+            due_rows, due_bytes = due_rows + surplus, due_bytes + int(pending.arena_sizes[LIVE])
         id_bytes, key_bytes = (int(text.offsets[-1] - text.offsets[0]) for text in (rows.id, rows.key))
         need = (total + due_rows, 2 * id_bytes + due_bytes, 2 * key_bytes + due_bytes)
         return Room(self._delivery.layout, *need, len(self._plan.stage.entities))
 
     def _grow(self, text_need: int) -> None:
-        self._stage = with_room(self._stage, self._plan.plan, text_need)
+        self._stage = with_room(self._stage, self._plan.plan, text_need, self._scratch)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Give everything the next worker needs, as copies."""
-        return stage_state(self._stage, self._plan) | {"sequences": self._delivery.sequences.copy()}
+        """Give everything the next worker needs, as it is now: later rows change none of it, whoever reads it when."""
+        state = stage_state(self._stage, self._plan) | {"sequences": self._delivery.sequences.copy()}
+        self._read.append(weakref.ref(state["pending.rows"]))
+        return state
+
+    def _free_what_was_read(self) -> None:
+        """Let waiting rows change again once every state that was given is written and gone."""
+        if self._read and all(rows() is None for rows in self._read):
+            self._read.clear()
+            let_rows_change(self._stage.pending)
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Go on where `state` was taken; features that it was not taken for begin now.
@@ -82,7 +102,8 @@ class StageTask:
         Raises:
             SnapshotError: when its tables go by another key, other entities or other rules of the labels.
         """
-        self._stage = restored_stage(self._fitted(state), self._plan)
+        self._stage = restored_stage(self._fitted(state), self._plan, self._scratch)
+        self._read.clear()
         self._noted = self._incidents()
         self._delivery.sequences = state["sequences"].copy()
 
@@ -120,17 +141,18 @@ class StageTask:
         return late
 
     def _incidents(self) -> dict[str, int]:
-        """Count what happened to windows and entities since the partition's first row."""
+        """Count what happened to windows, entities and the ledger since the partition's first row."""
         counters = self._stage.counters
         return {
             "late": sum(self.late_rows().values()),
             "entity_expired": int(counters[EXPIRED]),
             "entity_evicted": int(counters[EVICTED]),
             "label_without_entity": int(counters[GONE_LABELS]),
+            "pending_evicted": int(counters[PENDING_EVICTED]),
         }
 
     def _measure_entities(self, metrics: RoleMetrics) -> None:
-        """Tell what happened to windows and entities since the last call, and how many bounded ones are known."""
+        """Tell of all incidents since the last call, and how many bounded entities are known."""
         found = self._incidents()
         for what, times in found.items():
             if times > self._noted[what]:

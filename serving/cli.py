@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from serving import cli_features, cli_models, cli_recompute, cli_rescale, cli_topics, cli_up
+from serving import cli_features, cli_models, cli_pending, cli_recompute, cli_rescale, cli_topics, cli_up
 from streams.errors import MillraceError, PipelineError
 from streams.lightness import has_river, stay_light
 
@@ -135,6 +135,7 @@ app.command()(cli_models.models)
 app.command()(cli_models.show)
 app.command()(cli_models.diff)
 app.command()(cli_models.export)
+app.command()(cli_pending.pending)
 app.command()(cli_topics.publish)
 app.command()(cli_topics.tail)
 app.command()(cli_topics.deadletters)

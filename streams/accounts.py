@@ -16,7 +16,8 @@ CLOCK, LABEL_CLOCK = 15, 16  # the clocks after the last row taken
 LATEST = 17  # the largest time of a row taken
 EXPIRED, EVICTED, GONE_LABELS = 18, 19, 20  # entities forgotten as too long idle, as too many; labels without entity
 IDLE_CLOCK = 21  # that of lifetimes: the largest that the clock has been, but for the end
-COUNTERS = 22
+PENDING_EVICTED = 22  # events settled as missing before their time, since too many waited
+COUNTERS = 23
 
 ROW_ACCOUNT = "rows"  # of what was numbered
 

@@ -17,12 +17,17 @@ import numpy.typing as npt
 
 from streams.compiled import inlined
 from streams.memory import resized
+from streams.scratch import Scratch
 
-# Sizes: things that wait, slots ever used, first free slot (NO_SLOT = none), items in the heap.
-WAITING, SLOTS, FREE, ITEMS = 0, 1, 2, 3
+# Sizes: things that wait, slots ever used, first free slot (NO_SLOT = none), items in the heap, and whether somebody
+# reads what belongs to the slots, so that none is used again meanwhile.
+WAITING, SLOTS, FREE, ITEMS, READ = 0, 1, 2, 3, 4
+KEPT_SIZES = 4  # of them in a snapshot
 NO_SLOT = -1
 SMALLEST = 64
 GROWTH = 1.5
+
+MEMORY = Scratch()
 
 Int64s = npt.NDArray[np.int64]
 
@@ -42,7 +47,7 @@ def empty_deadlines() -> Deadlines:
         np.empty((room_for(SMALLEST), 3), np.int64),
         np.empty(SMALLEST, np.int64),
         np.empty(SMALLEST, np.int64),
-        np.array([0, 0, NO_SLOT, 0], np.int64),
+        np.array([0, 0, NO_SLOT, 0, 0], np.int64),
     )
 
 
@@ -52,21 +57,23 @@ def room_for(slots: int) -> int:
 
 
 def deadlines_state(deadlines: Deadlines) -> dict[str, npt.NDArray[np.int64]]:
-    """Give what a snapshot keeps."""
-    items, slots = deadlines.sizes[ITEMS], deadlines.sizes[SLOTS]
+    """Give what a snapshot keeps, as copies in memory: the stream waits for them, and would for a disk."""
+    items, slots = int(deadlines.sizes[ITEMS]), int(deadlines.sizes[SLOTS])
     return {
-        "heap": deadlines.heap[:items].copy(),
-        "orders": deadlines.orders[:slots].copy(),
-        "names": deadlines.names[:slots].copy(),
-        "sizes": deadlines.sizes.copy(),
+        "heap": resized(deadlines.heap, items),
+        "orders": resized(deadlines.orders, slots),
+        "names": resized(deadlines.names, slots),
+        "sizes": deadlines.sizes[:KEPT_SIZES].copy(),
     }
 
 
-def restored_deadlines(state: Mapping[str, npt.NDArray[Any]], prefix: str) -> Deadlines:
+def restored_deadlines(state: Mapping[str, npt.NDArray[Any]], prefix: str, scratch: Scratch = MEMORY) -> Deadlines:
     """Give the heap that `deadlines_state` described under names with this prefix."""
-    sizes = state[f"{prefix}sizes"].copy()
+    sizes = np.zeros(KEPT_SIZES + 1, np.int64)
+    sizes[:KEPT_SIZES] = state[f"{prefix}sizes"]
     heap, orders, names = (state[prefix + name] for name in ("heap", "orders", "names"))
-    return _with_slots(Deadlines(heap, orders, names, sizes), max(int(sizes[SLOTS]), SMALLEST))
+    slots = max(int(sizes[SLOTS]), SMALLEST)
+    return Deadlines(scratch.copied(heap, room_for(slots)), scratch.copied(orders, slots), resized(names, slots), sizes)
 
 
 def chosen_deadlines(
@@ -93,16 +100,14 @@ def chosen_deadlines(
     return slots, {prefix + name: array for name, array in arrays.items()}
 
 
-def longer_deadlines(deadlines: Deadlines) -> Deadlines:
-    """Give the same heap with more slots."""
-    return _with_slots(deadlines, int(deadlines.orders.size * GROWTH))
-
-
-def _with_slots(deadlines: Deadlines, slots: int) -> Deadlines:
+def longer_deadlines(deadlines: Deadlines, scratch: Scratch = MEMORY) -> Deadlines:
+    """Give the same heap with more slots. Names stay in memory: every look-up reads them, wherever it leads."""
+    slots = int(deadlines.orders.size * GROWTH)
+    items, used = int(deadlines.sizes[ITEMS]), int(deadlines.sizes[SLOTS])
     return Deadlines(
-        resized(deadlines.heap, room_for(slots)),
-        resized(deadlines.orders, slots),
-        resized(deadlines.names, slots),
+        scratch.resized(deadlines.heap, room_for(slots), items),
+        scratch.resized(deadlines.orders, slots, used),
+        resized(deadlines.names, slots, used),
         deadlines.sizes,
     )
 
@@ -110,14 +115,15 @@ def _with_slots(deadlines: Deadlines, slots: int) -> Deadlines:
 @inlined
 def is_full_kernel(deadlines: Deadlines) -> bool:
     """Whether the next `push_kernel` would find no slot."""
-    return bool(deadlines.sizes[FREE] < 0 and deadlines.sizes[SLOTS] == deadlines.orders.size)
+    sizes = deadlines.sizes
+    return bool((sizes[FREE] < 0 or sizes[READ] != 0) and sizes[SLOTS] == deadlines.orders.size)
 
 
 @inlined
 def push_kernel(deadlines: Deadlines, deadline_us: int, order: int, name: int) -> int:
     """Add an item and give its slot; the caller has made sure that there is room."""
     slot: int = deadlines.sizes[FREE]
-    if slot >= 0:
+    if slot >= 0 and deadlines.sizes[READ] == 0:
         deadlines.sizes[FREE] = NO_SLOT - 1 - deadlines.orders[slot]
     else:
         slot = deadlines.sizes[SLOTS]

@@ -53,7 +53,8 @@ def longer_held(held: Held, rows: int) -> Held:
     waiting = held.waiting
     while waiting.orders.size - int(waiting.sizes[WAITING]) < rows:
         waiting = longer_deadlines(waiting)
-    return held._replace(waiting=waiting, labels=resized(held.labels, waiting.orders.size))
+    labels = resized(held.labels, waiting.orders.size, int(waiting.sizes[SLOTS]))
+    return held._replace(waiting=waiting, labels=labels)
 
 
 def held_state(held: Held) -> dict[str, npt.NDArray[Any]]:

@@ -74,7 +74,7 @@ def ledger_state(ledger: Ledger) -> dict[str, npt.NDArray[Any]]:
     held = _held(ledger)
     fresh = empty_ledger(1, max(1, held), ledger.others.shape[1])
     _copy_in_order(ledger, fresh, held)
-    state = {name: getattr(fresh, name)[:held].copy() for name in RING}
+    state = {name: getattr(fresh, name)[:held] for name in RING}
     return state | {"words": ledger.words.copy(), "sizes": ledger.sizes.copy()}
 
 

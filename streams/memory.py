@@ -31,10 +31,13 @@ def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return np.frombuffer(memory, dtype).reshape(shape)
 
 
-def resized(array: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
-    """Give the array with another length of its first axis; what is new is zero."""
+def resized(array: npt.NDArray[Any], length: int, used: int | None = None) -> npt.NDArray[Any]:
+    """Give the array with another length of its first axis; what is new is zero.
+
+    Only the first `used` of it are copied, where that is said: what was never written costs nothing, until it is.
+    """
     larger = zeros((length, *array.shape[1:]), array.dtype)
-    kept = min(length, array.shape[0])
+    kept = min(length, array.shape[0] if used is None else used)
     larger[:kept] = array[:kept]
     return larger
 

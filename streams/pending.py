@@ -6,15 +6,28 @@ in a byte arena. The arena only grows at its end; when it is full, the texts of 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import bare, inlined
-from streams.deadlines import ITEMS, SLOTS, Deadlines, deadlines_state, empty_deadlines, is_alive_kernel
+from streams.deadlines import (
+    ITEMS,
+    MEMORY,
+    READ,
+    SLOTS,
+    Deadlines,
+    deadlines_state,
+    empty_deadlines,
+    is_alive_kernel,
+    longer_deadlines,
+    restored_deadlines,
+)
 from streams.inputs import Input, copy_others_kernel, is_there_kernel
 from streams.intrinsics import copy_items
+from streams.scratch import Scratch, let_go
 
 # Words of a row; KEY_SIZE is -1 without a key, KEY is the key's hash or NO_KEY.
 TIME, NUMBER, PRODUCED, TEXT, ID_SIZE, KEY_SIZE, KEY = 0, 1, 2, 3, 4, 5, 6
@@ -48,18 +61,69 @@ def empty_pending(features: int, entities: int) -> Pending:
     )
 
 
+def longer_pending(pending: Pending, scratch: Scratch) -> Pending:
+    """Give the same rows with more slots."""
+    used, waiting = int(pending.waiting.sizes[SLOTS]), longer_deadlines(pending.waiting, scratch)
+    rows, vectors, others = (scratch.resized(table, waiting.orders.size, used) for table in _tables(pending))
+    return pending._replace(waiting=waiting, rows=rows, vectors_PF=vectors, others=others)
+
+
+def with_text_room(pending: Pending, text_need: int, scratch: Scratch = MEMORY) -> Pending:
+    """Give the same rows with room for so many bytes of text; packed, unless somebody reads them.
+
+    A packed arena is at least two thirds empty afterwards, so packing costs little per row.
+    """
+    sizes = pending.arena_sizes
+    if pending.waiting.sizes[READ]:
+        size, used = pending.arena.size + pending.arena.size // 2 + text_need, int(sizes[USED])
+        return pending._replace(arena=scratch.resized(pending.arena, size, used))
+    arena = scratch.zeros((max(int(3 * sizes[LIVE]) + text_need, SMALLEST_ARENA_BYTES),), np.uint8)
+    pack_kernel(pending, arena)
+    return pending._replace(arena=arena)
+
+
 def pending_state(pending: Pending) -> dict[str, npt.NDArray[np.generic]]:
-    """Give what a snapshot keeps."""
+    """Give what a snapshot keeps. Rows, vectors and texts are no copies: they stay as they are until `let_rows_change`.
+
+    Until then what comes is written behind them, so that the stream goes on while they are read.
+    """
     slots = pending.waiting.sizes[SLOTS]
     state: dict[str, npt.NDArray[np.generic]] = {
         f"waiting.{name}": array for name, array in deadlines_state(pending.waiting).items()
     }
-    state["rows"] = pending.rows[:slots].copy()
-    state["vectors"] = pending.vectors_PF[:slots].copy()
-    state["others"] = pending.others[:slots].copy()
-    state["arena"] = pending.arena[: pending.arena_sizes[USED]].copy()
+    pending.waiting.sizes[READ] = 1
+    state["rows"] = _to_read(pending.rows[:slots])
+    state["vectors"] = _to_read(pending.vectors_PF[:slots])
+    state["others"] = _to_read(pending.others[:slots])
+    state["arena"] = _to_read(pending.arena[: pending.arena_sizes[USED]])
     state["arena_sizes"] = pending.arena_sizes.copy()
     return state
+
+
+def let_rows_change(pending: Pending) -> None:
+    """Let slots be used again, for nobody reads what `pending_state` gave; what lies in files is let go of."""
+    pending.waiting.sizes[READ] = 0
+    for table in (pending.waiting.heap, pending.waiting.orders, *_tables(pending), pending.arena):
+        let_go(table)
+
+
+def restored_pending(state: Mapping[str, npt.NDArray[Any]], scratch: Scratch) -> Pending:
+    """Give the rows that `pending_state` described."""
+    waiting = restored_deadlines(state, "pending.waiting.", scratch)
+    rows, vectors, others = (
+        scratch.copied(state[f"pending.{name}"], waiting.orders.size) for name in ("rows", "vectors", "others")
+    )
+    arena = scratch.copied(state["pending.arena"], max(state["pending.arena"].size, SMALLEST_ARENA_BYTES))
+    return Pending(waiting, rows, vectors, others, arena, state["pending.arena_sizes"].copy())
+
+
+def _tables(pending: Pending) -> tuple[npt.NDArray[Any], ...]:
+    return pending.rows, pending.vectors_PF, pending.others
+
+
+def _to_read(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    array.flags.writeable = False
+    return array
 
 
 @inlined

@@ -25,6 +25,7 @@ LARGEST_LABEL = 1e30  # of a regression: models square labels, and sum that up
 TaskKind = Literal["binary", "multiclass", "regression"]
 
 BUCKETS_PER_WINDOW = 12
+MOST_PENDING = 10_000_000  # events of a partition that wait for their label, unless the file says otherwise
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -74,7 +75,10 @@ class Events(msgspec.Struct, frozen=True):
 
 
 class Labels(msgspec.Struct, frozen=True):
-    """Where labels come from and how long an event waits for one. `missing` None means: not learned."""
+    """Where labels come from, how long an event waits for one, and how many may wait in a partition.
+
+    `missing` None means: not learned.
+    """
 
     topic: str
     id: FieldPath
@@ -86,6 +90,7 @@ class Labels(msgspec.Struct, frozen=True):
     wait_us: int
     keep_us: int
     missing: float | None
+    most_pending: int = MOST_PENDING
 
 
 class Feature(msgspec.Struct, frozen=True):

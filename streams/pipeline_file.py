@@ -18,6 +18,7 @@ from streams.durations import MINUTE_US, MS_US, SECOND_US
 from streams.errors import PipelineError
 from streams.kafka_settings import read_settings
 from streams.pipeline import (
+    MOST_PENDING,
     Condition,
     Events,
     Feature,
@@ -44,6 +45,7 @@ from streams.topic_specs import INNER_TOPICS
 TABLES = ("pipeline", "kafka", "events", "labels", "task", "features", "entities", "models", "serve", "run")
 DEFAULT_PARTITIONS = 4
 MOST_PARTITIONS = 4_096
+MOST_PENDING_ALLOWED = 200_000_000  # with what is remembered, a partition's ledger has room for 268 million
 
 _LATER_TABLES = {"select": "selecting the champion by evidence"}
 _LATER_PIPELINE = {"shards": "sharding", "sample": "sampling"}
@@ -174,6 +176,7 @@ def _labels(table: Table, pipeline: str, task: Task, *, is_keyed: bool) -> Label
         wait_us=wait_us,
         keep_us=table.duration("keep", wait_us, smallest_us=0),
         missing=read_missing(table, task),
+        most_pending=table.integer("most_pending", MOST_PENDING, 1, MOST_PENDING_ALLOWED),
     )
     table.finish(_LATER_LABELS)
     _check_paths(table, [*_identity_uses(labels), *([("value", labels.value, "a label")] if labels.value else [])])

@@ -1,9 +1,9 @@
 """The label's life, row by row: events get their vector and wait, labels settle them, clocks settle the rest.
 
 One compiled pass over a partition's rows in order. Every event row leaves at once; its label row leaves when the label
-comes, or as missing once `label_clock` has passed event time + wait. After each row the clocks stand as the batch says,
-and what they make due leaves in the order (deadline, number) with that row as its cause. Nothing here depends on how
-rows were cut into batches, on the wall clock, or on where tables keep their entries.
+comes, or as missing once `label_clock` has passed event time + wait, or more wait than may. After each row the clocks
+stand as the batch says, and what they make due leaves in the order (deadline, number) with that row as its cause.
+Nothing here depends on how rows were cut into batches, on the wall clock, or on where tables keep their entries.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from streams import accounts as count
 from streams import ledger as known
 from streams import pending as kept
 from streams.compiled import bare, inlined
-from streams.deadlines import NO_SLOT, due_kernel, push_kernel, remove_kernel
+from streams.deadlines import NO_SLOT, WAITING, due_kernel, push_kernel, remove_kernel
 from streams.entities import arena_need_kernel
 from streams.featuring import count_due_labels_kernel, fill_vector_kernel, hold_label_kernel
 from streams.forgetting import pass_idle_kernel
-from streams.frames import AMENDED, EVENT, LABEL, MISSING, NO_OUTCOME, RETRACTED, SET
+from streams.frames import AMENDED, END, EVENT, LABEL, MISSING, NO_OUTCOME, RETRACTED, SET
 from streams.inputs import Input, copy_others_kernel, is_there_kernel
 from streams.outputs import (
     DELAYS,
@@ -42,6 +42,7 @@ Int64s = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 NO_PRODUCED = -1
+NO_LIMIT = 2**62
 MOST_DROPPED = 4  # forgotten records that leave the ledger with a row; more than a row adds, and never a burst
 
 
@@ -52,6 +53,7 @@ class Terms(NamedTuple):
     keep_us: int
     missing: float  # NaN = dropped
     is_keyed: bool
+    most: int = NO_LIMIT  # events that may wait
 
 
 @bare
@@ -275,13 +277,13 @@ def _count_join(stage: Stage, output: Output, delay_us: int) -> None:
 @inlined
 def _pass_time(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, output: Output) -> None:
     """Let the clocks stand as they do after this row: settle what is missing, forget early labels and idle entities."""
-    counters, pending, early = stage.counters, stage.pending, stage.early.waiting
+    counters, early = stage.counters, stage.early.waiting
     counters[count.LABEL_CLOCK] = rows.label_clock[row]
     counters[count.CLOCK] = rows.clock[row]
-    due = due_kernel(pending.waiting, rows.label_clock[row])
+    due = _next_missing(terms, stage, rows.label_clock[row])
     while due != NO_SLOT:
         settle_missing_kernel(plan, terms, stage, output, row, due)
-        due = due_kernel(pending.waiting, rows.label_clock[row])
+        due = _next_missing(terms, stage, rows.label_clock[row])
     due = due_kernel(early, rows.clock[row])
     while due != NO_SLOT:
         name = early.names[due]
@@ -293,6 +295,17 @@ def _pass_time(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, ou
     known.drop_kernel(stage.ledger, rows.clock[row], MOST_DROPPED)
     if plan.is_bounded:
         pass_idle_kernel(plan, stage, rows.clock[row])
+
+
+@inlined
+def _next_missing(terms: Terms, stage: Stage, label_clock_us: int) -> int:
+    """Give the next event whose label counts as missing: it is due, or the first to be due of more than may wait."""
+    waiting = stage.pending.waiting
+    due = due_kernel(waiting, label_clock_us)
+    if due == NO_SLOT and waiting.sizes[WAITING] > terms.most:
+        due = due_kernel(waiting, END)
+        stage.counters[count.PENDING_EVICTED] += 1
+    return due
 
 
 @inlined

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import mmap
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,10 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.errors import SnapshotError, UnavailableError
-from streams.state_folder import Folder, Place, folder_of
+from streams.state_folder import Folder, Piece, Place, folder_of
 
 FORMAT = 6  # of the state's layout; another number is refused, naming `millrace rebuild`
 KEPT = 2
+ALIGNED_BYTES = 64  # arrays begin at multiples of it, so that a mapped part can be used as it is
+MAPPED_FROM_BYTES = 64 << 20  # larger parts are not read: content and arrays would be in memory together
 ORPHANED_AFTER_S = 3_600.0  # from part to manifest takes seconds; a writer frozen for longer finds its part damaged
 
 State = dict[str, npt.NDArray[Any]]
@@ -203,7 +206,7 @@ def _check(manifest: Manifest) -> str:
 _hash = hashlib.sha256  # with the processor's own instructions, three times as fast as blake2b here
 
 
-def _digest(payload: bytes) -> str:
+def _digest(payload: bytes | mmap.mmap) -> str:
     return _hash(payload).hexdigest()
 
 
@@ -211,14 +214,17 @@ def _write_part(folder: Folder, part: str, state: State) -> tuple[str, tuple[Arr
     digest = _hash()
     arrays: list[Array] = []
 
-    def pieces() -> Iterator[memoryview]:
+    def pieces() -> Iterator[Piece]:
         offset = 0
         for name, array in state.items():
             array = np.asarray(array)  # noqa: PLW2901 - a 0-d or list value is fine for callers
             raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-            arrays.append(Array(name, array.dtype.str, array.shape, offset))
+            gap = bytes(-offset % ALIGNED_BYTES)
+            arrays.append(Array(name, array.dtype.str, array.shape, offset + len(gap)))
+            digest.update(gap)
             digest.update(raw.data)
-            offset += raw.nbytes
+            offset += len(gap) + raw.nbytes
+            yield gap
             yield raw.data
 
     folder.write(part, pieces())
@@ -227,14 +233,25 @@ def _write_part(folder: Folder, part: str, state: State) -> tuple[str, tuple[Arr
 
 def _read_part(folder: Folder, manifest: Manifest) -> State | None:
     try:
-        payload = folder.read(manifest.part)
+        payload = _content(folder, manifest.part)
     except OSError:
         return None
     if _digest(payload) != manifest.digest:
         return None
+    is_mapped = isinstance(payload, mmap.mmap)
     state: State = {}
     for array in manifest.arrays:
         dtype = np.dtype(array.dtype)
         count = int(np.prod(array.shape, dtype=np.int64))
-        state[array.name] = np.frombuffer(payload, dtype, count, array.offset).reshape(array.shape).copy()
+        found = np.frombuffer(payload, dtype, count, array.offset).reshape(array.shape)
+        state[array.name] = found if is_mapped and found.flags.aligned else found.copy()
     return state
+
+
+def _content(folder: Folder, part: str) -> bytes | mmap.mmap:
+    """Give a part's bytes; those of a large file stay in it, and what is written to them stays out of it."""
+    path = None if folder.local is None else folder.local / part
+    if path is None or path.stat().st_size < MAPPED_FROM_BYTES:
+        return folder.read(part)
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.accounts import CLOCK, new_counters
+from streams.accounts import CLOCK, COUNTERS, new_counters
 from streams.compiled import inlined
-from streams.deadlines import WAITING, is_full_kernel, longer_deadlines, restored_deadlines
+from streams.deadlines import MEMORY, WAITING, is_full_kernel
 from streams.early import Early, early_state, empty_early, longer_early, restored_early
 from streams.entities import (
     Entities,
@@ -31,9 +31,18 @@ from streams.exact import Exact, empty_exact, exact_state, has_block_kernel, lar
 from streams.held import Held, empty_held, held_state, holds_kernel, longer_held, restored_held
 from streams.ledger import Ledger, empty_ledger, lacks_room_kernel
 from streams.ledger_room import ledger_state, load_ledger_kernels, restored_ledger, with_ledger_room
-from streams.memory import resized, zeros
-from streams.pending import LIVE, SMALLEST_ARENA_BYTES, USED, Pending, empty_pending, pack_kernel, pending_state
+from streams.memory import resized
+from streams.pending import (
+    USED,
+    Pending,
+    empty_pending,
+    longer_pending,
+    pending_state,
+    restored_pending,
+    with_text_room,
+)
 from streams.plan import FeaturePlan, Plan
+from streams.scratch import Scratch
 from streams.windows import ARENA_END, ARENA_LIMIT, HELD, Windows
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -97,8 +106,8 @@ def most_held_kernel(plan: Plan, pending: Pending) -> int:
     return most
 
 
-def with_room(stage: Stage, plan: Plan, text_need: int) -> Stage:
-    """Give the same state with room for a row in every table."""
+def with_room(stage: Stage, plan: Plan, text_need: int, scratch: Scratch = MEMORY) -> Stage:
+    """Give the same state with room for a row in every table; events that wait may lie in files of `scratch`."""
     entities, windows, ledger, early, pending, held, exact, counters = stage
     if lacks_entity_room_kernel(entities, plan, windows):
         entities, windows = _with_entity_room(entities, plan, windows)
@@ -110,14 +119,9 @@ def with_room(stage: Stage, plan: Plan, text_need: int) -> Stage:
     if is_full_kernel(early.waiting):
         early = longer_early(early)
     if is_full_kernel(pending.waiting):
-        waiting = longer_deadlines(pending.waiting)
-        slots = waiting.orders.size
-        rows, vectors = resized(pending.rows, slots), resized(pending.vectors_PF, slots)
-        pending = pending._replace(
-            waiting=waiting, rows=rows, vectors_PF=vectors, others=resized(pending.others, slots)
-        )
+        pending = longer_pending(pending, scratch)
     if pending.arena.size - pending.arena_sizes[USED] < text_need:
-        pending = _with_packed_texts(pending, text_need)
+        pending = with_text_room(pending, text_need, scratch)
     if plan.delays_D.size:
         held = longer_held(held, (int(pending.waiting.sizes[WAITING]) + 2) * plan.delays_D.size)
     if plan.bucket_windows < plan.width_W.size and not has_block_kernel(exact):
@@ -144,15 +148,7 @@ def load_growth_kernels(plan: FeaturePlan) -> None:
     enter_all_kernel(stage.entities, empty_entities())
     packed(stage.windows, plan.plan, arena_need_kernel(plan.plan))
     load_ledger_kernels()
-    _with_packed_texts(stage.pending, 0)
-
-
-def _with_packed_texts(pending: Pending, text_need: int) -> Pending:
-    """Pack the texts; the arena is at least two thirds empty afterwards, so packing costs little per row."""
-    size = max(int(3 * pending.arena_sizes[LIVE]) + text_need, SMALLEST_ARENA_BYTES)
-    arena = zeros((size,), np.uint8)
-    pack_kernel(pending, arena)
-    return pending._replace(arena=arena)
+    with_text_room(stage.pending, 0)
 
 
 def _longer(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -160,7 +156,7 @@ def _longer(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def stage_state(stage: Stage, plan: FeaturePlan) -> Arrays:
-    """Give copies of everything that the next rows depend on."""
+    """Give everything that the next rows depend on; of events that wait not as copies (see `pending_state`)."""
     entities, arena_words, *_ = stage.windows.used.tolist()
     state: Arrays = {
         "plan": plan.outline.to_array(),
@@ -182,30 +178,22 @@ def stage_state(stage: Stage, plan: FeaturePlan) -> Arrays:
     return state
 
 
-def restored_stage(state: Mapping[str, npt.NDArray[Any]], plan: FeaturePlan) -> Stage:
+def restored_stage(state: Mapping[str, npt.NDArray[Any]], plan: FeaturePlan, scratch: Scratch = MEMORY) -> Stage:
     """Give the state that `stage_state` described for the same plan; for another one, `moving.moved_state` does it."""
     fresh = empty_stage(plan)
     heads = _at_least(state["windows.heads"], fresh.windows.heads)
     arena = resized(state["windows.arena"], int(state["windows.used"][ARENA_LIMIT]))
     used, late = (state[f"windows.{name}"].copy() for name in ("used", "late"))
-    waiting = restored_deadlines(state, "pending.waiting.")
-    slots = waiting.orders.size
+    pending = restored_pending(state, scratch)
     return Stage(
         Entities(state["entities"].copy()),
         Windows(heads, heads.view(np.float64), arena, arena.view(np.float64), used, late),
-        restored_ledger(state, int(waiting.sizes[WAITING])),
+        restored_ledger(state, int(pending.waiting.sizes[WAITING])),
         restored_early(state),
-        Pending(
-            waiting,
-            resized(state["pending.rows"], slots),
-            resized(state["pending.vectors"], slots),
-            resized(state["pending.others"], slots),
-            _at_least(state["pending.arena"], fresh.pending.arena),
-            state["pending.arena_sizes"].copy(),
-        ),
+        pending,
         restored_held(state),
         restored_exact(state),
-        state["counters"].copy(),
+        resized(state["counters"], COUNTERS),  # a release before had fewer
     )
 
 

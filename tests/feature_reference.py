@@ -34,6 +34,12 @@ class Known:
     event: Row | None = None
 
 
+def deadline_order(known: Known) -> tuple[int, int]:
+    """Of pending events: the one that is due first, of two with the same time the one that came first."""
+    assert known.event is not None
+    return known.event["time"], known.event["number"]
+
+
 @dataclass
 class Reference:
     """Takes rows one by one; `out` is P.examples as (cause, row)."""
@@ -72,9 +78,11 @@ class Reference:
         self._pass_idle(clock)
         wait = self.pipeline.labels.wait_us
         if (label_clock, clock) == self.clocks and row["time"] + wait >= label_clock:
+            self._evict(index)
             return  # nothing new can be due: the clocks stand still, and this row is not due by itself
         self.clocks = (label_clock, clock)
         self._settle_missing(index, label_clock)
+        self._evict(index)
         for late in [n for n, k in self.known.items() if k.state == "early" and clock > k.label_us + wait]:
             del self.known[late]
             self._count("unknown")
@@ -221,20 +229,31 @@ class Reference:
         self.out.append((index, {**row, **of, "produced": -1, "number": number, "outcome": outcome, "vector": vector}))
 
     def _settle_missing(self, index: int, label_clock: int) -> None:
-        wait, keep = self.pipeline.labels.wait_us, self.pipeline.labels.keep_us
-        missing = math.nan if self.pipeline.labels.missing is None else self.pipeline.labels.missing
-        due = [
-            (known.event["time"] + wait, known.event["number"], known)
-            for known in self.known.values()
-            if known.state == "pending" and known.event is not None and label_clock > known.event["time"] + wait
-        ]
-        for deadline, _, known in sorted(due, key=lambda item: item[:2]):
-            assert known.event is not None
-            known.state, known.forget_us = "missing", deadline + keep
-            self._count("missing")
-            self._hold(known.event["key"], deadline, missing)
-            row = {**known.event, "kind": "label", "time": deadline, "label": missing, "outcome": 1}
-            self.out.append((index, row))
+        wait = self.pipeline.labels.wait_us
+        waiting = [known for known in self.known.values() if known.state == "pending" and known.event is not None]
+        for known in sorted(waiting, key=deadline_order):
+            if known.event is not None and label_clock > known.event["time"] + wait:
+                self._settle(index, known)
+
+    def _evict(self, index: int) -> None:
+        """Let no more events wait than may."""
+        waiting = [known for known in self.known.values() if known.state == "pending"]
+        surplus = max(0, len(waiting) - self.pipeline.labels.most_pending)
+        for known in sorted(waiting, key=deadline_order)[:surplus] if surplus else []:
+            self._settle(index, known)
+            self._count("evicted events")
+
+    def _settle(self, index: int, known: Known) -> None:
+        """Settle a pending event as missing."""
+        assert known.event is not None
+        labels = self.pipeline.labels
+        missing = math.nan if labels.missing is None else labels.missing
+        deadline = known.event["time"] + labels.wait_us
+        known.state, known.forget_us = "missing", deadline + labels.keep_us
+        self._count("missing")
+        self._hold(known.event["key"], deadline, missing)
+        row = {**known.event, "kind": "label", "time": deadline, "label": missing, "outcome": 1}
+        self.out.append((index, row))
 
     def _vector(self, row: Row) -> list[float]:
         vector = [self._raw(row, f.name, f.kind) for f in self.pipeline.events.fields if self.pipeline.raw_features]

@@ -24,7 +24,7 @@ Int64s = npt.NDArray[np.int64]
 
 def batches(pipeline: Pipeline, keys: int, events: int, event_us: int, *, with_labels: bool = True) -> Iterator[Batch]:
     """Give events of evenly drawn keys, `event_us` apart; each is followed by the label of one 2,048 before it."""
-    rng, builder = np.random.default_rng(7), Builder(frames.log_schema(pipeline).layout, {"source": 1})
+    rng, builder = np.random.default_rng(7), builder_of(pipeline)
     half = BATCH_ROWS // 2
     before = np.zeros(0, np.int64)
     for first in range(0, events, half):
@@ -36,29 +36,43 @@ def batches(pipeline: Pipeline, keys: int, events: int, event_us: int, *, with_l
             whose = np.column_stack([key, before]).ravel()
             time, kind = np.repeat(time, 2), np.tile(np.array([EVENT, LABEL], np.int8), half)
         before = key
-        is_label = kind == LABEL
-        columns = {
-            "kind": kind,
-            "sequence": np.arange(kind.size),
-            "time": time,
-            "produced": time,
-            "id": _texts(b"e", number, 10),
-            "key": _texts(b"k", whose, 7),
-            "label": np.where(is_label, 1.0 * (number % 3 == 0), np.nan),
-            "outcome": np.where(is_label, SET, NO_OUTCOME).astype(np.int8),
-            **{
-                f"field.{field.name}": _texts(b"c", whose % CATEGORIES, 2)
-                for field in pipeline.events.fields
-                if field.kind == "category"
-            },
-            **{
-                f"field.{field.name}": rng.random(kind.size)
-                for field in pipeline.events.fields
-                if field.kind == "number"
-            },
-        }
-        clock = np.full(kind.size, time[0] - 1)
-        yield Batch(builder.build(columns, kind.size), clock, clock)
+        yield log_batch(builder, pipeline, rng, kind, time, number, whose)
+
+
+def builder_of(pipeline: Pipeline) -> Builder:
+    """Give what builds batches of the log."""
+    return Builder(frames.log_schema(pipeline).layout, {"source": 1})
+
+
+def log_batch(
+    builder: Builder,
+    pipeline: Pipeline,
+    rng: np.random.Generator,
+    kind: npt.NDArray[np.int8],
+    time: Int64s,
+    number: Int64s,
+    whose: Int64s,
+) -> Batch:
+    """Give rows of these kinds and times, of the events of these numbers and keys; a label follows from its number."""
+    is_label = kind == LABEL
+    columns = {
+        "kind": kind,
+        "sequence": np.arange(kind.size),
+        "time": time,
+        "produced": time,
+        "id": _texts(b"e", number, 10),
+        "key": _texts(b"k", whose, 7),
+        "label": np.where(is_label, 1.0 * (number % 3 == 0), np.nan),
+        "outcome": np.where(is_label, SET, NO_OUTCOME).astype(np.int8),
+        **{
+            f"field.{field.name}": _texts(b"c", whose % CATEGORIES, 2)
+            for field in pipeline.events.fields
+            if field.kind == "category"
+        },
+        **{f"field.{field.name}": rng.random(kind.size) for field in pipeline.events.fields if field.kind == "number"},
+    }
+    clock = np.full(kind.size, time[0] - 1)
+    return Batch(builder.build(columns, kind.size), clock, clock)
 
 
 def large_features() -> tuple[Feature, ...]:

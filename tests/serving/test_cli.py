@@ -31,6 +31,7 @@ COMMANDS = (
         "backfill",
         "audit",
         "key",
+        "pending",
         "rescale",
     ),
 )

@@ -72,6 +72,7 @@ where = { type = "order" }
 wait = "90m"
 keep = "2d"
 missing = "0"
+most_pending = 500_000
 [task]
 kind = "binary"
 [features]
@@ -192,6 +193,7 @@ def test_every_key_of_the_file_reaches_its_struct(tmp_path: Path) -> None:
         wait_us=90 * MINUTE_US,
         keep_us=2 * DAY_US,
         missing=0.0,
+        most_pending=500_000,
     )
     assert not pipeline.raw_features
     assert pipeline.features == (
