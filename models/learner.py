@@ -25,6 +25,7 @@ MAX_CODE = 2.0**53  # a category's code is an exact non-negative integer below i
 _LEARNERS = {  # where the class of a kind is; of a kind and a task, if that has one of its own
     "linear": "models.linear:LinearLearner",
     "linear multiclass": "models.softmax:SoftmaxLearner",
+    "hoeffding_tree": "models.hoeffding_tree:HoeffdingTreeLearner",
     "prior": "models.baselines:BaselineLearner",
     "last": "models.baselines:BaselineLearner",
 }

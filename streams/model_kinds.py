@@ -44,6 +44,23 @@ KINDS: dict[str, Kind] = {
     "linear": Kind(
         settings={"lr": Setting(0.005, is_open=True), "intercept_lr": _RATE, "l2": Setting(0.0), "bits": _BITS}
     ),
+    "hoeffding_tree": Kind(
+        tasks=("binary", "multiclass"),
+        settings={
+            "grace_period": Setting(200, 1, 10**6),
+            "max_depth": Setting(980, 0, 980),  # as deep as River's own recursion goes
+            "split_criterion": Setting("info_gain", options=("info_gain", "gini", "hellinger")),
+            "delta": Setting(1e-7, 0.0, 1.0, is_open=True),
+            "tau": Setting(0.05),
+            "leaf_prediction": Setting("nba", options=("mc", "nb", "nba")),
+            "nb_threshold": Setting(0, 0, 10**6),
+            "n_splits": Setting(10, 1, 1000),
+            "binary_split": Setting(default=False),
+            "min_branch_fraction": Setting(0.01, 0.0, 1.0),
+            "max_share_to_split": Setting(0.99, 0.0, 1.0),
+            "max_size": Setting(100.0, 0.0, 1024.0, is_open=True),
+        },
+    ),
     "prior": Kind(),
     "last": Kind(),
 }

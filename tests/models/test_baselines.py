@@ -67,6 +67,7 @@ def test_it_takes_no_parameters_and_an_unknown_kind_is_named() -> None:
     with pytest.raises(PipelineError, match="allowed: none"):
         make_learner(Model("base", "prior", {"rate": 1.0}), ())
     with pytest.raises(
-        PipelineError, match=r"\[models.m\] kind: 'linaer' is not known; allowed: linear, prior, last, river:"
+        PipelineError,
+        match=r"\[models.m\] kind: 'linaer' is not known; allowed: linear, hoeffding_tree, prior, last, river:",
     ):
         make_learner(Model("m", "linaer", {}), ())

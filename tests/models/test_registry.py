@@ -20,6 +20,7 @@ KEY = b"k" * 32
 COLUMNS = (Column("a", False), Column("c", True))
 MODELS = {
     "linear": Model("m", "linear", {"lr": 0.05, "bits": 6}),
+    "hoeffding_tree": Model("m", "hoeffding_tree", {"grace_period": 20, "delta": 0.1}),
     "prior": Model("m", "prior", {}),
     "river": Model("m", "river:tree.HoeffdingTreeClassifier", {"grace_period": 20}),
 }
