@@ -29,7 +29,7 @@ STOP_WAIT_S = 10.0  # draining and a last snapshot take under 5 s; then the proc
 POLL_S = 0.05
 
 SCALABLE = ("ingest", "features", "serve")  # the examples have one partition, so a second learn process would idle
-SHARED_KINDS = ("linear", "hoeffding_tree", "prior", "last")  # fast enough to share a process; River models are alone
+SHARED_KINDS = ("linear", "hoeffding_tree", "half_space_trees", "prior", "last")  # fast: they share a process
 HOPELESS = frozenset({2, 4, 5, 6, 9})  # exit codes of streams.errors that no restart can mend
 
 

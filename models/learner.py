@@ -26,6 +26,7 @@ _LEARNERS = {  # where the class of a kind is; of a kind and a task, if that has
     "linear": "models.linear:LinearLearner",
     "linear multiclass": "models.softmax:SoftmaxLearner",
     "hoeffding_tree": "models.hoeffding_tree:HoeffdingTreeLearner",
+    "half_space_trees": "models.half_space_trees:HalfSpaceTreesLearner",
     "prior": "models.baselines:BaselineLearner",
     "last": "models.baselines:BaselineLearner",
 }

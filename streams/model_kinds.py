@@ -40,6 +40,16 @@ class Kind(msgspec.Struct, frozen=True):
 _BITS = Setting(18, 1, 28)  # 262,144 hashed category weights: 2 MiB
 _RATE = Setting(0.01)
 
+HALF_SPACE_TREES = Kind(  # its task, anomalies, is to come
+    tasks=("binary",),
+    settings={
+        "n_trees": Setting(10, 1, 1000),
+        "height": Setting(8, 1, 18),
+        "window_size": Setting(250, 1, 10**6),
+        "seed": Setting(0, 0, 2**31 - 1),
+    },
+)
+
 KINDS: dict[str, Kind] = {
     "linear": Kind(
         settings={"lr": Setting(0.005, is_open=True), "intercept_lr": _RATE, "l2": Setting(0.0), "bits": _BITS}
