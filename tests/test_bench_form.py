@@ -21,6 +21,7 @@ PROMISED = {
     *("features16_100k", "features16_1k", "two_stages", "snapshot_pause_ms", "recovery_1m_keys_s"),
     *("speed_32_features_vs_4", "speed_1m_keys_vs_1k", "speed_90d_window_vs_10s"),
     *("online_store_writes", "serve_with_store_vs_without"),
+    *("hoeffding_vs_river", "halfspace_vs_river"),
 }
 
 GOLDEN_EVENT = (
