@@ -19,6 +19,7 @@ import msgspec
 
 from streams.children import Child
 from streams.errors import MillraceError, PipelineError, UnavailableError
+from streams.model_kinds import KINDS
 from streams.pipeline import Pipeline
 from streams.stages import stage_specs, stage_topic
 
@@ -29,7 +30,7 @@ STOP_WAIT_S = 10.0  # draining and a last snapshot take under 5 s; then the proc
 POLL_S = 0.05
 
 SCALABLE = ("ingest", "features", "serve")  # the examples have one partition, so a second learn process would idle
-SHARED_KINDS = ("linear", "mlp", "naive_bayes", "prior", "last")  # they share a process; a River model has its own
+SHARED_KINDS = tuple(KINDS)  # compiled and fast: they share a process; a River model has its own
 HOPELESS = frozenset({2, 4, 5, 6, 9})  # exit codes of streams.errors that no restart can mend
 
 

@@ -27,6 +27,8 @@ _LEARNERS = {  # where the class of a kind is; of a kind and a task, if that has
     "linear": "models.adaptive_linear:linear_learner",
     "mlp": "models.mlp:MlpLearner",
     "naive_bayes": "models.naive_bayes:NaiveBayesLearner",
+    "hoeffding_tree": "models.hoeffding_tree:HoeffdingTreeLearner",
+    "half_space_trees": "models.half_space_trees:HalfSpaceTreesLearner",
     "prior": "models.baselines:BaselineLearner",
     "last": "models.baselines:BaselineLearner",
 }

@@ -78,6 +78,16 @@ KMEANS = {
     "seed": Setting(0, 0, 2**32 - 1),
 }
 
+HALF_SPACE_TREES = Kind(  # its task, anomalies, is to come
+    tasks=("binary",),
+    settings={
+        "n_trees": Setting(10, 1, 1000),
+        "height": Setting(8, 1, 18),
+        "window_size": Setting(250, 1, 10**6),
+        "seed": Setting(0, 0, 2**31 - 1),
+    },
+)
+
 KINDS: dict[str, Kind] = {
     "linear": Kind(settings=_LINEAR, can_merge=True),
     "mlp": Kind(
@@ -97,6 +107,23 @@ KINDS: dict[str, Kind] = {
     "naive_bayes": Kind(
         ("binary", "multiclass"),
         {"smoothing": Setting(1.0, is_open=True), "bits": Setting(16, 1, 24, per_class=True)},
+    ),
+    "hoeffding_tree": Kind(
+        tasks=("binary", "multiclass"),
+        settings={
+            "grace_period": Setting(200, 1, 10**6),
+            "max_depth": Setting(980, 0, 980),  # as deep as River's own recursion goes
+            "split_criterion": Setting("info_gain", options=("info_gain", "gini", "hellinger")),
+            "delta": Setting(1e-7, 0.0, 1.0, is_open=True),
+            "tau": Setting(0.05),
+            "leaf_prediction": Setting("nba", options=("mc", "nb", "nba")),
+            "nb_threshold": Setting(0, 0, 10**6),
+            "n_splits": Setting(10, 1, 1000),
+            "binary_split": Setting(default=False),
+            "min_branch_fraction": Setting(0.01, 0.0, 1.0),
+            "max_share_to_split": Setting(0.99, 0.0, 1.0),
+            "max_size": Setting(100.0, 0.0, 1024.0, is_open=True),
+        },
     ),
     "prior": Kind(can_merge=True),
     "last": Kind(),

@@ -104,6 +104,7 @@ def test_the_linear_model_equals_rivers_linear_regression_on_every_number() -> N
     [
         ("linear", CLASSES),
         ("linear", NUMBERS),
+        ("hoeffding_tree", CLASSES),
         ("river:tree.HoeffdingTreeClassifier", CLASSES),
         ("river:tree.HoeffdingTreeRegressor", NUMBERS),
         ("last", CLASSES),
