@@ -12,6 +12,7 @@ import io
 import re
 import zipfile
 from pathlib import PurePosixPath
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -39,7 +40,7 @@ class Version(msgspec.Struct, frozen=True):
     lineage: int
     examples: int
     kind: str
-    params: dict[str, bool | int | float | str]
+    params: dict[str, Any]
     columns: tuple[Column, ...]
     blob: str
     digest: str

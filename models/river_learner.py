@@ -1,4 +1,4 @@
-"""Any River classifier or regressor as a learner; the only module that imports river.
+"""Any River classifier or regressor as a learner; with river_parts.py, which makes them, the only door to river.
 
 A row becomes a dict without its missing features: numbers as float, categories as the text of their integer code.
 Labels are given as bool, as the name of their class, or as the number. Rows go one by one through `predict_proba_one`
@@ -8,32 +8,29 @@ not used.
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import math
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from river import base
+from river import base, compose
 
 from models.learner import LEARN, MAX_CODE, MAX_MAGNITUDE, PREDICT, Actions, Matrix, State, Vector
+from models.river_parts import RIVER_VERSION, make_part
 from models.sealed import seal, unseal
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
 from streams.pipeline import Model, Task
 
-RIVER_VERSION = version("river")
-SEED = 0  # given to every classifier that takes a seed and was not given one: a replay must learn the same model
+_OF_SEVERAL_LABELS = (base.MultiTargetRegressor, base.MultiLabelClassifier)
 CATEGORIES = "categories"  # our own parameter beside the classifier's: "text" or "drop"
 
 
 class RiverLearner:
     """Wraps the classifier or regressor that `river:<module>.<Class>` names.
 
-    Params: the model's own, and `categories`: "text" (default), or "drop" for models that only take numbers
-    (GaussianNB, linear models). One that takes a seed gets 0 if none is given.
+    Params: the model's own, with tables for objects inside it (river_parts.py), and `categories`: "text" (default), or
+    "drop" for models that only take numbers (GaussianNB, linear models). Whatever takes a seed gets 0 if none is given.
 
     Cost per row: the model's (10 us to 1 ms) and about 1 us for the dict.
 
@@ -55,6 +52,8 @@ class RiverLearner:
             raise PipelineError([f"[models.{model.name}] {CATEGORIES}: {categories!r} found; allowed: text, drop"])
         self._name, self._kind, self._key = model.name, model.kind, key
         self._model = _make_model(model, params, self._task)
+        own = getattr(type(_last_step(self._model)), "predict_proba_one", None)
+        self._is_silent = own is base.Classifier.predict_proba_one
         self._columns = [i for i, c in enumerate(columns) if categories == "text" or not c.is_category]
         self._names = [columns[i].name for i in self._columns]
         self._is_category = [columns[i].is_category for i in self._columns]
@@ -104,8 +103,8 @@ class RiverLearner:
         """Unseal a model of the same class."""
         blob = np.asarray(state.get("sealed", ()), np.uint8).tobytes()
         model, is_trained, replaced = unseal(blob, self._checked_key(), RIVER_VERSION)
-        if type(model) is not type(self._model):
-            found = f"a {type(model).__name__} found, {self._kind} needed"
+        if _outline(model) != _outline(self._model):
+            found = f"a {type(model).__name__} found, {self._kind} needed, or other steps"
             raise ModelError(f"the state of model {self._name} is another's: {found}; run `millrace rebuild`")
         self._model, self._is_trained = model, bool(is_trained)
         self._replaced, self._size_bytes = int(replaced), len(blob)
@@ -128,10 +127,15 @@ class RiverLearner:
         classes = self._task.classes
         if self._task.kind == "regression":
             return self._model.predict_one, float
-        ask = self._model.predict_proba_one
+        ask = self._certain if self._is_silent else self._model.predict_proba_one
         if classes:
             return lambda x: self._shares(ask(x)), lambda y: classes[int(y)]
         return lambda x: _share_of_true(ask(x)), lambda y: y > 0.5
+
+    def _certain(self, x: dict[str, Any]) -> dict[Any, float]:
+        """Ask a model that names a class and says no probability."""
+        said = self._model.predict_one(x)
+        return {} if said is None else {said: 1.0}
 
     def _shares(self, probabilities: dict[str, float]) -> list[float]:
         """Give the probability of each class; what River leaves out is 0, and shares of nothing are equal."""
@@ -181,33 +185,29 @@ def _share_of_true(probabilities: dict[bool, float]) -> float:
 
 
 def _make_model(model: Model, params: dict[str, Any], task: Task) -> Any:
-    found = _resolve(model, task)
-    if "seed" in inspect.signature(found).parameters:
-        params.setdefault("seed", SEED)
-    try:
-        made = found(**params)
-    except Exception as error:
-        raise PipelineError([f"[models.{model.name}] {model.kind} can not be made: {error}"]) from error
-    if task.kind == "multiclass" and not made._multiclass:  # noqa: SLF001 - River has no public name for it
-        raise PipelineError([f"[models.{model.name}] {model.kind} knows two classes only; choose a multiclass one"])
+    where = f"[models.{model.name}] kind: {model.kind!r}"
+    made = make_part(model.kind.removeprefix("river:"), params, f"[models.{model.name}]")
+    last = _last_step(made)
+    wanted = base.Regressor if task.kind == "regression" else base.Classifier
+    if not issubclass(type(last), wanted) or issubclass(type(last), _OF_SEVERAL_LABELS):
+        noun = wanted.__name__.lower()
+        ending = f" (its last step is a {type(last).__name__})" if last is not made else ""
+        raise PipelineError([f"{where} is no {noun}{ending}; allowed: one derived from river.base.{wanted.__name__}"])
+    if isinstance(last, base.Wrapper) and last.__module__.startswith("river.active."):
+        raise PipelineError([f"{where} asks for labels, which come here by themselves; take what is inside it"])
+    if task.kind == "multiclass" and not last._multiclass:  # noqa: SLF001 - River has no public name for it
+        wrap = 'a multiclass one, or it inside "river:multiclass.OneVsRestClassifier"'
+        raise PipelineError([f"{where} knows two classes only; choose {wrap}"])
     return made
 
 
-def _resolve(model: Model, task: Task) -> Any:
-    module, _, name = model.kind.removeprefix("river:").rpartition(".")
-    where = f"[models.{model.name}] kind: {model.kind!r}"
-    if not module or not all(part.isidentifier() for part in (*module.split("."), name)) or "__" in model.kind:
-        raise PipelineError([f"{where} is not a name; allowed: river:<module>.<Class>"])
-    try:
-        found = getattr(importlib.import_module(f"river.{module}"), name)
-    except (ImportError, AttributeError) as error:
-        raise PipelineError([f"{where} is not in river {RIVER_VERSION}: {error}"]) from error
-    wanted = base.Regressor if task.kind == "regression" else base.Classifier
-    if not (inspect.isclass(found) and issubclass(found, wanted)) or not found.__module__.startswith("river."):
-        noun = wanted.__name__.lower()
-        raise PipelineError([f"{where} is no {noun}; allowed: classes derived from river.base.{wanted.__name__}"])
-    own: Any = getattr(found, "predict_proba_one", None)
-    is_silent = wanted is base.Classifier and own is base.Classifier.predict_proba_one
-    if inspect.isabstract(found) or is_silent:
-        raise PipelineError([f"{where} gives no probabilities; choose a classifier with predict_proba_one"])
-    return found
+def _last_step(made: Any) -> Any:
+    while isinstance(made, compose.Pipeline) and made.steps:
+        made = list(made.steps.values())[-1]
+    return made
+
+
+def _outline(made: Any) -> Any:
+    """Say what a model is made of: its class, and those of a pipeline's steps."""
+    steps = made.steps.values() if isinstance(made, compose.Pipeline) else ()
+    return type(made).__name__, *(_outline(step) for step in steps)

@@ -55,10 +55,13 @@ def millrace(
 @app.command()
 def check(file: PipelineFile) -> None:
     """Say everything that is wrong with a pipeline file, or show what it stands for: topics, stages, features."""
+    from models.model_check import check_models
     from serving.description import show
     from streams.pipeline_file import read_pipeline
 
-    show(read_pipeline(file), file)
+    pipeline = read_pipeline(file)
+    check_models(pipeline)
+    show(pipeline, file)
 
 
 @app.command()

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -165,11 +165,11 @@ class Bound(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """One candidate: `kind` is as docs/learning.md says; `params` go to its constructor."""
+    """One candidate: `kind` is as docs/learning.md says; `params`, all of it plain JSON, go to its constructor."""
 
     name: str
     kind: str
-    params: dict[str, bool | int | float | str]
+    params: dict[str, Any]
 
 
 class Serve(msgspec.Struct, frozen=True):
