@@ -20,6 +20,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from consumers.quarantine import Ward
 from models.blocks import Blocks, Scoreboard
 from models.learner import LEARN, SKIP, Actions, Learner, State
 from models.pending import COUNTERS, Rows
@@ -78,6 +79,7 @@ class LearnTask:
         task: what labels are; the learner was made for the same.
         aliases: the sources that numbered events before partitions were parted anew, by alias: label rows that bear one
             find what was predicted under the source's own number.
+        parameters: tells the declarations of this candidate apart (consumers/quarantine.py).
         bind: gives an untrained learner for other columns, and lets examples come with these from then on.
 
     Example:
@@ -100,6 +102,7 @@ class LearnTask:
         task: Task | None = None,
         bind: Callable[[tuple[Column, ...]], Learner] | None = None,
         aliases: Mapping[int, int] | None = None,
+        parameters: str = "",
     ) -> None:
         self.task = task = task or Task()
         self.candidate = candidate
@@ -114,6 +117,7 @@ class LearnTask:
         self._ended = ended
         self._aliases = {} if aliases is None else aliases
         self._bind = bind
+        self.ward = Ward(candidate, parameters)
         self._step_us = np.zeros(MEASURED_STEPS)
         self._steps = 0
 
@@ -132,12 +136,13 @@ class LearnTask:
             began = self._clock()
             score_B = self.learner.step(X_BF[start:stop], rows.label[start:stop], action_B)
             self._measure_step(self._clock() - began, action_B)
+            taken = self.ward.taken(self.learner, rows, start, stop, (self.lineage, self.generation))
+            self.examples_seen += int(np.count_nonzero(action_B[:taken] == LEARN))
             done.append(self.board.settle(rows, start, stop, score_B, self.scores))
-            self.examples_seen += int(np.count_nonzero(action_B == LEARN))
             start = stop
         for source in sorted(set(self._ended()).difference(self._aliases.values())):
             self.board.drop(source)
-        return self._records([blocks for blocks in done if blocks.row.size])
+        return [*self.ward.decisions(), *self._records([blocks for blocks in done if blocks.row.size])]
 
     def _named(self, rows: Rows) -> Rows:
         """Give label rows the names that their events had when they were predicted."""
@@ -155,7 +160,7 @@ class LearnTask:
         state["version"] = np.array(self.version, np.int64)
         state["columns"] = np.frombuffer(msgspec.json.encode(self.columns), np.uint8)
         state["task"] = np.frombuffer(msgspec.json.encode(self.task), np.uint8)
-        return state
+        return state | self.ward.state()
 
     def restore(self, state: State) -> None:
         """Take back what `state` gave.
@@ -174,8 +179,15 @@ class LearnTask:
         if found != self.task:
             text = f"the snapshot of {self.candidate} was written for another task ({found}; now {self.task})"
             raise ModelError(f"{text}; run `millrace rebuild`")
+        if self.ward.restore(state, self.generation):
+            self.lineage = lineage_of(state) + 1
+            return
         self._bind_to(_columns_in(state))
-        self.learner.restore(parts["learner"])
+        try:
+            self.learner.restore(parts["learner"])
+        except ModelError as error:
+            raise ModelError(f"{self.candidate} cannot go on from its snapshot: {error}") from error
+        self.ward.halt(self.learner)
         self.board.restore(parts["board"])
         self.scores.restore(parts["scores"])
         self.lineage, self.examples_seen = (int(number) for number in state["version"].astype(np.int64))
@@ -214,6 +226,7 @@ class LearnTask:
         mine.scored("rolling", self.scores.rolling()._asdict())
         mine.learned(self.examples_seen, self.learner.size_bytes())
         mine.pending(0, self.board.pending())
+        mine.quarantined(is_set_aside=self.ward.quarantine is not None)
 
     def _measure_step(self, seconds: float, action_B: Actions) -> None:
         worked = int(np.count_nonzero(action_B != SKIP))

@@ -17,9 +17,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from models.contained import Contained
 from models.learner import Learner, State, make_learner
 from streams.errors import ModelError
 from streams.frames import Column
+from streams.model_kinds import is_own
 from streams.pipeline import Model, Task
 from streams.state_folder import Folder, Place, folder_of
 
@@ -97,7 +99,9 @@ def write_version(
     return Version(model.name, *order, model.kind, model.params, columns, blob, digest, created_us, task=task)
 
 
-def read_version(state: Place, version: Version, key: bytes | None = None, max_bytes: int = MAX_BYTES) -> Learner:
+def read_version(
+    state: Place, version: Version, key: bytes | None = None, max_bytes: int = MAX_BYTES, kind: str | None = None
+) -> Learner:
     """Read a version into a learner that is ready to predict.
 
     Args:
@@ -105,6 +109,8 @@ def read_version(state: Place, version: Version, key: bytes | None = None, max_b
         version: its record.
         key: opens River models.
         max_bytes: a larger blob is refused unread.
+        kind: that the pipeline file declares. A record comes from Kafka and may name any module, so that a learner of
+            a user's own is imported only if the file names it too.
 
     Raises:
         ModelError: when the blob is absent, too large, not the one recorded, or not a sound model.
@@ -113,6 +119,9 @@ def read_version(state: Place, version: Version, key: bytes | None = None, max_b
     if version.format != FORMAT:
         needed = f"format {version.format} found, {FORMAT} needed"
         raise ModelError(f"version {_name(version)} was written by another release: {needed}; run `millrace rebuild`")
+    if is_own(version.kind) and version.kind != kind:
+        found = f"kind {version.kind!r} found, the pipeline file has {kind!r}"
+        raise ModelError(f"version {_name(version)} is of a learner that is not declared: {found}")
     payload = _read_blob(folder_of(state), version, max_bytes)
     learner = make_learner(Model(version.candidate, version.kind, version.params), version.columns, key, version.task)
     learner.restore(_decode(payload, version))
@@ -140,10 +149,14 @@ def decode_record(value: bytes) -> Version:
 
 def is_sound(learner: Learner, columns: tuple[Column, ...], task: Task) -> bool:
     """Say whether a model is finite, and answers two canaries (all missing, all zero) as its task wants it."""
-    if not learner.is_finite():
-        return False
+    model = learner.learner if isinstance(learner, Contained) else learner  # one that raises here is not sound
     canaries = np.vstack([np.full(len(columns), np.nan), np.zeros(len(columns))])
-    score_BS = learner.predict(canaries).reshape(len(canaries), task.outputs)
+    try:
+        if not model.is_finite():
+            return False
+        score_BS = model.predict(canaries).reshape(len(canaries), task.outputs)
+    except ModelError:
+        return False
     if task.kind == "regression":
         return bool(np.isfinite(score_BS).all())
     is_whole = task.kind == "binary" or np.allclose(score_BS.sum(axis=1), 1.0, rtol=0, atol=1e-6)

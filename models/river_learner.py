@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from river import base, compose
 
-from models.learner import LEARN, MAX_CODE, MAX_MAGNITUDE, PREDICT, Actions, Matrix, State, Vector
+from models.learner import LEARN, PREDICT, Actions, Matrix, State, Vector, untrained_score
+from models.missing import guarded
 from models.river_parts import RIVER_VERSION, make_part
 from models.sealed import seal, unseal
 from streams.errors import ModelError, PipelineError
@@ -146,7 +147,7 @@ class RiverLearner:
     @property
     def _untrained(self) -> float:
         # A model without a label is not asked: an adaptive forest settles its features with the first row it sees.
-        return {"binary": 0.5, "regression": 0.0}.get(self._task.kind, 1.0 / self._task.outputs)
+        return untrained_score(self._task)
 
     def _checked(self, score: Any) -> Any:
         self._is_last_finite = bool(np.isfinite(score).all())
@@ -157,13 +158,8 @@ class RiverLearner:
 
     def _dicts(self, X_BF: Matrix) -> Iterator[dict[str, Any]]:
         """Make each row's dict; B x F float objects at once, so callers give batches, not archives."""
-        values = X_BF[:, self._columns].astype(np.float64, copy=True)
         category = np.array(self._is_category, bool)
-        with np.errstate(invalid="ignore"):
-            codes = values[:, category]
-            codes[~((codes >= 0) & (codes < MAX_CODE) & (codes == np.floor(codes)))] = np.nan
-            values[:, category] = codes
-            values[~(np.abs(values) <= MAX_MAGNITUDE)] = np.nan
+        values = guarded(X_BF[:, self._columns], category)
         names = self._names
         if not category.any():
             for row in values.tolist():

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 import numpy as np
 import numpy.typing as npt
 
+from models.contained import Contained
 from models.learner import Learner, make_learner
 from models.registry import Version, decode_record, read_version
 from models.sealed import model_key
@@ -90,7 +91,11 @@ class Champion:
         if self._learned != self._columns:
             x_BF = fit_matrix(x_BF, self._columns, self._learned)
             x_BF.flags.writeable = False  # as in `_warm`
-        return self.learner.predict(x_BF)
+        score_B = self.learner.predict(x_BF)
+        if isinstance(self.learner, Contained) and self.learner.failed_answers:
+            self._metrics.incident("answer_failed", self.learner.failed_answers)
+            self.learner.failed_answers = 0
+        return score_B
 
     def follow(self, now_us: int) -> None:
         """Take up the newest version if there is one. Called between batches."""
@@ -115,7 +120,7 @@ class Champion:
         self._take_over()
 
     def _load(self, version: Version) -> Learner:
-        learner = read_version(self._state, version, self._key)
+        learner = read_version(self._state, version, self._key, kind=self._model.kind)
         self._warm(learner, version.columns)
         return learner
 

@@ -88,6 +88,7 @@ class _Families:
         self.quality = gauge("millrace_model_quality", "How good predictions were, by figure.", "figure", "span")
         self.learned = gauge("millrace_model_examples", "Examples the candidate has learned.")
         self.model_bytes = gauge("millrace_model_bytes", "Size of the candidate.")
+        self.quarantine = gauge("millrace_model_quarantined", "1 if the candidate raised and learns no more.")
         self.version_examples = gauge("millrace_version_examples", "Examples seen by the version that serves.")
         self.version_lineage = gauge("millrace_version_lineage", "Lineage of the version that serves.")
         self.version_age = gauge("millrace_version_age_seconds", "Time since the version that serves was made.")
@@ -243,6 +244,10 @@ class RoleMetrics:
         """Set how many examples a candidate has learned, and how large it is."""
         self.families.learned.labels(*self._base).set(examples)
         self.families.model_bytes.labels(*self._base).set(size_bytes)
+
+    def quarantined(self, *, is_set_aside: bool) -> None:
+        """Say whether a candidate is in quarantine."""
+        self.families.quarantine.labels(*self._base).set(is_set_aside)
 
     def serving(self, lineage: int, examples: int, made_us: int) -> None:
         """Set the version that answers now; its age is computed at each scrape."""
