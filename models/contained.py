@@ -27,6 +27,11 @@ class Failure(NamedTuple):
     reason: str
 
 
+def bare(learner: Learner) -> Learner:
+    """Give the learner itself, so that what it raises is seen."""
+    return learner.learner if isinstance(learner, Contained) else learner
+
+
 class Contained:
     """Holds back what a learner raises; all else is the learner's.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.contained import Contained
+from models.contained import bare
 from models.learner import Learner, make_learner
 from streams.errors import MillraceError, PipelineError
 from streams.features import columns
@@ -40,15 +40,10 @@ def _mistakes(model: Model, columns: tuple[Column, ...], task: Task) -> list[str
     except PipelineError as error:
         return error.mistakes
     try:
-        _try_out(_bare(learner), other, columns, task)
+        _try_out(bare(learner), other, columns, task)
     except MillraceError as error:
         return [f"[models.{model.name}] kind: {error}"]
     return []
-
-
-def _bare(learner: Learner) -> Learner:
-    """Give the learner itself, so that what it raises is seen."""
-    return learner.learner if isinstance(learner, Contained) else learner
 
 
 def _try_out(learner: Learner, other: Learner, columns: tuple[Column, ...], task: Task) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -168,10 +170,12 @@ def _make(model: Model, columns: tuple[Column, ...], task: Task) -> Any:
 
 def _find(kind: str, where: str) -> type:
     module, _, name = kind.partition(":")
+    if str(Path.cwd()) not in sys.path:  # an installed command does not look where it is started; last, to hide nothing
+        sys.path.append(str(Path.cwd()))
     try:
         place = importlib.import_module(module)
     except Exception as error:
-        advice = "put its folder on PYTHONPATH or install its package"
+        advice = "start in its folder, put that on PYTHONPATH, or install its package"
         raise PipelineError([f"{where} can not be imported: {type(error).__name__}: {error}; {advice}"]) from error
     found = getattr(place, name, None)
     if not inspect.isclass(found):

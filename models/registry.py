@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from models.contained import Contained
+from models.contained import bare
 from models.learner import Learner, State, make_learner
 from streams.errors import ModelError
 from streams.frames import Column
@@ -149,7 +149,7 @@ def decode_record(value: bytes) -> Version:
 
 def is_sound(learner: Learner, columns: tuple[Column, ...], task: Task) -> bool:
     """Say whether a model is finite, and answers two canaries (all missing, all zero) as its task wants it."""
-    model = learner.learner if isinstance(learner, Contained) else learner  # one that raises here is not sound
+    model = bare(learner)  # one that raises here is not sound
     canaries = np.vstack([np.full(len(columns), np.nan), np.zeros(len(columns))])
     try:
         if not model.is_finite():

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from serving import cli_features, cli_recompute, cli_rescale, cli_topics, cli_up
+from serving import cli_features, cli_learner, cli_recompute, cli_rescale, cli_topics, cli_up
 from streams.errors import MillraceError, PipelineError
 from streams.lightness import has_river, stay_light
 
@@ -134,6 +134,7 @@ def rebuild(file: Annotated[Path, typer.Argument(help="The pipeline file.")]) ->
 app.command()(cli_up.up)
 app.command()(cli_up.demo)
 app.command()(cli_features.features)
+app.command()(cli_learner.check_learner)
 app.command()(cli_topics.publish)
 app.command()(cli_topics.tail)
 app.command()(cli_topics.deadletters)
