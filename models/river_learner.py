@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from river import base, compose
 
-from models.learner import LEARN, PREDICT, Actions, Matrix, State, Vector, untrained_score
+from models.learner import LEARN, MAX_CODE, PREDICT, Actions, Matrix, State, Vector, untrained_score
 from models.missing import guarded
 from models.river_parts import RIVER_VERSION, make_part
 from models.sealed import seal, unseal
@@ -24,14 +24,15 @@ from streams.frames import Column
 from streams.pipeline import Model, Task
 
 _OF_SEVERAL_LABELS = (base.MultiTargetRegressor, base.MultiLabelClassifier)
-CATEGORIES = "categories"  # our own parameter beside the classifier's: "text" or "drop"
+CATEGORIES = "categories"  # our own parameter beside the classifier's: "text", "drop", or how many
 
 
 class RiverLearner:
     """Wraps the classifier or regressor that `river:<module>.<Class>` names.
 
-    Params: the model's own, with tables for objects inside it (river_parts.py), and `categories`: "text" (default), or
-    "drop" for models that only take numbers (GaussianNB, linear models). Whatever takes a seed gets 0 if none is given.
+    Params: the model's own, with tables for objects inside it (river_parts.py), and `categories`: "text" (default),
+    "drop" for models that only take numbers (GaussianNB, linear models), or a number: each column then has at most so
+    many texts, and values that fall on the same are taken for one. Whatever takes a seed gets 0 if none is given.
 
     Cost per row: the model's (10 us to 1 ms) and about 1 us for the dict.
 
@@ -49,13 +50,16 @@ class RiverLearner:
         self._task = task or Task()
         params = dict(model.params)
         categories = params.pop(CATEGORIES, "text")
-        if categories not in {"text", "drop"}:
-            raise PipelineError([f"[models.{model.name}] {CATEGORIES}: {categories!r} found; allowed: text, drop"])
+        is_number = isinstance(categories, int) and not isinstance(categories, bool) and categories >= 2
+        if not is_number and categories not in ("text", "drop"):
+            allowed = "text, drop, or how many texts there may be at most, from 2"
+            raise PipelineError([f"[models.{model.name}] {CATEGORIES}: {categories!r} found; allowed: {allowed}"])
+        self._most_texts = categories if is_number else int(MAX_CODE)
         self._name, self._kind, self._key = model.name, model.kind, key
         self._model = _make_model(model, params, self._task)
         own = getattr(type(_last_step(self._model)), "predict_proba_one", None)
         self._is_silent = own is base.Classifier.predict_proba_one
-        self._columns = [i for i, c in enumerate(columns) if categories == "text" or not c.is_category]
+        self._columns = [i for i, c in enumerate(columns) if categories != "drop" or not c.is_category]
         self._names = [columns[i].name for i in self._columns]
         self._is_category = [columns[i].is_category for i in self._columns]
         self._replaced = 0  # predictions that were not finite
@@ -165,10 +169,10 @@ class RiverLearner:
             for row in values.tolist():
                 yield {name: v for name, v in zip(names, row, strict=True) if v == v}  # noqa: PLR0124 - not NaN
             return
-        kinds = self._is_category
+        kinds, most = self._is_category, self._most_texts
         for row in values.tolist():
             pairs = zip(names, row, kinds, strict=True)
-            yield {name: str(int(v)) if is_text else v for name, v, is_text in pairs if v == v}  # noqa: PLR0124
+            yield {name: str(int(v) % most) if is_text else v for name, v, is_text in pairs if v == v}  # noqa: PLR0124
 
     def _checked_key(self) -> bytes:
         if self._key is None:

@@ -180,7 +180,7 @@ def test_a_name_that_is_no_classifier_is_refused(kind: str, message: str) -> Non
 def test_wrong_parameters_are_refused() -> None:
     with pytest.raises(PipelineError, match=r"\[models.m\] gracious: unknown key; .*did you mean \"grace_period\""):
         make("tree.HoeffdingTreeClassifier", gracious=1)
-    with pytest.raises(PipelineError, match="categories: 'hash' found; allowed: text, drop"):
+    with pytest.raises(PipelineError, match="categories: 'hash' found; allowed: text, drop, or how many"):
         make("tree.HoeffdingTreeClassifier", categories="hash")
 
 

@@ -97,9 +97,23 @@ def test_one_hot_categories_grow_a_model_without_end_and_hashed_ones_do_not() ->
     hasher = {"use": "preprocessing.FeatureHasher", "n_features": 64}
     few, many = grown(chain({"use": "preprocessing.OneHotEncoder"}, LOGISTIC, columns=CATEGORY), 200)
     few_hashed, many_hashed = grown(chain(hasher, LOGISTIC, columns=CATEGORY), 200)
+    steps = [{"use": "preprocessing.OneHotEncoder"}, LOGISTIC]
+    few_folded, many_folded = grown(make("compose.Pipeline", CATEGORY, steps=steps, categories=64), 200)
 
     assert many > 2.5 * few
     assert many_hashed < 1.1 * few_hashed
+    assert many_folded < 1.1 * few_folded
+
+
+def test_a_number_of_categories_folds_values_and_leaves_few_ones_apart() -> None:
+    """Four shops in 64 places are four shops, and the model says what it says with their texts."""
+    X = np.random.default_rng(6).integers(0, 4, (100, 1)).astype(np.float64)
+    y = (X[:, 0] > 1).astype(np.float64)
+    found = interleaved(make("tree.HoeffdingTreeClassifier", CATEGORY, categories=64), X, y)
+    folded, by_hand = (make("tree.HoeffdingTreeClassifier", CATEGORY, categories=most) for most in (2, "text"))
+
+    assert np.array_equal(found, interleaved(make("tree.HoeffdingTreeClassifier", CATEGORY), X, y))
+    assert np.array_equal(interleaved(folded, X, y), interleaved(by_hand, X % 2, y))
 
 
 def test_a_default_tree_hardly_splits_on_rare_positives_and_says_more_with_naive_bayes_leaves() -> None:
