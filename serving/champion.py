@@ -18,7 +18,7 @@ from models.learner import Learner, make_learner
 from models.registry import Version, decode_record, read_version
 from models.sealed import model_key
 from streams.control import Control
-from streams.errors import MillraceError, ModelError, UnavailableError
+from streams.errors import MillraceError, ModelError, PipelineError, UnavailableError
 from streams.fitting import fit_matrix
 from streams.frames import Column
 from streams.metrics import RoleMetrics
@@ -131,7 +131,7 @@ class Champion:
         (record, version, done), self._loading = self._loading, None
         try:
             self.learner = done.result()
-        except ModelError:
+        except (ModelError, PipelineError):  # the latter: its parameters make no model here
             self._refuse(record)
         except UnavailableError:  # says nothing of the version: it is tried again
             self._metrics.incident("version_unread")

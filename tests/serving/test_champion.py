@@ -242,3 +242,21 @@ def test_a_version_of_another_river_is_refused_and_the_one_at_hand_answers_on(
     assert champion.version == "0.10"
     labels = {"pipeline": "p", "role": "serve", "candidate": "tree", "what": "version_refused"}
     assert metrics.registry.get_sample_value("millrace_incidents_total", labels) == 1.0
+
+
+def test_a_version_whose_parameters_make_no_model_here_is_refused(tmp_path: Path) -> None:
+    """Another release of River may have taken them; the one at hand answers on."""
+    known, metrics = control(), RoleMetrics("serve", "p")
+    model = Model("tree", "river:tree.HoeffdingTreeClassifier", {})
+    champion = Champion(model, COLUMNS, tmp_path, known, metrics)
+    learner = make_learner(model, COLUMNS, model_key(tmp_path))
+    version = write_version(tmp_path, model, COLUMNS, learner, (0, 1), NOW_US)
+    assert version is not None
+    known.publish_version(
+        "tree", encode_record(msgspec.structs.replace(version, params={"grace": {"use": "optim.SGD"}}))
+    )
+    champion.follow(0)
+
+    assert champion.version == "0.0"
+    labels = {"pipeline": "p", "role": "serve", "candidate": "tree", "what": "version_refused"}
+    assert metrics.registry.get_sample_value("millrace_incidents_total", labels) == 1.0
