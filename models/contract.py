@@ -9,22 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from models.learner import LEARN, MAX_CODE, PREDICT, SKIP, Actions, Learner, Matrix, State, Vector
+from models.learner import LEARN, MAX_CODE, PREDICT, Learner, State, Vector
+from models.made_up_rows import COLUMNS, Bench
 from streams.errors import MillraceError
 from streams.frames import Column
 from streams.pipeline import Task
 
-COLUMNS = (Column("a", False), Column("b", False), Column("c", True), Column("d", True))
-CLASSES = ("one", "two", "three")
 CUTS = (1, 2, 3, 50, 51, 120, 300)
 HOSTILE = (np.nan, np.inf, -np.inf, 1e308, -1e308, 1e31)
 NO_CODES = (-1.0, 0.5, MAX_CODE, np.inf)
-DELAY = 25  # rows from an event to its label
 GROWTH = 4.0  # bytes a row that a state may grow by in the long run: less than any list of rows
 TIMED_S = 0.2  # for each figure of speed
 
@@ -39,56 +36,6 @@ class Finding(msgspec.Struct, frozen=True):
 
 class BrokenError(Exception):
     """A check failed, with its reason."""
-
-
-class Stream(NamedTuple):
-    """Rows with their labels and what is done with them."""
-
-    X_BF: Matrix
-    y_B: Vector
-    action_B: Actions
-
-    def cut(self, start: int, stop: int) -> Stream:
-        """Give some of the rows."""
-        return Stream(self.X_BF[start:stop], self.y_B[start:stop], self.action_B[start:stop])
-
-
-class Bench(NamedTuple):
-    """What checks work with: fresh learners, the columns they read, what they answer, and how many rows to give."""
-
-    make: Callable[[], Learner]
-    columns: tuple[Column, ...]
-    task: Task
-    rows: int
-    growth: float
-
-    def stream(self, seed: int = 0) -> Stream:
-        """Give events and their labels 25 rows later; one feature in twenty is missing."""
-        rng, rows = np.random.default_rng(seed), self.rows // 2
-        X_BF = rng.normal(size=(rows, len(self.columns)))
-        for place, column in enumerate(self.columns):
-            if column.is_category:
-                X_BF[:, place] = rng.integers(0, 6, rows)
-        score_B = X_BF.sum(axis=1) + rng.normal(scale=0.3, size=rows)
-        X_BF[rng.random(X_BF.shape) < 0.05] = np.nan
-        order = np.argsort(np.concatenate([np.arange(rows), np.arange(rows) + DELAY + 0.5]), kind="stable")
-        event = order % rows
-        action_B = np.where(order < rows, PREDICT, LEARN).astype(np.int8)
-        action_B[::17] = SKIP
-        return Stream(X_BF[event], self._labels(score_B)[event], action_B)
-
-    def _labels(self, score_B: Vector) -> Vector:
-        if self.task.kind == "regression":
-            return score_B
-        edges = np.quantile(score_B, np.arange(1, max(2, self.task.outputs)) / max(2, self.task.outputs))
-        return np.searchsorted(edges, score_B).astype(np.float64)
-
-
-def task_of(kind: str) -> Task:
-    """Give the task that checks of this kind are made for."""
-    if kind == "regression":
-        return Task("regression")
-    return Task("multiclass", CLASSES) if kind == "multiclass" else Task()
 
 
 def check_contract(

@@ -33,8 +33,9 @@ def check_learner(
     import msgspec
 
     from models.contained import bare
-    from models.contract import COLUMNS, check_contract, task_of
+    from models.contract import check_contract
     from models.learner import make_learner
+    from models.made_up_rows import COLUMNS, task_of
     from streams.pipeline import Model
 
     model, wanted = Model("learner", kind, _settings(settings or [])), task_of(task)

@@ -18,16 +18,14 @@ from consumers.roles import LearnRole
 from models.learner import make_learner
 from models.registry import decode_record, read_version
 from models.river_parts import RIVER_VERSION
-from streams import features
-from streams.control import Claim, Control
+from streams.control import Control
 from streams.errors import ModelError
-from streams.frames import EVENT, LABEL, NO_OUTCOME, SCHEMA_HEADER, SET, Batch, Column, Outgoing, build, examples_schema
+from streams.frames import EVENT, LABEL, NO_OUTCOME, SET, Batch, Column, Outgoing, build, examples_schema
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model
 from streams.tables import Table
 from tests.memory_kafka import Broker, MemoryControlLog, MemoryOutbox
-from tests.rows import batch_of, pipeline
-from tests.workers import Office
+from tests.rows import pipeline
 
 KEY = b"k" * 32
 COLUMNS = (Column("a", False), Column("b", False))
@@ -211,105 +209,6 @@ def test_the_role_says_it_once_and_publishes_the_last_good_model(
     assert sum("is in quarantine" in line for line in caplog.messages) == 1
     labels = {"pipeline": "p", "role": "learn", "candidate": "mine"}
     assert metrics.registry.get_sample_value("millrace_model_quarantined", labels) == 1.0
-
-
-FOREST = Model("forest", "river:forest.ARFClassifier", {"n_models": 2, "grace_period": 20, "leaf_prediction": "mc"})
-BAG = Model("bag", "river:ensemble.BaggingClassifier", {
-    "model": {"use": "compose.Pipeline", "steps": [
-        {"use": "preprocessing.StandardScaler", "only": "numbers"},
-        {"use": "tree.HoeffdingTreeClassifier", "grace_period": 20},
-    ]},
-    "n_models": 3,
-})  # fmt: skip
-MINE = Model("mine", OWN.kind, OWN.params)
-
-
-class Learning(Office):
-    """Learn workers over examples in memory; one label makes `mine` raise, the others are River's ensembles."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory, models=(MINE, FOREST, BAG))
-        self.columns = features.columns(self.pipeline)
-        control = Control(MemoryControlLog(self.broker, "p.control"))
-        source = control.claim(Claim("features", "uuid", 0, "rows", 0, 1, is_gapless=True))
-        schema = examples_schema(self.columns)
-        control.announce(schema)
-        rng = np.random.default_rng(8)
-        X = rng.normal(size=(EVENTS, len(self.columns)))
-        X[FAILING, 0] = 99.0
-        order = np.argsort(np.concatenate([np.arange(EVENTS), np.arange(EVENTS) + DELAY + 0.5]), kind="stable")
-        self.headers = [(SCHEMA_HEADER, schema.fingerprint.encode())]
-        self.left: list[bytes] = []
-        for first in range(0, 2 * EVENTS, 40):
-            rows = [
-                {
-                    "kind": "label" if at >= EVENTS else "event",
-                    "source": source,
-                    "sequence": sequence,
-                    "number": at % EVENTS,
-                    "time": at % EVENTS,
-                    "vector": X[at % EVENTS].tolist(),
-                    "label": float(X[at % EVENTS, 0] > 0) if at >= EVENTS else None,
-                }
-                for sequence, at in enumerate(order[first : first + 40].tolist(), first)
-            ]
-            self.left.append(batch_of(schema, rows).message())
-
-    def write(self, frames: int) -> None:
-        """Let so many frames come."""
-        for payload in self.left[:frames]:
-            self.broker.append("p.examples", 0, payload, None, self.headers)
-        self.left = self.left[frames:]
-
-    def told(self, topic: str) -> list[Any]:
-        """Give the records of a topic."""
-        return [msgspec.json.decode(record.value_ or b"") for record in self.broker.logs[topic, 0]]
-
-    def blocks(self, candidate: str) -> dict[int, Any]:
-        """Give the blocks of a candidate by number; a repeat must say the same."""
-        found: dict[int, Any] = {}
-        for record in self.told("p.scores"):
-            for block in record["blocks"] if record["candidate"] == candidate else ():
-                assert found.setdefault(block["block"], block) == block
-        return found
-
-
-def run(office: Learning, candidate: str, crash_share: float) -> LearnTask:
-    """Let a candidate learn all examples as they come, over crashes; gives what it has become."""
-    chance = random.Random(5)
-    worker = office.worker(f"learn.{candidate}", [("p.examples", 0)], snapshot_every_s=3.0)
-    while office.left or chance.random() < 0.8:
-        office.now += 1.0
-        office.write(chance.randint(0, 2))
-        worker.step(0)
-        if chance.random() < crash_share:  # killed: nothing is flushed, saved or committed
-            worker = office.worker(f"learn.{candidate}", [("p.examples", 0)], snapshot_every_s=3.0)
-    worker.step(0)
-    (station,) = worker.stations
-    worker.stop()
-    assert isinstance(station.task, LearnTask)
-    return station.task
-
-
-@pytest.mark.parametrize("candidate", ["mine", "forest", "bag"])
-def test_workers_that_are_killed_end_as_one_that_was_not(candidate: str, tmp_path: Path) -> None:
-    """Trees in ensembles, and a learner that is set aside on the way: scores, state and decisions are the same."""
-    calm, killed = Learning(tmp_path / "calm"), Learning(tmp_path / "killed")
-    whole, pieced = run(calm, candidate, 0.0), run(killed, candidate, 0.3)
-    asked = np.random.default_rng(0).normal(size=(50, len(calm.columns)))
-
-    assert killed.blocks(candidate) == calm.blocks(candidate)
-    assert len(calm.blocks(candidate)) == EVENTS // 100
-    assert whole.examples_seen == pieced.examples_seen == (FAILING if candidate == "mine" else EVENTS)
-    assert np.array_equal(pieced.learner.predict(asked), whole.learner.predict(asked))
-    assert pieced.ward.quarantine == whole.ward.quarantine
-    decisions = [{json(decision) for decision in office.told("p.decisions")} for office in (calm, killed)]
-    assert decisions[0] == decisions[1]
-    assert len(decisions[0]) == (1 if candidate == "mine" else 0)
-
-
-def json(value: Any) -> bytes:
-    return msgspec.json.encode(value)
 
 
 def test_a_snapshot_of_another_river_version_is_refused_with_both_versions_and_what_to_do(

@@ -10,8 +10,9 @@ import pytest
 
 from models import contract
 from models.contained import bare
-from models.contract import CHECKS, COLUMNS, Finding, check_contract, task_of
+from models.contract import CHECKS, Finding, check_contract
 from models.learner import Learner, make_learner
+from models.made_up_rows import COLUMNS, task_of
 from streams.model_kinds import KINDS
 from streams.pipeline import Model
 
