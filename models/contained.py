@@ -9,6 +9,7 @@ the same row and the same model. From then on it learns nothing and answers with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ import numpy as np
 from models.learner import LEARN, PREDICT, SKIP, Actions, Learner, Matrix, State, Vector, untrained_score
 from streams.pipeline import Task
 
+MOST_REASON = 500  # characters; some exceptions show whole arrays
 MOST_KEPT_BYTES = 16 * 2**20  # of rows since the last state: then one is taken, which costs what a snapshot costs
 
 
@@ -137,7 +139,7 @@ class Contained:
         except Exception as error:  # noqa: BLE001 - unknown code
             reason = str(error)
         self._stand_before(X_BF[:row], y_B[:row], action_B[:row])
-        self.failure = Failure(row, " ".join(reason.split()))
+        self.failure = Failure(row, _line(reason))
         self.halt()
         score_BS[row:] = self._answered(X_BF[row:], action_B[row:])
         return score_BS
@@ -176,3 +178,9 @@ class Contained:
     def _blank(self, rows: int) -> Vector:
         outputs = self._task.outputs
         return np.full(rows if outputs == 1 else (rows, outputs), np.nan)
+
+
+def _line(reason: str) -> str:
+    """Make a reason one short line that is the same in every process: objects have addresses of their own in each."""
+    line = " ".join(re.sub(r" at 0x[0-9a-fA-F]+", "", reason).split())
+    return line if len(line) <= MOST_REASON else line[: MOST_REASON - 1] + "…"

@@ -163,6 +163,22 @@ def test_a_learner_that_fails_only_now_and_then_is_set_aside_with_that_reason() 
     assert found.predict(np.ones((1, 2))).tolist() == [0.5]
 
 
+def test_a_reason_is_the_same_line_in_every_process_and_no_longer_than_people_read() -> None:
+    """Addresses of objects differ from process to process, and some exceptions show whole arrays."""
+    found = contained_of(MODELS["own, half done"])
+    inner: Any = found.learner
+
+    def fail(*_: Any) -> None:
+        raise ValueError(f"{object()} is none\n" + "of these " * 100)
+
+    inner._learner.learn = fail
+    found.learn(np.ones((3, 2)), np.ones(3))
+
+    assert found.failure is not None
+    assert "<object object> is none of these" in found.failure.reason
+    assert len(found.failure.reason) == 500
+
+
 def test_running_out_of_memory_is_no_failure_of_the_learner() -> None:
     found = contained_of(MODELS["own, half done"])
     inner: Any = found.learner
