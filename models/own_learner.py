@@ -42,6 +42,7 @@ class OwnLearner:
         self._is_category = np.array([column.is_category for column in columns], bool)
         self._learner = _make(model, columns, self._task)
         self._replaced = 0  # answers that were no answers
+        self._size_bytes = 0  # of the state when it was last given or taken
 
     @property
     def replaced_predictions(self) -> int:
@@ -78,15 +79,18 @@ class OwnLearner:
         return score_BS
 
     def state(self) -> State:
-        """Give the learner's arrays, and how many answers were replaced."""
+        """Give copies of the learner's arrays."""
         found = self._asked("state")
         if not isinstance(found, dict):
             raise ModelError(f"{self}: state gives a {type(found).__name__}; allowed: a dict of arrays by name")
-        return {name: self._array(name, value) for name, value in found.items()}
+        state = {name: self._array(name, value) for name, value in found.items()}
+        self._size_bytes = _size_of(state)
+        return state
 
     def restore(self, state: State) -> None:
         """Hand the arrays back; each is the learner's own copy."""
         self._asked("restore", {name: np.array(array) for name, array in state.items()})
+        self._size_bytes = _size_of(state)
 
     def is_finite(self) -> bool:
         """Ask the learner; one that does not say is finite if all its arrays are."""
@@ -95,10 +99,10 @@ class OwnLearner:
         return all(bool(np.isfinite(array).all()) for array in self.state().values() if array.dtype.kind in "fc")
 
     def size_bytes(self) -> int:
-        """Ask the learner; one that does not say takes what its arrays take."""
+        """Ask the learner; of one that does not say, the size of its state when that was last written or read."""
         if hasattr(self._learner, "size_bytes"):
             return int(self._asked("size_bytes"))
-        return sum(array.nbytes for array in self.state().values())
+        return self._size_bytes
 
     def __str__(self) -> str:
         return f"the model {self._name} ({self._kind})"
@@ -150,6 +154,10 @@ class OwnLearner:
         self._replaced += int(np.count_nonzero(~is_sound_B))
         sound = np.where(is_sound_B[:, None], by_row, untrained_score(self._task))
         return (sound if self._task.kind == "regression" else sound.clip(0.0, 1.0)).reshape(said_BS.shape)
+
+
+def _size_of(state: State) -> int:
+    return sum(array.nbytes for array in state.values())
 
 
 def _make(model: Model, columns: tuple[Column, ...], task: Task) -> Any:

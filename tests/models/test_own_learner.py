@@ -77,6 +77,26 @@ def test_answers_that_are_none_are_replaced_and_counted() -> None:
     assert many.replaced_predictions == 1
 
 
+def test_its_size_is_what_it_says_or_that_of_its_last_state() -> None:
+    """It is asked with every block of scores, which must not cost a copy of the model."""
+    said, silent = make("Stepping"), make("Running")
+    before = silent.size_bytes()
+    state = silent.state()
+    taken = make("Running")
+    taken.restore(state)
+
+    assert said.size_bytes() == 16
+    assert (before, silent.size_bytes(), taken.size_bytes()) == (0, 24, 24)
+
+
+def test_a_learner_that_does_not_say_is_finite_if_its_arrays_are() -> None:
+    learner = make("Running", Task("regression"))
+    assert learner.is_finite()
+    learner.learn(np.ones((1, 2)), np.array([np.inf]))
+
+    assert not learner.is_finite()
+
+
 @pytest.mark.parametrize(
     ("name", "verb", "message"),
     [
