@@ -20,6 +20,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from consumers.quarantine import Ward
 from models.blocks import Blocks, Scoreboard
 from models.cost import Cost
 from models.learner import LEARN, PREDICT, SKIP, Actions, Learner, Matrix, State, Vector
@@ -81,6 +82,7 @@ class LearnTask:
         task: what labels are; the learner was made for the same.
         aliases: the sources that numbered events before partitions were parted anew, by alias: label rows that bear one
             find what was predicted under the source's own number.
+        parameters: tells the declarations of this candidate apart (consumers/quarantine.py).
         bind: gives an untrained learner for other columns, and lets examples come with these from then on.
         sample: the share of labelled events to learn; all are predicted and scored.
 
@@ -105,6 +107,7 @@ class LearnTask:
         bind: Callable[[tuple[Column, ...]], Learner] | None = None,
         aliases: Mapping[int, int] | None = None,
         sample: float = 1.0,
+        parameters: str = "",
     ) -> None:
         self.task = task = task or Task()
         self.candidate = candidate
@@ -121,6 +124,7 @@ class LearnTask:
         self._bind = bind
         self._sample = sample
         self.cost = Cost()
+        self.ward = Ward(candidate, parameters)
 
     @property
     def version(self) -> tuple[int, int]:
@@ -140,12 +144,13 @@ class LearnTask:
             if is_left_B is not None:
                 action_B[(action_B == LEARN) & is_left_B[start:stop]] = SKIP
             score_B = self._step(X_BF[start:stop], rows.label[start:stop], action_B)
+            taken = self.ward.taken(self.learner, rows, start, stop, (self.lineage, self.generation))
+            self.examples_seen += int(np.count_nonzero(action_B[:taken] == LEARN))
             done.append(self.board.settle(rows, start, stop, score_B, self.scores))
-            self.examples_seen += int(np.count_nonzero(action_B == LEARN))
             start = stop
         for source in sorted(set(self._ended()).difference(self._aliases.values())):
             self.board.drop(source)
-        return self._records([blocks for blocks in done if blocks.row.size])
+        return [*self.ward.decisions(), *self._records([blocks for blocks in done if blocks.row.size])]
 
     def _named(self, rows: Rows) -> Rows:
         """Give label rows the names that their events had when they were predicted."""
@@ -168,7 +173,7 @@ class LearnTask:
         state["version"] = np.array(self.version, np.int64)
         state["columns"] = np.frombuffer(msgspec.json.encode(self.columns), np.uint8)
         state["task"] = np.frombuffer(msgspec.json.encode(self.task), np.uint8)
-        return state
+        return state | self.ward.state()
 
     def restore(self, state: State) -> None:
         """Take back what `state` gave.
@@ -187,8 +192,15 @@ class LearnTask:
         if found != self.task:
             text = f"the snapshot of {self.candidate} was written for another task ({found}; now {self.task})"
             raise ModelError(f"{text}; run `millrace rebuild`")
+        if self.ward.restore(state, self.generation):
+            self.lineage = lineage_of(state) + 1
+            return
         self._bind_to(_columns_in(state))
-        self.learner.restore(parts["learner"])
+        try:
+            self.learner.restore(parts["learner"])
+        except ModelError as error:
+            raise ModelError(f"{self.candidate} cannot go on from its snapshot: {error}") from error
+        self.ward.halt(self.learner)
         self.board.restore(parts["board"])
         self.scores.restore(parts["scores"])
         self.lineage, self.examples_seen = (int(number) for number in state["version"].astype(np.int64))
@@ -236,6 +248,7 @@ class LearnTask:
         mine.learned(self.examples_seen, self.learner.size_bytes())
         mine.worked(self.cost.take(), (self.cost.predict_us / 1e6, self.cost.learn_us / 1e6))
         mine.pending(0, self.board.pending())
+        mine.quarantined(is_set_aside=self.ward.quarantine is not None)
 
     def _step(self, X_BF: Matrix, y_B: Vector, action_B: Actions) -> Vector:
         began = self._clock()

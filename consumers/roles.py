@@ -17,6 +17,7 @@ from consumers.ingest import IngestRole
 from consumers.inlet import FrameInlet
 from consumers.learn import LearnTask, lineage_of
 from consumers.process import RoleProcess
+from consumers.quarantine import parameters_of
 from consumers.role import Decoded, Inlet, OpenPartition, Task, decode_each
 from models.learner import Learner, make_learner
 from models.registry import write_version
@@ -154,6 +155,7 @@ class LearnRole:
         is_champion = pipeline.serve.champion == model.name
         self._publish_every_us = int(1e6 * (pipeline.run.publish_every_s if is_champion else OTHERS_EVERY_S))
         self._next_publish_us = 0
+        self._is_quarantine_told = False
         self._published = 0  # serve answers with the untrained model by itself
 
     def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
@@ -183,6 +185,7 @@ class LearnRole:
             bind=bind,
             aliases=self._control.aliases,
             sample=self._model.sample,
+            parameters=parameters_of(self._model),
         )
 
     def _bind(self, inlet: FrameInlet, columns: tuple[Column, ...]) -> Learner:
@@ -206,11 +209,12 @@ class LearnRole:
 
     def tick(self, now_us: int, partitions: Sequence[OpenPartition]) -> None:
         """Publish a version when one is due: the blob first, then its record."""
-        if now_us < self._next_publish_us or not partitions:
+        if not partitions:
             return
         task = partitions[0].task
         assert isinstance(task, LearnTask)  # noqa: S101 - made by `task` above
-        if task.examples_seen == self._published:
+        self._tell(task)
+        if now_us < self._next_publish_us or task.examples_seen == self._published:
             return
         began = time.perf_counter()
         try:
@@ -218,6 +222,12 @@ class LearnRole:
         finally:  # what a store refused is tried again no sooner
             took_us = int((time.perf_counter() - began) * 1e6)
             self._next_publish_us = now_us + max(self._publish_every_us, int(took_us / PUBLISH_SHARE))
+
+    def _tell(self, task: LearnTask) -> None:
+        """Say once in each process that a candidate is set aside."""
+        if task.ward.quarantine is not None and not self._is_quarantine_told:
+            self._is_quarantine_told = True
+            LOG.error("%s; it learns no more until its parameters change or it is rebuilt", task.ward.quarantine)
 
     def publish(self, task: LearnTask) -> None:
         """Write the model as a version and announce it, unless it is not finite or too large."""

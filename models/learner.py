@@ -7,6 +7,8 @@ order. Batching is only a way to pay the call once, so cutting the same rows int
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -15,7 +17,7 @@ import numpy.typing as npt
 
 from streams.errors import PipelineError
 from streams.frames import Column
-from streams.model_kinds import KIND_NAMES, Value, read_settings
+from streams.model_kinds import KIND_NAMES, Value, is_own, read_settings
 from streams.pipeline import Model, Task
 from streams.toml_table import Table
 
@@ -98,7 +100,8 @@ def make_learner(
     Args:
         model: the candidate's declaration.
         columns: the columns of the matrices it will be given, in order.
-        key: seals River models (see models/sealed.py); other kinds do not need it.
+        key: seals River models (see models/sealed.py); other kinds do not need it. Without it a River model can not be
+            written, and what it raises is not held back.
         task: what labels are; yes or no if nothing is said.
 
     Raises:
@@ -109,7 +112,12 @@ def make_learner(
     if model.kind.startswith("river:"):
         from models.river_learner import RiverLearner
 
-        return RiverLearner(model, columns, key, task)
+        river = partial(RiverLearner, model, columns, key, task)
+        return river() if key is None else _contained(river, task)
+    if is_own(model.kind):
+        from models.own_learner import OwnLearner
+
+        return _contained(partial(OwnLearner, model, columns, task), task)
     if model.shards > 1:
         from models.sharded import ShardedLearner, way_of
 
@@ -122,6 +130,18 @@ def make_learner(
     module, _, name = place.partition(":")
     made: Learner = getattr(importlib.import_module(module), name)(model, columns, task)
     return made
+
+
+def _contained(make: Callable[[], Learner], task: Task) -> Learner:
+    """Make a learner of code that is not Millrace's own, which may raise."""
+    from models.contained import Contained
+
+    return Contained(make, task)
+
+
+def untrained_score(task: Task) -> float:
+    """Give what a model says that knows nothing: one half, the same for every class, or 0."""
+    return {"binary": 0.5, "regression": 0.0}.get(task.kind, 1.0 / task.outputs)
 
 
 def settings_of(model: Model, task: Task) -> dict[str, Value]:

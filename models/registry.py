@@ -17,10 +17,12 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from models.contained import bare
 from models.learner import Learner, State, make_learner
 from models.version import FORMAT, About, Version, decode_record, encode_record
 from streams.errors import ModelError
 from streams.frames import Column
+from streams.model_kinds import is_own
 from streams.pipeline import Model, Task
 from streams.state_folder import Folder, Place, folder_of
 
@@ -121,7 +123,9 @@ def read_weights(state: Place, version: Version, max_bytes: int = MAX_BYTES) -> 
     return _decode(read_blob(state, version, max_bytes), version)
 
 
-def read_version(state: Place, version: Version, key: bytes | None = None, max_bytes: int = MAX_BYTES) -> Learner:
+def read_version(
+    state: Place, version: Version, key: bytes | None = None, max_bytes: int = MAX_BYTES, kind: str | None = None
+) -> Learner:
     """Read a version into a learner that is ready to predict.
 
     Args:
@@ -129,6 +133,8 @@ def read_version(state: Place, version: Version, key: bytes | None = None, max_b
         version: its record.
         key: opens River models.
         max_bytes: a larger blob is refused unread.
+        kind: that the pipeline file declares. A record comes from Kafka and may name any module, so that a learner of
+            a user's own is imported only if the file names it too.
 
     Raises:
         ModelError: when the blob is absent, too large, not the one recorded, or not a sound model.
@@ -137,6 +143,9 @@ def read_version(state: Place, version: Version, key: bytes | None = None, max_b
     if version.format != FORMAT:
         needed = f"format {version.format} found, {FORMAT} needed"
         raise ModelError(f"version {version.name} was written by another release: {needed}; run `millrace rebuild`")
+    if is_own(version.kind) and version.kind != kind:
+        found = f"kind {version.kind!r} found, the pipeline file has {kind!r}"
+        raise ModelError(f"version {version.name} is of a learner that is not declared: {found}")
     payload = _read_blob(folder_of(state), version, max_bytes)
     learner = make_learner(Model(version.candidate, version.kind, version.params), version.columns, key, version.task)
     learner.restore(_decode(payload, version))
@@ -147,10 +156,14 @@ def read_version(state: Place, version: Version, key: bytes | None = None, max_b
 
 def is_sound(learner: Learner, columns: tuple[Column, ...], task: Task) -> bool:
     """Say whether a model is finite, and answers two canaries (all missing, all zero) as its task wants it."""
-    if not learner.is_finite():
-        return False
+    model = bare(learner)  # one that raises here is not sound
     canaries = np.vstack([np.full(len(columns), np.nan), np.zeros(len(columns))])
-    score_BS = learner.predict(canaries).reshape(len(canaries), task.outputs)
+    try:
+        if not model.is_finite():
+            return False
+        score_BS = model.predict(canaries).reshape(len(canaries), task.outputs)
+    except ModelError:
+        return False
     if task.kind == "regression":
         return bool(np.isfinite(score_BS).all())
     is_whole = task.kind == "binary" or np.allclose(score_BS.sum(axis=1), 1.0, rtol=0, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Any River classifier or regressor as a learner; the only module that imports river.
+"""Any River classifier or regressor as a learner; with river_parts.py, which makes them, the only door to river.
 
 A row becomes a dict without its missing features: numbers as float, categories as the text of their integer code.
 Labels are given as bool, as the name of their class, or as the number. Rows go one by one through `predict_proba_one`
@@ -8,32 +8,31 @@ not used.
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import math
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from river import base
+from river import base, compose
 
-from models.learner import LEARN, MAX_CODE, MAX_MAGNITUDE, PREDICT, Actions, Matrix, State, Vector
+from models.learner import LEARN, MAX_CODE, PREDICT, Actions, Matrix, State, Vector, untrained_score
+from models.missing import guarded
+from models.river_parts import RIVER_VERSION, make_part
 from models.sealed import seal, unseal
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
 from streams.pipeline import Model, Task
 
-RIVER_VERSION = version("river")
-SEED = 0  # given to every classifier that takes a seed and was not given one: a replay must learn the same model
-CATEGORIES = "categories"  # our own parameter beside the classifier's: "text" or "drop"
+_OF_SEVERAL_LABELS = (base.MultiTargetRegressor, base.MultiLabelClassifier)
+CATEGORIES = "categories"  # our own parameter beside the classifier's: "text", "drop", or how many
 
 
 class RiverLearner:
     """Wraps the classifier or regressor that `river:<module>.<Class>` names.
 
-    Params: the model's own, and `categories`: "text" (default), or "drop" for models that only take numbers
-    (GaussianNB, linear models). One that takes a seed gets 0 if none is given.
+    Params: the model's own, with tables for objects inside it (river_parts.py), and `categories`: "text" (default),
+    "drop" for models that only take numbers (GaussianNB, linear models), or a number: each column then has at most so
+    many texts, and values that fall on the same are taken for one. Whatever takes a seed gets 0 if none is given.
 
     Cost per row: the model's (10 us to 1 ms) and about 1 us for the dict.
 
@@ -51,11 +50,16 @@ class RiverLearner:
         self._task = task or Task()
         params = dict(model.params)
         categories = params.pop(CATEGORIES, "text")
-        if categories not in {"text", "drop"}:
-            raise PipelineError([f"[models.{model.name}] {CATEGORIES}: {categories!r} found; allowed: text, drop"])
+        is_number = isinstance(categories, int) and not isinstance(categories, bool) and categories >= 2
+        if not is_number and categories not in ("text", "drop"):
+            allowed = "text, drop, or how many texts there may be at most, from 2"
+            raise PipelineError([f"[models.{model.name}] {CATEGORIES}: {categories!r} found; allowed: {allowed}"])
+        self._most_texts = categories if is_number else int(MAX_CODE)
         self._name, self._kind, self._key = model.name, model.kind, key
         self._model = _make_model(model, params, self._task)
-        self._columns = [i for i, c in enumerate(columns) if categories == "text" or not c.is_category]
+        own = getattr(type(_last_step(self._model)), "predict_proba_one", None)
+        self._is_silent = own is base.Classifier.predict_proba_one
+        self._columns = [i for i, c in enumerate(columns) if categories != "drop" or not c.is_category]
         self._names = [columns[i].name for i in self._columns]
         self._is_category = [columns[i].is_category for i in self._columns]
         self._replaced = 0  # predictions that were not finite
@@ -104,8 +108,8 @@ class RiverLearner:
         """Unseal a model of the same class."""
         blob = np.asarray(state.get("sealed", ()), np.uint8).tobytes()
         model, is_trained, replaced = unseal(blob, self._checked_key(), RIVER_VERSION)
-        if type(model) is not type(self._model):
-            found = f"a {type(model).__name__} found, {self._kind} needed"
+        if _outline(model) != _outline(self._model):
+            found = f"a {type(model).__name__} found, {self._kind} needed, or other steps"
             raise ModelError(f"the state of model {self._name} is another's: {found}; run `millrace rebuild`")
         self._model, self._is_trained = model, bool(is_trained)
         self._replaced, self._size_bytes = int(replaced), len(blob)
@@ -128,10 +132,15 @@ class RiverLearner:
         classes = self._task.classes
         if self._task.kind == "regression":
             return self._model.predict_one, float
-        ask = self._model.predict_proba_one
+        ask = self._certain if self._is_silent else self._model.predict_proba_one
         if classes:
             return lambda x: self._shares(ask(x)), lambda y: classes[int(y)]
         return lambda x: _share_of_true(ask(x)), lambda y: y > 0.5
+
+    def _certain(self, x: dict[str, Any]) -> dict[Any, float]:
+        """Ask a model that names a class and says no probability."""
+        said = self._model.predict_one(x)
+        return {} if said is None else {said: 1.0}
 
     def _shares(self, probabilities: dict[str, float]) -> list[float]:
         """Give the probability of each class; what River leaves out is 0, and shares of nothing are equal."""
@@ -142,7 +151,7 @@ class RiverLearner:
     @property
     def _untrained(self) -> float:
         # A model without a label is not asked: an adaptive forest settles its features with the first row it sees.
-        return {"binary": 0.5, "regression": 0.0}.get(self._task.kind, 1.0 / self._task.outputs)
+        return untrained_score(self._task)
 
     def _checked(self, score: Any) -> Any:
         self._is_last_finite = bool(np.isfinite(score).all())
@@ -153,22 +162,17 @@ class RiverLearner:
 
     def _dicts(self, X_BF: Matrix) -> Iterator[dict[str, Any]]:
         """Make each row's dict; B x F float objects at once, so callers give batches, not archives."""
-        values = X_BF[:, self._columns].astype(np.float64, copy=True)
         category = np.array(self._is_category, bool)
-        with np.errstate(invalid="ignore"):
-            codes = values[:, category]
-            codes[~((codes >= 0) & (codes < MAX_CODE) & (codes == np.floor(codes)))] = np.nan
-            values[:, category] = codes
-            values[~(np.abs(values) <= MAX_MAGNITUDE)] = np.nan
+        values = guarded(X_BF[:, self._columns], category)
         names = self._names
         if not category.any():
             for row in values.tolist():
                 yield {name: v for name, v in zip(names, row, strict=True) if v == v}  # noqa: PLR0124 - not NaN
             return
-        kinds = self._is_category
+        kinds, most = self._is_category, self._most_texts
         for row in values.tolist():
             pairs = zip(names, row, kinds, strict=True)
-            yield {name: str(int(v)) if is_text else v for name, v, is_text in pairs if v == v}  # noqa: PLR0124
+            yield {name: str(int(v) % most) if is_text else v for name, v, is_text in pairs if v == v}  # noqa: PLR0124
 
     def _checked_key(self) -> bytes:
         if self._key is None:
@@ -181,33 +185,29 @@ def _share_of_true(probabilities: dict[bool, float]) -> float:
 
 
 def _make_model(model: Model, params: dict[str, Any], task: Task) -> Any:
-    found = _resolve(model, task)
-    if "seed" in inspect.signature(found).parameters:
-        params.setdefault("seed", SEED)
-    try:
-        made = found(**params)
-    except Exception as error:
-        raise PipelineError([f"[models.{model.name}] {model.kind} can not be made: {error}"]) from error
-    if task.kind == "multiclass" and not made._multiclass:  # noqa: SLF001 - River has no public name for it
-        raise PipelineError([f"[models.{model.name}] {model.kind} knows two classes only; choose a multiclass one"])
+    where = f"[models.{model.name}] kind: {model.kind!r}"
+    made = make_part(model.kind.removeprefix("river:"), params, f"[models.{model.name}]")
+    last = _last_step(made)
+    wanted = base.Regressor if task.kind == "regression" else base.Classifier
+    if not issubclass(type(last), wanted) or issubclass(type(last), _OF_SEVERAL_LABELS):
+        noun = wanted.__name__.lower()
+        ending = f" (its last step is a {type(last).__name__})" if last is not made else ""
+        raise PipelineError([f"{where} is no {noun}{ending}; allowed: one derived from river.base.{wanted.__name__}"])
+    if isinstance(last, base.Wrapper) and last.__module__.startswith("river.active."):
+        raise PipelineError([f"{where} asks for labels, which come here by themselves; take what is inside it"])
+    if task.kind == "multiclass" and not last._multiclass:  # noqa: SLF001 - River has no public name for it
+        wrap = 'a multiclass one, or it inside "river:multiclass.OneVsRestClassifier"'
+        raise PipelineError([f"{where} knows two classes only; choose {wrap}"])
     return made
 
 
-def _resolve(model: Model, task: Task) -> Any:
-    module, _, name = model.kind.removeprefix("river:").rpartition(".")
-    where = f"[models.{model.name}] kind: {model.kind!r}"
-    if not module or not all(part.isidentifier() for part in (*module.split("."), name)) or "__" in model.kind:
-        raise PipelineError([f"{where} is not a name; allowed: river:<module>.<Class>"])
-    try:
-        found = getattr(importlib.import_module(f"river.{module}"), name)
-    except (ImportError, AttributeError) as error:
-        raise PipelineError([f"{where} is not in river {RIVER_VERSION}: {error}"]) from error
-    wanted = base.Regressor if task.kind == "regression" else base.Classifier
-    if not (inspect.isclass(found) and issubclass(found, wanted)) or not found.__module__.startswith("river."):
-        noun = wanted.__name__.lower()
-        raise PipelineError([f"{where} is no {noun}; allowed: classes derived from river.base.{wanted.__name__}"])
-    own: Any = getattr(found, "predict_proba_one", None)
-    is_silent = wanted is base.Classifier and own is base.Classifier.predict_proba_one
-    if inspect.isabstract(found) or is_silent:
-        raise PipelineError([f"{where} gives no probabilities; choose a classifier with predict_proba_one"])
-    return found
+def _last_step(made: Any) -> Any:
+    while isinstance(made, compose.Pipeline) and made.steps:
+        made = list(made.steps.values())[-1]
+    return made
+
+
+def _outline(made: Any) -> Any:
+    """Say what a model is made of: its class, and those of a pipeline's steps."""
+    steps = made.steps.values() if isinstance(made, compose.Pipeline) else ()
+    return type(made).__name__, *(_outline(step) for step in steps)

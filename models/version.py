@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -44,7 +45,7 @@ class Version(msgspec.Struct, frozen=True):
     lineage: int
     examples: int
     kind: str
-    params: Mapping[str, bool | int | float | str | tuple[int, ...]]
+    params: Mapping[str, Any]
     columns: tuple[Column, ...]
     blob: str
     digest: str

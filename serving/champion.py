@@ -13,12 +13,13 @@ from concurrent.futures import Future
 import numpy as np
 import numpy.typing as npt
 
+from models.contained import Contained
 from models.learner import Learner, make_learner
 from models.registry import read_version
 from models.sealed import model_key
 from models.version import Version, decode_record
 from streams.control import Control
-from streams.errors import MillraceError, ModelError, UnavailableError
+from streams.errors import MillraceError, ModelError, PipelineError, UnavailableError
 from streams.fitting import fit_matrix
 from streams.frames import Column
 from streams.metrics import RoleMetrics
@@ -91,7 +92,11 @@ class Champion:
         if self._learned != self._columns:
             x_BF = fit_matrix(x_BF, self._columns, self._learned)
             x_BF.flags.writeable = False  # as in `_warm`
-        return self.learner.predict(x_BF)
+        score_B = self.learner.predict(x_BF)
+        if isinstance(self.learner, Contained) and self.learner.failed_answers:
+            self._metrics.incident("answer_failed", self.learner.failed_answers)
+            self.learner.failed_answers = 0
+        return score_B
 
     def follow(self, now_us: int) -> None:
         """Take up the newest version if there is one. Called between batches."""
@@ -116,7 +121,7 @@ class Champion:
         self._take_over()
 
     def _load(self, version: Version) -> Learner:
-        learner = read_version(self._state, version, self._key)
+        learner = read_version(self._state, version, self._key, kind=self._model.kind)
         self._warm(learner, version.columns)
         return learner
 
@@ -127,7 +132,7 @@ class Champion:
         (record, version, done), self._loading = self._loading, None
         try:
             self.learner = done.result()
-        except ModelError:
+        except (ModelError, PipelineError):  # the latter: its parameters make no model here
             self._refuse(record)
         except UnavailableError:  # says nothing of the version: it is tried again
             self._metrics.incident("version_unread")

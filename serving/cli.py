@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from serving import cli_features, cli_models, cli_pending, cli_recompute, cli_rescale, cli_topics, cli_up
+from serving import cli_features, cli_learner, cli_models, cli_pending, cli_recompute, cli_rescale, cli_topics, cli_up
 from streams.errors import MillraceError, PipelineError
 from streams.lightness import has_river, stay_light
 
@@ -55,10 +55,13 @@ def millrace(
 @app.command()
 def check(file: PipelineFile) -> None:
     """Say everything that is wrong with a pipeline file, or show what it stands for: topics, stages, features."""
+    from models.model_check import check_models
     from serving.description import show
     from streams.pipeline_file import read_pipeline
 
-    show(read_pipeline(file), file)
+    pipeline = read_pipeline(file)
+    check_models(pipeline)
+    show(pipeline, file)
 
 
 @app.command()
@@ -136,6 +139,7 @@ app.command()(cli_models.show)
 app.command()(cli_models.diff)
 app.command()(cli_models.export)
 app.command()(cli_pending.pending)
+app.command()(cli_learner.check_learner)
 app.command()(cli_topics.publish)
 app.command()(cli_topics.tail)
 app.command()(cli_topics.deadletters)

@@ -44,6 +44,7 @@ class ModelLine(msgspec.Struct, frozen=True):
     learned: int
     figures: dict[str, float]  # since the start; the task's loss first
     rolling_loss: float
+    is_quarantined: bool = False
 
     @property
     def loss(self) -> float:
@@ -154,6 +155,7 @@ class Watch:
             learned=int(everything.sum("millrace_model_examples", **of)),
             figures={one: everything.one("millrace_model_quality", figure=one, span="start", **of) for one in names},
             rolling_loss=everything.one("millrace_model_quality", figure=names[0], span="rolling", **of),
+            is_quarantined=everything.sum("millrace_model_quarantined", **of) > 0,
         )
 
     def _has_ended(self, everything: _Scrape) -> bool:

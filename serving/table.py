@@ -82,9 +82,17 @@ def league(models: tuple[ModelLine, ...], *, is_final: bool) -> Table:
             decimal(model.rolling_loss),
             *(share(model.figures[one]) if one == "accuracy" else decimal(model.figures[one]) for one in shown),
             number(model.learned),
-            "champion: answers" if model.is_champion else "",
+            _standing(model),
         )
     return table
+
+
+def _standing(model: ModelLine) -> Text:
+    """Say what else there is to know of a candidate."""
+    standing = Text("champion: answers" if model.is_champion else "")
+    if model.is_quarantined:
+        standing.append(" " if model.is_champion else "").append("in quarantine", "bold red")
+    return standing
 
 
 def words(figure: str) -> str:

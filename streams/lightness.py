@@ -14,6 +14,8 @@ from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from streams.model_kinds import is_own
+
 if TYPE_CHECKING:
     from streams.pipeline import Pipeline
 
@@ -33,7 +35,8 @@ def stay_light() -> None:
 
 
 def has_river(pipeline: Pipeline, role: str, models: Sequence[str]) -> bool:
-    """Say whether a process of a role has a River model in memory, and so needs what others stay light without."""
+    """Say whether a process of a role has a River model or a user's own, which may need what others go without."""
     learned = models or [model.name for model in pipeline.models]
     at_hand = {"learn": learned, "serve": [pipeline.serve.champion]}.get(role, ())
-    return any(model.kind.startswith("river:") and model.name in at_hand for model in pipeline.models)
+    foreign = [model.name for model in pipeline.models if model.kind.startswith("river:") or is_own(model.kind)]
+    return any(name in at_hand for name in foreign)

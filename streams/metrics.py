@@ -90,6 +90,7 @@ class _Families:
         self.model_bytes = gauge("millrace_model_bytes", "Size of the candidate.")
         self.model_cpu = counter("millrace_model_cpu_seconds_total", "CPU time spent in the candidate.", "what")
         self.model_row = gauge("millrace_model_row_seconds", "CPU time of one row, recent rows counting most.", "what")
+        self.quarantine = gauge("millrace_model_quarantined", "1 if the candidate raised and learns no more.")
         self.version_examples = gauge("millrace_version_examples", "Examples seen by the version that serves.")
         self.version_lineage = gauge("millrace_version_lineage", "Lineage of the version that serves.")
         self.version_age = gauge("millrace_version_age_seconds", "Time since the version that serves was made.")
@@ -251,6 +252,10 @@ class RoleMetrics:
         for what, spent, one in zip(("predict", "learn"), spent_s, row_s, strict=True):
             self.families.model_cpu.labels(*self._base, what).inc(spent)
             self.families.model_row.labels(*self._base, what).set(one)
+
+    def quarantined(self, *, is_set_aside: bool) -> None:
+        """Say whether a candidate is in quarantine."""
+        self.families.quarantine.labels(*self._base).set(is_set_aside)
 
     def serving(self, lineage: int, examples: int, made_us: int) -> None:
         """Set the version that answers now; its age is computed at each scrape."""

@@ -6,6 +6,8 @@ learner that is made from a version or in a program. What River's models and use
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from streams.pipeline import Task, TaskKind
@@ -128,7 +130,19 @@ KINDS: dict[str, Kind] = {
     "prior": Kind(can_merge=True),
     "last": Kind(),
 }
-KIND_NAMES = ", ".join([*KINDS, "river:<module>.<Class>"])
+KIND_NAMES = ", ".join([*KINDS, "river:<module>.<Class>", "<your.module>:<Class>"])
+RESERVED_WORDS = ("river", "torch", "anomaly", "clustering")  # no module of a user's own
+_OWN = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_]\w*")
+
+
+def is_own(kind: str) -> bool:
+    """Say whether a kind is a user's own learner, `my_package.my_module:MyLearner`.
+
+    >>> is_own("shop.models:Ridge"), is_own("river:tree.HoeffdingTreeClassifier")
+    (True, False)
+    """
+    found = _OWN.fullmatch(kind)
+    return found is not None and found[1] not in RESERVED_WORDS
 
 
 def read_settings(table: Table, kind: str, task: Task) -> dict[str, Value]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -171,14 +171,14 @@ class Bound(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """One candidate: `kind` is as docs/learning.md says; `params` go to its constructor.
+    """One candidate: `kind` is as docs/learning.md says; `params`, all of it plain JSON, go to its constructor.
 
     It learns this `sample` of labelled events, a share above 0 up to all of them, in so many `shards` at a time.
     """
 
     name: str
     kind: str
-    params: Mapping[str, bool | int | float | str | tuple[int, ...]]
+    params: Mapping[str, Any]
     sample: float = 1.0
     shards: int = 1
 

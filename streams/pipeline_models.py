@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from streams.durations import DAY_US
-from streams.model_kinds import KIND_NAMES, KINDS, Value, read_settings
+from streams.model_kinds import KIND_NAMES, KINDS, is_own, read_settings
 from streams.pipeline import Model, Serve, Task
 from streams.toml_table import Table, shown
 from streams.variables import expanded
@@ -18,10 +18,10 @@ NAME_PATTERN = "[a-z0-9_-]{1,100}"
 NAME_FORM = "small letters, digits, _ and -, at most 100"
 REDIS_FORM = "redis://, rediss:// or unix://, such as redis://127.0.0.1:6379/0"
 REDIS_TTL_US = 7 * DAY_US
+PLAIN_FORM = "numbers, texts, true, false, and lists and tables of them"
 
 MOST_SHARDS = 64  # threads of one process
 _RIVER = re.compile(r"river:[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*\.[A-Za-z_][A-Za-z0-9_]*")
-_OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _RESERVED = ("served",)  # the stream that scores what was really answered
 _OUR_KEYS = ("kind", "sample", "shards")  # of any candidate, whoever wrote its class
 _LATER_KEYS = {
@@ -97,12 +97,12 @@ def _model(table: Table, name: str, task: Task) -> Model:
     kind = table.text("kind", allowed=KIND_NAMES)
     sample = table.number("sample", 1.0, 0.0, 1.0, is_open=True)
     shards = _shards(table, kind)
-    params: dict[str, Value] = {}
+    params: dict[str, Any] = {}
     if kind in KINDS:
-        params = read_settings(table, kind, task)
+        params = dict(read_settings(table, kind, task))
         table.finish(_LATER_KEYS)
-    elif _RIVER.fullmatch(kind):
-        params = _river_params(table)
+    elif _RIVER.fullmatch(kind) or is_own(kind):
+        params = _foreign_params(table)
     elif kind:
         _refuse(table, kind)
     return Model(name, kind, params, sample, shards)
@@ -118,19 +118,34 @@ def _shards(table: Table, kind: str) -> int:
     return shards
 
 
-def _river_params(table: Table) -> dict[str, Value]:
+def _foreign_params(table: Table) -> dict[str, Any]:
     """Whatever is not Millrace's own goes to the class's constructor, which alone knows what it takes."""
-    params: dict[str, Value] = {}
+    params: dict[str, Any] = {}
     for key, value in table.values.items():
         if key in _OUR_KEYS:
             continue
         if key in _LATER_KEYS:
             table.not_yet(key, _LATER_KEYS[key])
-        elif isinstance(value, bool | int | float | str) and (not isinstance(value, float) or math.isfinite(value)):
+        elif (wrong := _not_plain(value, key)) is None:
             params[key] = value
         else:
-            table.mistake(key, f"{shown(value)} is not right", "a number, text, true, false")
+            table.mistake(wrong[0], f"{shown(wrong[1])} is not right", PLAIN_FORM)
     return params
+
+
+def _not_plain(value: Any, path: str) -> tuple[str, Any] | None:
+    """Find what a version's record could not carry, and where it lies."""
+    if isinstance(value, dict):
+        found = [_not_plain(inner, f"{path}.{key}") for key, inner in value.items()]
+    elif isinstance(value, list):
+        found = [_not_plain(inner, f"{path}.{place}") for place, inner in enumerate(value)]
+    elif isinstance(value, float):
+        return None if math.isfinite(value) else (path, value)
+    elif isinstance(value, int):
+        return None if abs(value) < 2**63 else (path, value)
+    else:
+        return None if isinstance(value, str) else (path, value)
+    return next((one for one in found if one is not None), None)
 
 
 def _refuse(table: Table, kind: str) -> None:
@@ -142,7 +157,5 @@ def _refuse(table: Table, kind: str) -> None:
     elif word == "river":
         example = 'river:<module>.<Class>, such as "river:tree.HoeffdingTreeClassifier"'
         table.mistake("kind", f"{shown(kind)} names no class", example)
-    elif _OWN.fullmatch(kind):
-        table.not_yet("kind", "your own learner", KIND_NAMES)
     else:
         table.mistake("kind", f"{shown(kind)} is unknown", KIND_NAMES, word, (*KINDS, "river"))

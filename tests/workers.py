@@ -12,7 +12,7 @@ import numpy as np
 from consumers.ingest import IngestRole
 from consumers.inlet import FrameInlet
 from consumers.role import Decoded, Inlet, OpenPartition, Role, Task, decode_each
-from consumers.roles import FeaturesRole
+from consumers.roles import FeaturesRole, LearnRole
 from consumers.saving import Writer, at_once
 from consumers.station import Shop
 from consumers.worker import Settings, Worker
@@ -120,7 +120,7 @@ class Office:
     def __init__(self, directory: Path, **changes: Any) -> None:
         self.now = START_S
         self.pipeline = pipeline(state=directory, **changes)
-        self.counts = {"events": 2, "labels": 1, "p.log": 2, "p.features": 2}
+        self.counts = {"events": 2, "labels": 1, "p.log": 2, "p.features": 2, "p.examples": 1}
         self.broker = Broker(lambda: self.now, self.counts)
 
     def worker(
@@ -135,6 +135,9 @@ class Office:
             made = IngestRole(self.pipeline, outbox, metrics, is_replay=is_replay)
         elif role.startswith("features"):
             made = FeaturesRole(self.pipeline, control, int(role.removeprefix("features").removeprefix("-") or 1))
+        elif role.startswith("learn."):
+            model = next(model for model in self.pipeline.models if f"learn.{model.name}" == role)
+            made = LearnRole(self.pipeline, model, control, outbox, metrics)
         else:
             made = CopyRole(self.pipeline, control)
         inbox = EagerInbox(self.broker, f"p.{role}")

@@ -19,7 +19,6 @@ from models.hoeffding_tree import HoeffdingTreeLearner
 from models.learner import LEARN, PREDICT, State, make_learner
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
-from streams.model_kinds import Value
 from streams.pipeline import Model, Task
 from tests.models.streams_of_river import Stream, flights, made_up, published
 
@@ -27,14 +26,14 @@ river: Any = river_tree  # untyped
 Floats = npt.NDArray[np.float64]
 WITHIN = 1e-9
 pytestmark = pytest.mark.timeout(300)  # the first of them compiles, which a busy machine takes long for
-EAGER: dict[str, Value] = {"grace_period": 30, "delta": 0.01, "tau": 0.3}  # hundreds of nodes after a few thousand rows
+EAGER: dict[str, Any] = {"grace_period": 30, "delta": 0.01, "tau": 0.3}  # hundreds of nodes after a few thousand rows
 
 
-def make(stream: Stream, params: dict[str, Value]) -> HoeffdingTreeLearner:
+def make(stream: Stream, params: dict[str, Any]) -> HoeffdingTreeLearner:
     return HoeffdingTreeLearner(Model("m", "hoeffding_tree", params), stream.columns, stream.task)
 
 
-def make_river(stream: Stream, params: dict[str, Value]) -> Any:
+def make_river(stream: Stream, params: dict[str, Any]) -> Any:
     own = {name: value for name, value in params.items() if name not in {"n_splits", "max_size"}}
     splitter = river.splitter.GaussianSplitter(int(params.get("n_splits", 10)))
     return river.HoeffdingTreeClassifier(splitter=splitter, nominal_attributes=stream.categories, **own)
@@ -75,7 +74,7 @@ def ours(state: State, stream: Stream, node: int = 0) -> Any:
     return (stream.columns[state["column"][node]].name, asked, [ours(state, stream, child) for child in children])
 
 
-def assert_equal_to_river(stream: Stream, params: dict[str, Value], delay: int, least_nodes: int) -> None:
+def assert_equal_to_river(stream: Stream, params: dict[str, Any], delay: int, least_nodes: int) -> None:
     event, action = in_turn(stream, delay)
     learner, reference, rows = make(stream, params), make_river(stream, params), stream.rows
     said = learner.step(stream.X[event], stream.y[event], action).reshape(len(event), -1)
@@ -107,7 +106,7 @@ def assert_equal_to_river(stream: Stream, params: dict[str, Value], delay: int, 
         ("ImageSegments", {**EAGER, "split_criterion": "gini"}, 30),
     ],
 )
-def test_on_published_streams_it_is_rivers_tree(name: str, params: dict[str, Value], nodes: int) -> None:
+def test_on_published_streams_it_is_rivers_tree(name: str, params: dict[str, Any], nodes: int) -> None:
     assert_equal_to_river(published(name), params, 0, nodes)
 
 
@@ -133,7 +132,7 @@ def smallest_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("smallest_first")
 @pytest.mark.parametrize(("params", "delay"), [({}, 300), (EAGER, 0), ({**EAGER, "binary_split": True}, 300)])
-def test_on_flights_with_categories_and_late_labels_it_is_rivers_tree(params: dict[str, Value], delay: int) -> None:
+def test_on_flights_with_categories_and_late_labels_it_is_rivers_tree(params: dict[str, Any], delay: int) -> None:
     assert_equal_to_river(flights(5_000), params, delay, 3)
 
 
@@ -151,7 +150,7 @@ def test_on_flights_with_categories_and_late_labels_it_is_rivers_tree(params: di
     ],
 )
 def test_with_gaps_and_new_categories_every_setting_means_what_river_means(
-    params: dict[str, Value], nodes: int, classes: int
+    params: dict[str, Any], nodes: int, classes: int
 ) -> None:
     assert_equal_to_river(made_up(2_500, classes, seed=classes), {**EAGER, **params}, 0, nodes)
 
@@ -240,7 +239,7 @@ def test_memory_stays_below_max_size_with_endless_categories_and_what_was_learne
 )
 def test_no_input_makes_the_tree_not_finite(X: Floats, seed: int) -> None:
     columns = (Column("a", False), Column("b", True), Column("c", False), Column("d", True))
-    params: dict[str, Value] = {"grace_period": 2, "delta": 0.5, "tau": 0.9}
+    params: dict[str, Any] = {"grace_period": 2, "delta": 0.5, "tau": 0.9}
     learner = HoeffdingTreeLearner(Model("m", "hoeffding_tree", params), columns)
     y = np.random.default_rng(seed).integers(0, 2, len(X)).astype(np.float64)
     learner.learn(X, y)
@@ -304,6 +303,6 @@ def test_a_state_of_other_columns_or_classes_is_refused() -> None:
         ({"grace": 5}, Task(), "grace: unknown key"),
     ],
 )
-def test_a_wrong_setting_is_named_with_what_is_allowed(params: dict[str, Value], task: Task, message: str) -> None:
+def test_a_wrong_setting_is_named_with_what_is_allowed(params: dict[str, Any], task: Task, message: str) -> None:
     with pytest.raises(PipelineError, match=message):
         make_learner(Model("m", "hoeffding_tree", params), (Column("x", False),), None, task)

@@ -21,7 +21,7 @@ KEY = b"k" * 32
 COLUMNS = (Column("a", False), Column("c", True))
 MODELS = {
     "linear": Model("m", "linear", {"lr": 0.05, "bits": 6}),
-    "mlp": Model("m", "mlp", {"hidden": (8, 4), "optimizer": "adam", "bits": 6}),
+    "mlp": Model("m", "mlp", {"hidden": [8, 4], "optimizer": "adam", "bits": 6}),
     "naive_bayes": Model("m", "naive_bayes", {"bits": 6}),
     "hoeffding_tree": Model("m", "hoeffding_tree", {"grace_period": 20, "delta": 0.1}),
     "prior": Model("m", "prior", {}),

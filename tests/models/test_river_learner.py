@@ -167,9 +167,9 @@ def test_a_classifier_that_raises_ends_with_its_reason_and_what_to_do() -> None:
         ("river:tree.__init__.os", "is not a name"),
         ("river:tree..X", "is not a name"),
         ("river:tree.HoeffdingTreeRegressor", "is no classifier"),
-        ("river:base.typing", "is no classifier"),
-        ("river:base.Classifier", "gives no probabilities"),
-        ("river:ensemble.BaggingClassifier", "can not be made"),
+        ("river:base.typing", "is no class that can be made"),
+        ("river:base.Classifier", "is no class that can be made"),
+        ("river:ensemble.BaggingClassifier", "model: missing: BaggingClassifier needs it"),
     ],
 )
 def test_a_name_that_is_no_classifier_is_refused(kind: str, message: str) -> None:
@@ -178,9 +178,9 @@ def test_a_name_that_is_no_classifier_is_refused(kind: str, message: str) -> Non
 
 
 def test_wrong_parameters_are_refused() -> None:
-    with pytest.raises(PipelineError, match=r"can not be made: .*gracious"):
+    with pytest.raises(PipelineError, match=r"\[models.m\] gracious: unknown key; .*did you mean \"grace_period\""):
         make("tree.HoeffdingTreeClassifier", gracious=1)
-    with pytest.raises(PipelineError, match="categories: 'hash' found; allowed: text, drop"):
+    with pytest.raises(PipelineError, match="categories: 'hash' found; allowed: text, drop, or how many"):
         make("tree.HoeffdingTreeClassifier", categories="hash")
 
 

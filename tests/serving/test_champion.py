@@ -9,9 +9,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 
 from models.learner import Learner, make_learner
 from models.registry import write_version
+from models.river_parts import RIVER_VERSION
+from models.sealed import model_key
 from models.version import encode_record
 from serving.champion import FOLLOW_EVERY_US, Champion
 from streams.control import Control
@@ -184,3 +187,77 @@ def test_a_version_answers_from_the_columns_it_was_made_for(tmp_path: Path) -> N
     assert champion.predict(asked).tolist() == wanted.tolist()
     assert wanted[0] < 0.3
     assert wanted[1] > 0.7
+
+
+def test_a_champion_that_raises_at_a_row_answers_it_as_an_untrained_model_does(tmp_path: Path) -> None:
+    """Every other row has the version's own answer, and the failure is counted."""
+    known = control()
+    model = Model("mine", "tests.own_learners:Fragile", {"limit": 3.0, "verb": "predict"})
+    learner = make_learner(model, COLUMNS)
+    learner.learn(np.ones((20, 2)), np.ones(20))
+    version = write_version(tmp_path, model, COLUMNS, learner, (0, 20), NOW_US)
+    assert version is not None
+    known.publish_version("mine", encode_record(version))
+    metrics = RoleMetrics("serve", "p")
+    champion = Champion(model, COLUMNS, tmp_path, known, metrics)
+    champion.follow(0)
+
+    said = champion.predict(np.array([[1.0, 7.0], [9.0, 7.0], [1.0, 7.0]])).tolist()
+    assert champion.version == "0.20"
+    assert said == [learner.predict(np.ones((1, 2)))[0], 0.5, learner.predict(np.ones((1, 2)))[0]]
+    labels = {"pipeline": "p", "role": "serve", "candidate": "mine", "what": "answer_failed"}
+    assert metrics.registry.get_sample_value("millrace_incidents_total", labels) == 1.0
+
+
+def test_a_version_that_names_code_which_the_file_does_not_is_refused(tmp_path: Path) -> None:
+    """Records come from Kafka: whoever can write one must not choose what is imported."""
+    known, metrics = control(), RoleMetrics("serve", "p")
+    other = Model("prior", "tests.own_learners:Running", {})
+    version = write_version(tmp_path, other, COLUMNS, make_learner(other, COLUMNS), (0, 5), NOW_US)
+    assert version is not None
+    known.publish_version("prior", encode_record(version))
+    champion = Champion(PRIOR, COLUMNS, tmp_path, known, metrics)
+    champion.follow(0)
+
+    assert champion.version == "0.0"
+    labels = {"pipeline": "p", "role": "serve", "candidate": "prior", "what": "version_refused"}
+    assert metrics.registry.get_sample_value("millrace_incidents_total", labels) == 1.0
+
+
+def test_a_version_of_another_river_is_refused_and_the_one_at_hand_answers_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, metrics = control(), RoleMetrics("serve", "p")
+    model = Model("tree", "river:tree.HoeffdingTreeClassifier", {})
+    learner = make_learner(model, COLUMNS, model_key(tmp_path))
+    champion = Champion(model, COLUMNS, tmp_path, known, metrics)
+    for examples, river in ((10, RIVER_VERSION), (20, "9.9.9")):
+        learner.learn(np.ones((10, 2)), np.ones(10))
+        with monkeypatch.context() as patch:
+            patch.setattr("models.river_learner.RIVER_VERSION", river)
+            version = write_version(tmp_path, model, COLUMNS, learner, (0, examples), NOW_US)
+        assert version is not None
+        known.publish_version("tree", encode_record(version))
+        champion.follow(examples * 1_000_000)
+
+    assert champion.version == "0.10"
+    labels = {"pipeline": "p", "role": "serve", "candidate": "tree", "what": "version_refused"}
+    assert metrics.registry.get_sample_value("millrace_incidents_total", labels) == 1.0
+
+
+def test_a_version_whose_parameters_make_no_model_here_is_refused(tmp_path: Path) -> None:
+    """Another release of River may have taken them; the one at hand answers on."""
+    known, metrics = control(), RoleMetrics("serve", "p")
+    model = Model("tree", "river:tree.HoeffdingTreeClassifier", {})
+    champion = Champion(model, COLUMNS, tmp_path, known, metrics)
+    learner = make_learner(model, COLUMNS, model_key(tmp_path))
+    version = write_version(tmp_path, model, COLUMNS, learner, (0, 1), NOW_US)
+    assert version is not None
+    known.publish_version(
+        "tree", encode_record(msgspec.structs.replace(version, params={"grace": {"use": "optim.SGD"}}))
+    )
+    champion.follow(0)
+
+    assert champion.version == "0.0"
+    labels = {"pipeline": "p", "role": "serve", "candidate": "tree", "what": "version_refused"}
+    assert metrics.registry.get_sample_value("millrace_incidents_total", labels) == 1.0

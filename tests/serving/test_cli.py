@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -22,6 +23,7 @@ COMMANDS = (
         "show",
         "diff",
         "export",
+        "check-learner",
         "run",
         "up",
         "demo",
@@ -165,3 +167,26 @@ def test_the_page_names_every_command_and_option() -> None:
 
         assert section
         assert {option for option in options if option not in section} == set()
+
+
+@pytest.mark.parametrize(("name", "code", "said"), [("Running", 0, "keeps the contract"), ("Peeking", 1, "breaks the")])
+def test_check_learner_prints_a_line_for_each_check_and_fails_if_one_is_broken(name: str, code: int, said: str) -> None:
+    """A table for people; the exit code is for scripts."""
+    found = millrace("check-learner", f"tests.own_learners:{name}", "--rows", "200", "--set", "rate=0.2")
+
+    assert found.returncode == code
+    assert said in found.stdout
+    assert found.stdout.count("pass") + found.stdout.count("FAIL") == 10
+    assert ("predict changes the state" in found.stdout) == (name == "Peeking")
+
+
+def test_check_learner_gives_json_and_names_what_it_cannot_make() -> None:
+    """A wrong setting is one line, as in a pipeline file."""
+    shown = CliRunner().invoke(app, ["check-learner", "prior", "--task", "regression", "--rows", "200", "--json"])
+    found = json.loads(shown.output)
+    wrong = millrace("check-learner", "tests.own_learners:Running", "--set", "rat=1")
+
+    assert (found["kind"], found["task"]) == ("prior", "regression")
+    assert [check["passed"] for check in found["checks"]] == [True] * 10
+    assert wrong.returncode == 2
+    assert wrong.stderr == '[models.learner] rat: unknown key; allowed: rate; did you mean "rate"?\n'

@@ -237,3 +237,15 @@ def test_the_final_league_is_sorted_by_loss() -> None:
 def test_examples_in_the_docstrings_run() -> None:
     """The numbers in the docstrings are the numbers the code gives."""
     assert doctest.testmod(overview).failed == doctest.testmod(table).failed == 0
+
+
+def test_the_league_says_who_is_in_quarantine() -> None:
+    """Beside its figures, which go on with what it had learned."""
+    machine = Machine()
+    for name, is_set_aside in (("tree", True), ("logistic", False)):
+        machine.learn.of(name).quarantined(is_set_aside=is_set_aside)
+    rows = table.league(machine.look().models, is_final=False)
+    names, standings = (rows.columns[at].cells for at in (0, -1))
+    told = dict(zip(names, map(str, standings), strict=True))
+
+    assert [name for name, standing in told.items() if "in quarantine" in standing] == ["tree"]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from river import datasets as river_datasets
-from river import tree
+from river import linear_model, optim, preprocessing, tree
 
 from serving.overview import Overview
 from serving.publish import RawRecord
@@ -59,6 +59,16 @@ STREAMS = {
         _rows(datasets.Phishing()),
         "river:tree.HoeffdingTreeClassifier",
         tree.HoeffdingTreeClassifier,
+        0.5,
+    ),
+    "scaled": lambda: Stream(
+        "scaled",
+        'kind = "binary"',
+        _rows(datasets.Phishing()),
+        'river:compose.Pipeline"\nsteps = [{ use = "preprocessing.StandardScaler", only = "numbers" }, '
+        '{ use = "linear_model.LogisticRegression", optimizer = { use = "optim.SGD", lr = 0.02 } }]\n'
+        'categories = "text',
+        lambda: preprocessing.StandardScaler() | linear_model.LogisticRegression(optim.SGD(0.02)),
         0.5,
     ),
     "segments": lambda: Stream(

@@ -1,0 +1,135 @@
+"""The quarantine: a candidate that raised learns nothing any more, and the others go on.
+
+It is part of the snapshot, so a restart changes nothing; other parameters in the pipeline file, or a rebuild, end it.
+Which row failed and what the model was before it follow from the rows alone, so that a replay finds the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from models.contained import Contained
+from models.learner import Learner, State
+from models.pending import Rows
+from streams.errors import ModelError
+from streams.frames import EVENT, Outgoing
+from streams.pipeline import Model
+from streams.records import pack
+
+LOG = logging.getLogger("consumers.quarantine")
+_NAME = "quarantine"  # of its array in a snapshot
+
+
+class Quarantined(msgspec.Struct, frozen=True, tag="quarantined", tag_field="decision"):
+    """A record of P.decisions, and what a snapshot keeps: a candidate raised at a row and was set aside.
+
+    `row` is the kind of the row, `source` and `number` name its event; `time_us` is the row's, not the clock's.
+    """
+
+    candidate: str
+    lineage: int
+    generation: int
+    reason: str
+    row: str
+    source: int
+    number: int
+    time_us: int
+    parameters: str  # of the model that raised, as `parameters_of`
+
+    def __str__(self) -> str:
+        where = f"the {self.row} row of event {self.number} of source {self.source}"
+        return f"{self.candidate} is in quarantine: at {where} {self.reason}"
+
+
+class Released(msgspec.Struct, frozen=True, tag="released", tag_field="decision"):
+    """A record of P.decisions: other parameters ended a quarantine, and the candidate begins anew from here on."""
+
+    candidate: str
+    lineage: int
+    generation: int
+    reason: str
+
+
+class Ward:
+    """Whether one candidate is set aside, and what there is to tell of it.
+
+    Args:
+        candidate: its name.
+        parameters: of the model as it is declared now, as `parameters_of` gives them.
+    """
+
+    def __init__(self, candidate: str, parameters: str) -> None:
+        self.quarantine: Quarantined | None = None
+        self._candidate, self._parameters = candidate, parameters
+        self._untold: list[Quarantined | Released] = []
+
+    def taken(self, learner: Learner, rows: Rows, start: int, stop: int, order: tuple[int, int]) -> int:
+        """Say how many of the rows from `start` on the model took, and set it aside if it raised at one.
+
+        `order` is the candidate's lineage and generation.
+        """
+        if self.quarantine is not None:
+            return 0
+        failure = learner.failure if isinstance(learner, Contained) else None
+        if failure is None:
+            return stop - start
+        at = start + failure.row
+        kind = "event" if rows.kind[at] == EVENT else "label"
+        place = int(rows.source[at]), int(rows.number[at]), int(rows.time[at])
+        self.quarantine = Quarantined(self._candidate, *order, failure.reason, kind, *place, self._parameters)
+        self._untold.append(self.quarantine)
+        return failure.row
+
+    def decisions(self) -> list[Outgoing]:
+        """Give the records for P.decisions that were not given yet."""
+        told, self._untold = self._untold, []
+        values = pack([msgspec.json.encode(decision) for decision in told])
+        return [Outgoing("decisions", 0, values, None, np.zeros(len(told), np.int64))] if told else []
+
+    def state(self) -> State:
+        """Give the quarantine, nothing without one."""
+        if self.quarantine is None:
+            return {}
+        return {_NAME: np.frombuffer(msgspec.json.encode(self.quarantine), np.uint8)}
+
+    def restore(self, state: State, generation: int) -> bool:
+        """Take the quarantine of a snapshot; True if other parameters end it, and the model must begin anew.
+
+        Raises:
+            ModelError: when it cannot be read.
+        """
+        if _NAME not in state:
+            self.quarantine = None
+            return False
+        try:
+            found = msgspec.json.decode(state[_NAME].tobytes(), type=Quarantined)
+        except msgspec.MsgspecError as error:
+            raise ModelError(f"the snapshot's quarantine cannot be read: {error}; run `millrace rebuild`") from error
+        if found.parameters == self._parameters:
+            self.quarantine = found
+            return False
+        reason = "its parameters are others than those that raised"
+        self._untold.append(Released(self._candidate, found.lineage + 1, generation, reason))
+        LOG.warning("%s: is out of quarantine and begins anew: %s", self._candidate, reason)
+        return True
+
+    def halt(self, learner: Learner) -> None:
+        """Let a restored learner learn nothing if it is set aside."""
+        if self.quarantine is not None and isinstance(learner, Contained):
+            learner.halt()
+
+
+def parameters_of(model: Model) -> str:
+    """Give a text that two declarations share if kind and parameters are equal."""
+    return hashlib.blake2b(msgspec.json.encode([model.kind, _sorted(model.params)]), digest_size=8).hexdigest()
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(one) for one in value] if isinstance(value, list) else value
