@@ -6,6 +6,8 @@ learner that is made from a version or in a program. What River's models and use
 
 from __future__ import annotations
 
+from typing import get_args
+
 import msgspec
 
 from streams.pipeline import Task, TaskKind
@@ -14,6 +16,7 @@ from streams.toml_table import Table
 Value = bool | int | float | str
 
 LABELLED: tuple[TaskKind, ...] = ("binary", "multiclass", "regression")
+EVERY_TASK: tuple[TaskKind, ...] = get_args(TaskKind)
 MOST_WEIGHTS = 1 << 24  # of categories in one model: 128 MiB, and a version may have twice that
 
 
@@ -44,8 +47,8 @@ KINDS: dict[str, Kind] = {
     "linear": Kind(
         settings={"lr": Setting(0.005, is_open=True), "intercept_lr": _RATE, "l2": Setting(0.0), "bits": _BITS}
     ),
-    "prior": Kind(),
-    "last": Kind(),
+    "prior": Kind(EVERY_TASK),
+    "last": Kind((*LABELLED, "anomaly")),
 }
 KIND_NAMES = ", ".join([*KINDS, "river:<module>.<Class>"])
 
@@ -54,7 +57,7 @@ def read_settings(table: Table, kind: str, task: Task) -> dict[str, Value]:
     """Give all settings of a kind, those of the file and the defaults of the others; the table is not finished."""
     what = KINDS[kind]
     if task.kind not in what.tasks:
-        text = f'"{kind}" is for a label that is {" or ".join(what.tasks)}, this one is {task.kind}'
+        text = f'"{kind}" is for a task that is {" or ".join(what.tasks)}, this one is {task.kind}'
         table.mistake("kind", text, ", ".join(name for name, one in KINDS.items() if task.kind in one.tasks))
     found = {name: _read(table, name, _fitted(name, setting, task)) for name, setting in what.settings.items()}
     if float(found.get("lr", 0.0)) * float(found.get("l2", 0.0)) >= 1.0:
@@ -75,7 +78,7 @@ def _read(table: Table, name: str, setting: Setting) -> Value:
 
 def _fitted(name: str, setting: Setting, task: Task) -> Setting:
     """A table of hashed categories has a column for each class, so that of many classes has fewer rows."""
-    if name != "bits" or task.outputs == 1:
+    if name != "bits" or not task.classes:
         return setting
     most = (MOST_WEIGHTS // task.outputs).bit_length() - 1
     usual = int(setting.default) if task.outputs < 8 else int(setting.default) - 2
