@@ -44,6 +44,12 @@ class Learner(Protocol):
         binary      label above 0.5 is yes      [B] probability of yes
         multiclass  place of the class          [B, C] probability of each class
         regression  the number                  [B] what it will be
+        anomaly     above 0.5 is one, or NaN    [B] how unusual, in [0, 1]; it learns rows without a label too
+        clustering  none, NaN                   [B] number of the cluster, from 0; or [B, n] with it first
+
+    What `make_learner` gives may stand around such a learner and say more: with `[task] alert` each anomaly score comes
+    with the threshold of that moment, [B, 2] (alerting.py), and each cluster with the squared distances to itself and
+    to the nearest other one, [B, 3] (gauging.py).
 
     Example:
         >>> from models.learner import make_learner
@@ -58,7 +64,7 @@ class Learner(Protocol):
         ...
 
     def learn(self, X_BF: Matrix, y_B: Vector) -> None:
-        """Learn the rows one after the other; a row whose label is NaN is passed over."""
+        """Learn the rows one after the other; where labels are needed, a row whose label is NaN is passed over."""
         ...
 
     def step(self, X_BF: Matrix, y_B: Vector, action_B: Actions) -> Vector:
@@ -101,6 +107,19 @@ def make_learner(
         PipelineError: when the kind or a parameter is not known.
     """
     task = task or Task()
+    made = _make_bare(model, columns, key, task)
+    if task.kind == "clustering":
+        from models.gauging import GaugedLearner
+
+        return GaugedLearner(made, columns)
+    if task.alert is not None:
+        from models.alerting import AlertingLearner
+
+        return AlertingLearner(made, task.alert)
+    return made
+
+
+def _make_bare(model: Model, columns: tuple[Column, ...], key: bytes | None, task: Task) -> Learner:
     # Imported here so that a process pays only for the kinds it runs: River alone costs a second and 100 MiB.
     if model.kind.startswith("river:"):
         from models.river_learner import RiverLearner

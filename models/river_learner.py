@@ -1,4 +1,4 @@
-"""Any River classifier or regressor as a learner; the only module that imports river.
+"""Any River classifier or regressor as a learner, and what river_unsupervised.py knows of anomalies and clusters.
 
 A row becomes a dict without its missing features: numbers as float, categories as the text of their integer code.
 Labels are given as bool, as the name of their class, or as the number. Rows go one by one through `predict_proba_one`
@@ -12,6 +12,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -19,13 +20,15 @@ import numpy as np
 from river import base
 
 from models.learner import LEARN, MAX_CODE, MAX_MAGNITUDE, PREDICT, Actions, Matrix, State, Vector
+from models.river_unsupervised import Unsupervised
 from models.sealed import seal, unseal
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
 from streams.pipeline import Model, Task
 
 RIVER_VERSION = version("river")
-SEED = 0  # given to every classifier that takes a seed and was not given one: a replay must learn the same model
+SEED = 0  # given to every model that takes a seed and was not given one: a replay must learn the same model
+_SEEDED_INSIDE = ("STREAMKMeans",)  # takes a seed for the k-means inside it, and does not say so
 CATEGORIES = "categories"  # our own parameter beside the classifier's: "text" or "drop"
 
 
@@ -50,11 +53,18 @@ class RiverLearner:
     ) -> None:
         self._task = task or Task()
         params = dict(model.params)
-        categories = params.pop(CATEGORIES, "text")
+        categories = params.pop(CATEGORIES, "drop" if self._task.is_unsupervised else "text")
         if categories not in {"text", "drop"}:
             raise PipelineError([f"[models.{model.name}] {CATEGORIES}: {categories!r} found; allowed: text, drop"])
         self._name, self._kind, self._key = model.name, model.kind, key
-        self._model = _make_model(model, params, self._task)
+        self._unsupervised: Unsupervised | None = None
+        self._model: Any
+        if self._task.is_unsupervised:
+            _check_name(model)
+            self._unsupervised = Unsupervised(model, params, columns, self._task, partial(_made, model))
+            self._model = self._unsupervised.made
+        else:
+            self._model = _make_model(model, params, self._task)
         self._columns = [i for i, c in enumerate(columns) if categories == "text" or not c.is_category]
         self._names = [columns[i].name for i in self._columns]
         self._is_category = [columns[i].is_category for i in self._columns]
@@ -78,21 +88,20 @@ class RiverLearner:
         Raises:
             ModelError: when the model raises.
         """
-        score_BS = np.full((len(y_B), self._task.outputs), np.nan)
-        ask, label_of = self._asking()
+        score_BS = np.full((len(y_B), max(1, len(self._task.classes))), np.nan)
+        ask, teach = self._asking()
         rows = zip(self._dicts(X_BF), y_B.tolist(), action_B.tolist(), strict=True)
         try:
             for i, (x, y, action) in enumerate(rows):
                 if action == PREDICT:
                     score_BS[i] = self._checked(ask(x)) if self._is_trained else self._untrained
-                elif action == LEARN and not math.isnan(y):
-                    self._model.learn_one(x, label_of(y))
+                elif action == LEARN and teach(x, y):
                     self._is_trained = True
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             hint = f'give it {CATEGORIES} = "drop" if it only takes numbers' if any(self._is_category) else "remove it"
             raise ModelError(f"the model {self._name} ({self._kind}) failed: {reason}; {hint}") from error
-        return score_BS if self._task.outputs > 1 else score_BS[:, 0]
+        return score_BS if self._task.classes else score_BS[:, 0]
 
     def state(self) -> State:
         """Seal the model; a large one takes long (an adaptive forest: megabytes)."""
@@ -123,7 +132,22 @@ class RiverLearner:
         """Give how many predictions were not finite, and answered as if nothing had been learned."""
         return self._replaced
 
-    def _asking(self) -> tuple[Callable[[dict[str, Any]], Any], Callable[[float], Any]]:
+    def _asking(self) -> tuple[Callable[[dict[str, Any]], Any], Callable[[dict[str, Any], float], bool]]:
+        """Give how the model is asked, and how it is taught a row, which says whether it learned it."""
+        model, unsupervised = self._model, self._unsupervised
+        if unsupervised is not None:
+            return lambda x: _or_nothing(unsupervised.ask(model, x)), lambda x, _: unsupervised.teach(model, x)
+        ask, label_of = self._asking_for_labels()
+
+        def teach(x: dict[str, Any], y: float) -> bool:
+            if math.isnan(y):
+                return False
+            model.learn_one(x, label_of(y))
+            return True
+
+        return ask, teach
+
+    def _asking_for_labels(self) -> tuple[Callable[[dict[str, Any]], Any], Callable[[float], Any]]:
         """Give how the model is asked, and how it is told a label."""
         classes = self._task.classes
         if self._task.kind == "regression":
@@ -142,12 +166,12 @@ class RiverLearner:
     @property
     def _untrained(self) -> float:
         # A model without a label is not asked: an adaptive forest settles its features with the first row it sees.
-        return {"binary": 0.5, "regression": 0.0}.get(self._task.kind, 1.0 / self._task.outputs)
+        return {"binary": 0.5, "multiclass": 1.0 / self._task.outputs}.get(self._task.kind, 0.0)
 
     def _checked(self, score: Any) -> Any:
         self._is_last_finite = bool(np.isfinite(score).all())
         if self._is_last_finite:
-            return score if self._task.kind == "regression" else np.clip(score, 0.0, 1.0)
+            return score if self._task.kind in ("regression", "clustering") else np.clip(score, 0.0, 1.0)
         self._replaced += 1
         return self._untrained
 
@@ -180,24 +204,39 @@ def _share_of_true(probabilities: dict[bool, float]) -> float:
     return float(probabilities.get(True, 0.0)) if probabilities else 0.5
 
 
+def _or_nothing(score: float | None) -> float:
+    return 0.0 if score is None else score
+
+
 def _make_model(model: Model, params: dict[str, Any], task: Task) -> Any:
-    found = _resolve(model, task)
-    if "seed" in inspect.signature(found).parameters:
-        params.setdefault("seed", SEED)
-    try:
-        made = found(**params)
-    except Exception as error:
-        raise PipelineError([f"[models.{model.name}] {model.kind} can not be made: {error}"]) from error
+    made = _made(model, _resolve(model, task), params)
     if task.kind == "multiclass" and not made._multiclass:  # noqa: SLF001 - River has no public name for it
         raise PipelineError([f"[models.{model.name}] {model.kind} knows two classes only; choose a multiclass one"])
     return made
 
 
-def _resolve(model: Model, task: Task) -> Any:
+def _made(model: Model, found: Any, params: dict[str, Any]) -> Any:
+    """Make the object that a class and parameters stand for."""
+    if "seed" in inspect.signature(found).parameters or found.__name__ in _SEEDED_INSIDE:
+        params.setdefault("seed", SEED)
+    try:
+        return found(**params)
+    except Exception as error:
+        raise PipelineError([f"[models.{model.name}] {model.kind} can not be made: {error}"]) from error
+
+
+def _check_name(model: Model) -> tuple[str, str]:
+    """Give module and class that a kind names; its form is checked before anything is imported."""
     module, _, name = model.kind.removeprefix("river:").rpartition(".")
-    where = f"[models.{model.name}] kind: {model.kind!r}"
     if not module or not all(part.isidentifier() for part in (*module.split("."), name)) or "__" in model.kind:
-        raise PipelineError([f"{where} is not a name; allowed: river:<module>.<Class>"])
+        text = f"{model.kind!r} is not a name; allowed: river:<module>.<Class>"
+        raise PipelineError([f"[models.{model.name}] kind: {text}"])
+    return module, name
+
+
+def _resolve(model: Model, task: Task) -> Any:
+    module, name = _check_name(model)
+    where = f"[models.{model.name}] kind: {model.kind!r}"
     try:
         found = getattr(importlib.import_module(f"river.{module}"), name)
     except (ImportError, AttributeError) as error:
