@@ -14,7 +14,6 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from models.ranks import add_kernel, below_kernel
 from streams.compiled import bare, inlined
 from streams.errors import ModelError
 from streams.pipeline import Task
@@ -35,7 +34,9 @@ CODES = {
 LOSS, SQUARED, MEAN, SPREAD, SUMS = 0, 1, 2, 3, 4  # places in `sums`; the last two are Welford's, of regression labels
 SCORE, RANKED = 1, 2  # of anomalies: the sum of scores, and how many have a loss
 SILHOUETTE = 1  # of clusterings
+RANK_LABELS = 100  # of each kind, whose anomaly scores the next are ranked among
 LABELS, RIGHT, ALERTS = 0, 1, 1  # places in `totals`; of anomalies and clusterings labels are all events judged
+SIDES = 2  # places in `totals` from here on: normal events and anomalies
 
 Vector = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -48,9 +49,9 @@ class Tally(NamedTuple):
     code: int  # of the task
     sums: Vector  # [SUMS]
     threshold: float  # of anomaly scores, where a prediction brings none of its own
-    totals: Counts  # [labels, right answers]
+    totals: Counts  # [labels, right answers], of anomalies [events, alerts, labels 0, labels 1]
     bins: Counts  # negatives and positives by the logit of their score [2, AUC_BINS]; events by cluster [1, K]
-    ranks: Counts  # anomaly: [2, AUC_BINS + 1], a tree over each side of `bins` (ranks.py)
+    ranked: npt.NDArray[np.float64]  # anomaly: [2, RANK_LABELS], a ring of the last scores of either kind
     confusion: Counts  # multiclass: [C, C], labels by what was the likeliest class; anomaly: [2, 2], labels by alert
     recent_said: npt.NDArray[np.float64]  # [ROLLING_LABELS, S], a ring
     recent_y: Vector  # the labels of the same
@@ -94,9 +95,9 @@ class Scores:
             code,
             np.zeros(SUMS),
             self.task.threshold,
-            np.zeros(2, np.int64),
+            np.zeros(4 if is_anomaly else 2, np.int64),
             np.zeros(bins, np.int64),
-            np.zeros((2, AUC_BINS + 1 if is_anomaly else 0), np.int64),
+            np.zeros((2, RANK_LABELS if is_anomaly else 0)),
             np.zeros((sides, sides), np.int64),
             np.full((ROLLING_LABELS, 2 if is_anomaly else self.task.outputs), np.nan),
             np.zeros(ROLLING_LABELS),
@@ -212,27 +213,33 @@ def likeliest(said_NS: npt.NDArray[np.float64], row: int) -> int:
 
 
 @inlined
-def _rank_loss(tally: Tally, place: int, label: float) -> float:
-    """Count an anomaly score among the labels of its kind; gives its loss (scoring_anomaly.py), NaN without a label."""
+def _rank_loss(tally: Tally, score: float, label: float) -> float:
+    """Keep an anomaly score among those of its kind; gives its loss (scoring_anomaly.py), NaN without a label."""
     if math.isnan(label):
         return math.nan
     side = 1 if label > 0.5 else 0
-    tally.bins[side, place] += 1
-    add_kernel(tally.ranks[side], place)
-    others, tied = tally.ranks[1 - side], tally.bins[1 - side, place]
-    total, below = below_kernel(others, AUC_BINS), below_kernel(others, place)
-    if total == 0:
+    tally.bins[side, auc_bin(score)] += 1
+    tally.ranked[side, tally.totals[SIDES + side] % RANK_LABELS] = score
+    tally.totals[SIDES + side] += 1
+    others = min(tally.totals[SIDES + 1 - side], RANK_LABELS)
+    if others == 0:
         return math.nan
-    wrong = below if side == 0 else total - below - tied
+    wrong = 0.0
+    for at in range(others):
+        other = tally.ranked[1 - side, at]
+        if other == score:
+            wrong += 0.5
+        elif (other < score) == (side == 0):
+            wrong += 1.0
     tally.sums[RANKED] += 1.0
-    return float((wrong + 0.5 * tied) / total)
+    return float(wrong / others)
 
 
 @inlined
 def _add_anomaly(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label: float, at: int) -> float:
     score = said_NS[row, 0]
     threshold = said_NS[row, 1] if said_NS.shape[1] == 2 else tally.threshold
-    loss = _rank_loss(tally, auc_bin(score), label)
+    loss = _rank_loss(tally, score, label)
     is_alert = 1 if score >= threshold else 0
     if not math.isnan(label):
         tally.confusion[1 if label > 0.5 else 0, is_alert] += 1

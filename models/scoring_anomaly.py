@@ -1,11 +1,11 @@
 """How good anomaly scores were: how many alerts they raised and, where labels are known, how they ranked.
 
 Scores of anomalies are no probabilities: most models say 0.8 of what is quite usual to them. So what counts is the
-order. The loss of an event is the share of the labels of the other kind so far that its score is on the wrong side of,
-ties counted half: of an anomaly the normal events with larger scores, of a normal event the anomalies with smaller
-ones. That is one minus its placement value, whose mean is the area under the ROC curve (DeLong, DeLong and
-Clarke-Pearson 1988). It lies in [0, 1], is 0.5 for a constant score, and there is none before a label of the other
-kind.
+order. The loss of an event is the share of the last 100 labels of the other kind that its score is on the wrong side
+of, ties counted half: of an anomaly the normal events with larger scores, of a normal event the anomalies with smaller
+ones. They are late ones because what a model calls unusual changes with what it has learned. The loss is one minus the
+event's placement value, whose mean is the area under the ROC curve (DeLong, DeLong and Clarke-Pearson 1988). It lies in
+[0, 1], is 0.5 for a constant score, and there is none before a label of the other kind.
 """
 
 from __future__ import annotations
