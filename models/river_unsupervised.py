@@ -127,7 +127,10 @@ class Unsupervised:
         """Find the class; river_learner.py has checked the name's form."""
         module, _, name = model.kind.removeprefix("river:").rpartition(".")
         kind = base.Clusterer if self._is_clustering else base.Estimator
-        found = getattr(importlib.import_module(f"river.{module}"), name, None)
+        try:
+            found = getattr(importlib.import_module(f"river.{module}"), name, None)
+        except ImportError:
+            found = None
         is_right = isinstance(found, type) and issubclass(found, kind) and found.__module__.startswith("river.")
         if self._is_clustering and (not is_right or name in _NO_CLUSTERERS):
             text = f"{model.kind!r} is no clusterer of rows; allowed: river:cluster.KMeans and its like"

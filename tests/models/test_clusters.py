@@ -107,7 +107,9 @@ def test_a_clusterer_goes_on_from_its_state_and_survives_what_is_no_number(name:
         first.restore({})
 
 
-@pytest.mark.parametrize("kind", ["cluster.ODAC", "cluster.TextClust", "anomaly.HalfSpaceTrees", "cluster.Absent"])
+@pytest.mark.parametrize(
+    "kind", ["cluster.ODAC", "cluster.TextClust", "anomaly.HalfSpaceTrees", "cluster.Absent", "absent.KMeans"]
+)
 def test_a_river_class_that_puts_no_rows_into_clusters_is_refused(kind: str) -> None:
     with pytest.raises(PipelineError, match="is no clusterer of rows"):
         learner_of(f"river:{kind}")
