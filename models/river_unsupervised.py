@@ -8,6 +8,8 @@ Handled here, because a stream would come to it:
 
 - A row without a single number is not given to a model: half-space trees begun on it raise for ever. Nor is a row with
   a missing number given to CluStream, which raises. Such rows are no anomalies, or of cluster 0.
+- KMeans draws its first centres in the order of a set of names, which every process has its own of: they are drawn in
+  the order of the columns, before the first row is learned.
 - DenStream merges micro-clusters in place when it is asked: they are put back, for asking must change nothing.
 - GaussianScorer says 1.0 of the very value that a constant series has; that is 0 here, any other value still 1.
 - GaussianScorer and StandardAbsoluteDeviation judge one number, River's `y`: `of` names its column.
@@ -87,7 +89,8 @@ class Unsupervised:
         self._is_clustering = task.kind == "clustering"
         found = self._class_of(model)
         self._name = found.__name__
-        self._numbers = sum(not column.is_category for column in columns)
+        self._names = [column.name for column in columns if not column.is_category]
+        self._numbers = len(self._names)
         self._of = self._column(params.pop(OF, None), columns, is_wanted=_is_of_one_number(found))
         scaler = self._scaler(params.pop(SCALE, "none"))
         self._squash = DETECTORS.get(self._name, _as_it_is)
@@ -112,6 +115,8 @@ class Unsupervised:
     def teach(self, model: Any, x: Row) -> bool:
         """Let the model learn a row; says whether it was given it."""
         is_given = self._is_given(x)
+        if self._name == "KMeans":
+            draw_centres(model, self._names)
         if is_given and self._of is None:
             model.learn_one(x)
         elif is_given:
@@ -160,10 +165,21 @@ def _is_of_one_number(found: Any) -> bool:
     return issubclass(found, base.SupervisedAnomalyDetector)
 
 
+def _last(model: Any) -> Any:
+    return list(model.steps.values())[-1] if isinstance(model, compose.Pipeline) else model
+
+
+def draw_centres(model: Any, names: list[str]) -> None:
+    """Let k-means draw what its centres do not have yet, in this order; reading an absent value draws it."""
+    for centre in _last(model).centers.values():
+        for name in names:
+            _ = centre[name]
+
+
 def _ask_den_stream(model: Any, x: Row) -> float:
     """Ask for a cluster, and put back the sums of the micro-clusters, which the answer has merged."""
-    last = list(model.steps.values())[-1] if isinstance(model, compose.Pipeline) else model
-    kept = [(one, dict(one.linear_sum), dict(one.squared_sum)) for one in last.p_micro_clusters.values()]
+    micro = _last(model).p_micro_clusters.values()
+    kept = [(one, dict(one.linear_sum), dict(one.squared_sum)) for one in micro]
     said = float(model.predict_one(x))
     for one, linear, squared in kept:
         one.linear_sum, one.squared_sum = linear, squared
