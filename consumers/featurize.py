@@ -49,7 +49,9 @@ class FeatureTask(StageTask):
         super().__init__(pipeline, 1, partition, source, examples_partition, tell)
         labels = pipeline.labels
         missing = math.nan if labels.missing is None else labels.missing
-        self._terms = Terms(labels.wait_us, labels.keep_us, missing, self._plan.is_keyed, labels.most_pending)
+        self._terms = Terms(
+            labels.wait_us, labels.keep_us, missing, self._plan.is_keyed, labels.most_pending, labels.is_declared
+        )
         self._delays: list[npt.NDArray[np.int64]] = []
         self._noted_delays = 0
 

@@ -89,8 +89,8 @@ class IngestRole:
         self._next_idle_us = 0
 
     def _kinds(self, topic: str) -> list[str]:
-        pairs = (("events", self._pipeline.events.topic), ("labels", self._pipeline.labels.topic))
-        return [kind for kind, name in pairs if name == topic]
+        events, labels = self._pipeline.events, self._pipeline.labels
+        return ["events"] * (events.topic == topic) + ["labels"] * (labels.is_declared and labels.topic == topic)
 
     def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
         """One source for events and one for labels, as far as the topic carries them."""

@@ -117,7 +117,7 @@ class LearnTask:
         self.generation = generation
         self.examples_seen = 0
         self.scores = Scores(task)
-        self.board = Scoreboard(task.outputs)
+        self.board = Scoreboard(task.outputs, learns_all=task.is_unsupervised)
         self._clock = clock
         self._ended = ended
         self._aliases = {} if aliases is None else aliases

@@ -91,7 +91,8 @@ class FeaturesRole:
 
     def inlet(self, topic: str, partition: int, sources: list[int]) -> FrameInlet:
         """The log is written by every raw partition's sources, a topic between stages by every partition's before."""
-        memory = SourceMemory(self._control, is_log=self._spec.number == 1)
+        has_labels = self._pipeline.labels.is_declared
+        memory = SourceMemory(self._control, is_log=self._spec.number == 1, has_labels=has_labels)
         return FrameInlet(self._schema, self._control, memory)
 
     def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Decoded]:

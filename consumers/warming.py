@@ -95,7 +95,8 @@ def _records(schema: FrameSchema | None, source: int, pipeline: Pipeline, topic:
         made = [Record(payload, at, 0, None, headers) for at, payload in enumerate(payloads)]
         return [HeldRecords(topic, 0, made)]
     # Of the first moment of 1970, as their content says: no time lies in its record's future.
-    declared = [part for part in (pipeline.events, pipeline.labels) if part.topic == topic]
+    parts = (pipeline.events, pipeline.labels) if pipeline.labels.is_declared else (pipeline.events,)
+    declared = [part for part in parts if part.topic == topic]
     payloads = [made for part in declared for made in (_json(part), _careful(_json(part)))]
     return [HeldRecords(topic, 0, [Record(payload, at, 0)]) for at, payload in enumerate(payloads)]
 

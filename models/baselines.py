@@ -3,6 +3,9 @@
 The prior of classes is Laplace's rule of succession, (labels of the class + 1) / (labels + classes): never 0 or 1, and
 1 / classes before the first label. That of numbers is their mean, and 0 before the first. The last label is what River
 calls no change. A candidate that does not beat both has learned nothing.
+
+Of anomalies labels are numbers, so that the prior is the share of anomalies and nothing is one before the first label.
+A clustering has no labels, and its prior puts every row into cluster 0.
 """
 
 from __future__ import annotations
@@ -34,9 +37,9 @@ class BaselineLearner:
     def __init__(self, model: Model, columns: tuple[Column, ...], task: Task | None = None) -> None:
         task = task or Task()
         settings_of(model, task)
-        self._outputs = task.outputs
+        self._outputs = max(1, len(task.classes))
         self._how = LAST if model.kind == "last" else PRIOR
-        self._is_number = task.kind == "regression"
+        self._is_number = task.kind == "regression" or task.is_unsupervised
         self._seen = np.zeros(3 if task.kind != "multiclass" else 2 + len(task.classes))
 
     def predict(self, X_BF: Matrix) -> Vector:

@@ -72,9 +72,9 @@ class Scoreboard:
         (0.2877, 1)
     """
 
-    def __init__(self, outputs: int = 1) -> None:
-        """Begin without events; a prediction has so many numbers."""
-        self._outputs = outputs
+    def __init__(self, outputs: int = 1, *, learns_all: bool = False) -> None:
+        """Begin without events; a prediction has so many numbers. Without labels models learn all that passes."""
+        self._outputs, self._learns_all = outputs, learns_all
         self.counters: Int64 = np.zeros(len(COUNTERS), np.int64)
         self._sizes: Int64 = np.zeros(3, np.int64)
         self._sources = _new_sources(4, 16)
@@ -95,7 +95,16 @@ class Scoreboard:
         stop = start
         while stop < size:
             stop = plan_kernel(
-                rows, start, stop, self._sources, self._nodes, self._sizes, self.counters, action, self._place
+                rows,
+                start,
+                stop,
+                self._sources,
+                self._nodes,
+                self._sizes,
+                self.counters,
+                action,
+                self._place,
+                self._learns_all,
             )
             why = int(self._sizes[STOPPED])
             if why == AT_JUMP and stop > start:
@@ -121,6 +130,7 @@ class Scoreboard:
             self.counters,
             node,
             row,
+            self._learns_all,
         )
         return self._take(node[:ready], row[:ready])
 

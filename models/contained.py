@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.learner import LEARN, PREDICT, SKIP, Actions, Learner, Matrix, State, Vector, untrained_score
+from models.learner import LEARN, PREDICT, SKIP, Actions, Learner, Matrix, State, Vector, untrained_answer
 from streams.pipeline import Task
 
 MOST_REASON = 500  # characters; some exceptions show whole arrays
@@ -171,7 +171,7 @@ class Contained:
             try:
                 score_BS[row] = self.learner.predict(X_BF[row : row + 1])[0]
             except Exception:  # noqa: BLE001 - as in `predict`
-                score_BS[row] = untrained_score(self._task)
+                score_BS[row] = untrained_answer(self._task)
                 self.failed_answers += 1
         return score_BS
 

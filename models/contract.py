@@ -274,9 +274,11 @@ def _must_be_answers(said_B: Vector, task: Task, what: str) -> None:
         raise BrokenError(f"{what} answers have {by_row.shape[1]} numbers; {task.outputs} are needed")
     if not np.isfinite(by_row).all():
         raise BrokenError(f"{what} answers are not all finite")
-    if task.kind != "regression" and not ((by_row >= 0.0) & (by_row <= 1.0)).all():
+    if task.kind == "clustering" and not (by_row >= 0.0).all():
+        raise BrokenError(f"{what} answers are no clusters and distances: {by_row.min():g} found")
+    if task.kind not in ("regression", "clustering") and not ((by_row >= 0.0) & (by_row <= 1.0)).all():
         raise BrokenError(f"{what} answers are no probabilities: {by_row.min():g} to {by_row.max():g}")
-    if task.outputs > 1 and not np.allclose(by_row.sum(axis=1), 1.0, rtol=0, atol=1e-6):
+    if task.classes and not np.allclose(by_row.sum(axis=1), 1.0, rtol=0, atol=1e-6):
         raise BrokenError(f"{what} probabilities of the classes do not add up to 1")
 
 

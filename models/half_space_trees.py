@@ -83,7 +83,7 @@ class HalfSpaceTreesLearner(ArrayLearner):
     _weights: Weights
 
     def __init__(self, model: Model, columns: tuple[Column, ...], task: Task | None = None) -> None:
-        settings = {name: int(value) for name, value in numbers_of(model, task or Task()).items()}
+        settings = {name: int(value) for name, value in numbers_of(model, task or Task("anomaly")).items()}
         names = sorted(column.name for column in columns if not column.is_category)
         trees, height, window_size = settings["n_trees"], settings["height"], settings["window_size"]
         _check(model, names, trees, height)

@@ -78,7 +78,7 @@ class KMeansLearner(ArrayLearner):
     _what = "k-means"
 
     def __init__(self, model: Model, columns: tuple[Column, ...], task: Task | None = None) -> None:
-        settings = numbers_of(model, task or Task())
+        settings = numbers_of(model, task or Task("clustering"))
         numbers = [i for i, column in enumerate(columns) if not column.is_category]
         clusters, n = int(settings["n_clusters"]), len(numbers)
         draw = random.Random(int(settings["seed"]))  # noqa: S311  # places, not secrets

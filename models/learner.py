@@ -7,7 +7,6 @@ order. Batching is only a way to pay the call once, so cutting the same rows int
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -30,6 +29,7 @@ _LEARNERS = {  # where the class of a kind is; of a kind and a task, if that has
     "mlp": "models.mlp:MlpLearner",
     "naive_bayes": "models.naive_bayes:NaiveBayesLearner",
     "hoeffding_tree": "models.hoeffding_tree:HoeffdingTreeLearner",
+    "kmeans": "models.kmeans:KMeansLearner",
     "half_space_trees": "models.half_space_trees:HalfSpaceTreesLearner",
     "prior": "models.baselines:BaselineLearner",
     "last": "models.baselines:BaselineLearner",
@@ -50,6 +50,12 @@ class Learner(Protocol):
         binary      label above 0.5 is yes      [B] probability of yes
         multiclass  place of the class          [B, C] probability of each class
         regression  the number                  [B] what it will be
+        anomaly     above 0.5 is one, or NaN    [B] how unusual, in [0, 1]; it learns rows without a label too
+        clustering  none, NaN                   [B] number of the cluster, from 0; or [B, n] with it first
+
+    What `make_learner` gives may stand around such a learner and say more: with `[task] alert` each anomaly score comes
+    with the threshold of that moment, [B, 2] (alerting.py), and each cluster with the squared distances to itself and
+    to the nearest other one, [B, 3] (gauging.py).
 
     Example:
         >>> from models.learner import make_learner
@@ -64,7 +70,7 @@ class Learner(Protocol):
         ...
 
     def learn(self, X_BF: Matrix, y_B: Vector) -> None:
-        """Learn the rows one after the other; a row whose label is NaN is passed over."""
+        """Learn the rows one after the other; where labels are needed, a row whose label is NaN is passed over."""
         ...
 
     def step(self, X_BF: Matrix, y_B: Vector, action_B: Actions) -> Vector:
@@ -108,16 +114,38 @@ def make_learner(
         PipelineError: when the kind or a parameter is not known.
     """
     task = task or Task()
+    make = partial(_make_surrounded, model, columns, key, task)
+    if (model.kind.startswith("river:") and key is not None) or is_own(model.kind):
+        from models.contained import Contained
+
+        return Contained(make, task)  # code that is not Millrace's own may raise
+    return make()
+
+
+def _make_surrounded(model: Model, columns: tuple[Column, ...], key: bytes | None, task: Task) -> Learner:
+    """Make a learner that says all that its task wants, whatever the kind says by itself."""
+    made = _make_bare(model, columns, key, task)
+    if task.kind == "clustering":
+        from models.gauging import GaugedLearner
+
+        return GaugedLearner(made, columns)
+    if task.alert is not None:
+        from models.alerting import AlertingLearner
+
+        return AlertingLearner(made, task.alert)
+    return made
+
+
+def _make_bare(model: Model, columns: tuple[Column, ...], key: bytes | None, task: Task) -> Learner:
     # Imported here so that a process pays only for the kinds it runs: River alone costs a second and 100 MiB.
     if model.kind.startswith("river:"):
         from models.river_learner import RiverLearner
 
-        river = partial(RiverLearner, model, columns, key, task)
-        return river() if key is None else _contained(river, task)
+        return RiverLearner(model, columns, key, task)
     if is_own(model.kind):
         from models.own_learner import OwnLearner
 
-        return _contained(partial(OwnLearner, model, columns, task), task)
+        return OwnLearner(model, columns, task)
     if model.shards > 1:
         from models.sharded import ShardedLearner, way_of
 
@@ -132,16 +160,17 @@ def make_learner(
     return made
 
 
-def _contained(make: Callable[[], Learner], task: Task) -> Learner:
-    """Make a learner of code that is not Millrace's own, which may raise."""
-    from models.contained import Contained
-
-    return Contained(make, task)
-
-
 def untrained_score(task: Task) -> float:
-    """Give what a model says that knows nothing: one half, the same for every class, or 0."""
-    return {"binary": 0.5, "regression": 0.0}.get(task.kind, 1.0 / task.outputs)
+    """Give what a model says by itself that knows nothing: one half, the same for every class, or 0."""
+    return {"binary": 0.5, "multiclass": 1.0 / max(1, len(task.classes))}.get(task.kind, 0.0)
+
+
+def untrained_answer(task: Task) -> Vector | np.float64:
+    """Give all S numbers of a prediction where nothing is known; a threshold is one that no score reaches."""
+    answer_S = np.full(task.outputs, untrained_score(task))
+    if task.alert is not None:
+        answer_S[1] = np.nextafter(1.0, 2.0)
+    return answer_S if task.outputs > 1 else answer_S[0]
 
 
 def settings_of(model: Model, task: Task) -> dict[str, Value]:

@@ -9,11 +9,12 @@ import numpy as np
 
 from models.learner import LEARN, PREDICT, SKIP, Actions, Learner, Matrix, Vector
 from streams.frames import Column
-from streams.pipeline import Task
+from streams.pipeline import Task, TaskKind
 
 COLUMNS = (Column("a", False), Column("b", False), Column("c", True), Column("d", True))
 CLASSES = ("one", "two", "three")
 DELAY = 25  # rows from an event to its label
+KINDS_WITHOUT_CLASSES: tuple[TaskKind, ...] = ("regression", "anomaly", "clustering")
 
 
 class Stream(NamedTuple):
@@ -55,12 +56,13 @@ class Bench(NamedTuple):
     def _labels(self, score_B: Vector) -> Vector:
         if self.task.kind == "regression":
             return score_B
-        edges = np.quantile(score_B, np.arange(1, max(2, self.task.outputs)) / max(2, self.task.outputs))
+        classes = max(2, len(self.task.classes))
+        edges = np.quantile(score_B, np.arange(1, classes) / classes)
         return np.searchsorted(edges, score_B).astype(np.float64)
 
 
-def task_of(kind: str) -> Task:
+def task_of(kind: TaskKind) -> Task:
     """Give the task that checks of this kind are made for."""
-    if kind == "regression":
-        return Task("regression")
+    if kind in KINDS_WITHOUT_CLASSES:
+        return Task(kind)
     return Task("multiclass", CLASSES) if kind == "multiclass" else Task()

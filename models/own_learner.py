@@ -38,7 +38,9 @@ class OwnLearner:
     """
 
     def __init__(self, model: Model, columns: tuple[Column, ...], task: Task | None = None) -> None:
-        self._task = task or Task()
+        self._task = task = task or Task()
+        self._outputs = max(1, len(task.classes))  # what surrounds it adds the rest
+        self._is_number = task.kind in ("regression", "clustering")
         self._name, self._kind = model.name, model.kind
         self._is_category = np.array([column.is_category for column in columns], bool)
         self._learner = _make(model, columns, self._task)
@@ -56,13 +58,15 @@ class OwnLearner:
 
     def learn(self, X_BF: Matrix, y_B: Vector) -> None:
         """Learn the rows that have a label one after the other."""
-        known_B = ~np.isnan(y_B)
+        known_B = ~np.isnan(y_B) | self._task.is_unsupervised
         if known_B.any():
             self._asked("learn", guarded(X_BF[known_B], self._is_category), y_B[known_B])
 
     def step(self, X_BF: Matrix, y_B: Vector, action_B: Actions) -> Vector:
         """Take the rows in order, in one call where the learner has `step`, else in runs of the same action."""
-        action_B = np.where((action_B == LEARN) & np.isnan(y_B), SKIP, action_B).astype(np.int8)
+        action_B = action_B.astype(np.int8)
+        if not self._task.is_unsupervised:
+            action_B[(action_B == LEARN) & np.isnan(y_B)] = SKIP
         asked_B = action_B == PREDICT
         score_BS = self._blank(len(y_B))
         if hasattr(self._learner, "step"):
@@ -127,7 +131,7 @@ class OwnLearner:
         return array
 
     def _blank(self, rows: int) -> Vector:
-        outputs = self._task.outputs
+        outputs = self._outputs
         return np.full(rows if outputs == 1 else (rows, outputs), np.nan)
 
     def _shaped(self, said: Any, rows: int) -> Vector:
@@ -145,16 +149,16 @@ class OwnLearner:
 
     def _sound(self, said_BS: Vector) -> Vector:
         """Replace answers that are none; probabilities are brought into [0, 1]."""
-        by_row = said_BS.reshape(len(said_BS), self._task.outputs)
+        by_row = said_BS.reshape(len(said_BS), self._outputs)
         with np.errstate(invalid="ignore"):
             is_sound_B = np.asarray(np.isfinite(by_row).all(axis=1))
-            if self._task.kind != "regression":
+            if not self._is_number:
                 is_sound_B &= ((by_row >= -_ROUNDING) & (by_row <= 1.0 + _ROUNDING)).all(axis=1)
-            if self._task.outputs > 1:
+            if self._outputs > 1:
                 is_sound_B &= np.abs(by_row.sum(axis=1) - 1.0) <= _ROUNDING
         self._replaced += int(np.count_nonzero(~is_sound_B))
         sound = np.where(is_sound_B[:, None], by_row, untrained_score(self._task))
-        return (sound if self._task.kind == "regression" else sound.clip(0.0, 1.0)).reshape(said_BS.shape)
+        return (sound if self._is_number else sound.clip(0.0, 1.0)).reshape(said_BS.shape)
 
 
 def _size_of(state: State) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.learner import LEARN, PREDICT, Actions, Vector
-from models.scoring import Tally, add_score
+from models.scoring import CLUSTERING, Tally, add_score
 from streams.compiled import bare, inlined
 from streams.event_numbers import number_kernel, source_kernel
 from streams.frames import AMENDED, EVENT, LABEL, MISSING, RETRACTED, SET
@@ -133,6 +133,7 @@ def plan_kernel(
     counters: Int64,
     action: Actions,
     place_at: Int64,
+    learns_all: bool,
 ) -> int:
     """Run `Scoreboard.plan` from row `begin`; stops, before changing anything for that row, where it needs room."""
     place = 0
@@ -171,7 +172,7 @@ def plan_kernel(
             elif rows.outcome[i] == SET or rows.outcome[i] == MISSING:
                 place = _find(sources, sizes[SOURCES], source_kernel(rows.number[i], rows.source[i]), place)
                 place_at[at] = _find_event(number_kernel(rows.number[i]), place, sources, nodes, counters)
-                if place_at[at] >= 0 and not math.isnan(rows.label[i]):
+                if place_at[at] >= 0 and (learns_all or not math.isnan(rows.label[i])):
                     action[at] = LEARN
     sizes[STOPPED] = AT_END
     return rows.kind.size
@@ -190,6 +191,7 @@ def settle_kernel(
     counters: Int64,
     ready_node: Int32,
     ready_row: Int64,
+    learns_all: bool,
 ) -> int:
     """Run `Scoreboard.settle`; gives how many nodes are complete, named in `ready_node` with the rows that did it."""
     ready = 0
@@ -202,11 +204,10 @@ def settle_kernel(
             for place in range(score_BS.shape[1]):
                 nodes.said[place_at[at], place] = score_BS[at, place]
             continue
-        if math.isnan(rows.label[i]):
-            counters[UNLABELLED] += 1
-        else:
+        has_label = not math.isnan(rows.label[i])
+        if learns_all or has_label:
             nodes.loss[node, offset] = add_score(tally, nodes.said, place_at[at], rows.label[i])
-            counters[SCORED] += 1
+        counters[SCORED if has_label or tally.code == CLUSTERING else UNLABELLED] += 1
         nodes.status[node, offset] = SETTLED
         nodes.left[node] -= 1
         place = nodes.owner[node]

@@ -164,9 +164,11 @@ def is_sound(learner: Learner, columns: tuple[Column, ...], task: Task) -> bool:
         score_BS = model.predict(canaries).reshape(len(canaries), task.outputs)
     except ModelError:
         return False
-    if task.kind == "regression":
-        return bool(np.isfinite(score_BS).all())
-    is_whole = task.kind == "binary" or np.allclose(score_BS.sum(axis=1), 1.0, rtol=0, atol=1e-6)
+    if task.kind in ("regression", "clustering"):
+        is_number = task.kind == "regression" or (score_BS >= 0.0).all()
+        return bool(np.isfinite(score_BS).all() and is_number)
+    score_BS = score_BS[:, :1] if task.kind == "anomaly" else score_BS  # a threshold may lie beyond
+    is_whole = task.is_yes_or_no or np.allclose(score_BS.sum(axis=1), 1.0, rtol=0, atol=1e-6)
     return bool(is_whole and ((score_BS >= 0.0) & (score_BS <= 1.0)).all())
 
 

@@ -1,4 +1,4 @@
-"""Any River classifier or regressor as a learner; with river_parts.py, which makes them, the only door to river.
+"""Any River classifier or regressor as a learner, and what river_unsupervised.py knows of anomalies and clusters.
 
 A row becomes a dict without its missing features: numbers as float, categories as the text of their integer code.
 Labels are given as bool, as the name of their class, or as the number. Rows go one by one through `predict_proba_one`
@@ -18,13 +18,14 @@ from river import base, compose
 from models.learner import LEARN, MAX_CODE, PREDICT, Actions, Matrix, State, Vector, untrained_score
 from models.missing import guarded
 from models.river_parts import RIVER_VERSION, make_part
+from models.river_unsupervised import Unsupervised
 from models.sealed import seal, unseal
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
 from streams.pipeline import Model, Task
 
 _OF_SEVERAL_LABELS = (base.MultiTargetRegressor, base.MultiLabelClassifier)
-CATEGORIES = "categories"  # our own parameter beside the classifier's: "text", "drop", or how many
+CATEGORIES = "categories"  # our own parameter beside the model's: "text", "drop", or how many
 
 
 class RiverLearner:
@@ -49,14 +50,20 @@ class RiverLearner:
     ) -> None:
         self._task = task or Task()
         params = dict(model.params)
-        categories = params.pop(CATEGORIES, "text")
+        categories = params.pop(CATEGORIES, "drop" if self._task.is_unsupervised else "text")
         is_number = isinstance(categories, int) and not isinstance(categories, bool) and categories >= 2
         if not is_number and categories not in ("text", "drop"):
             allowed = "text, drop, or how many texts there may be at most, from 2"
             raise PipelineError([f"[models.{model.name}] {CATEGORIES}: {categories!r} found; allowed: {allowed}"])
         self._most_texts = categories if is_number else int(MAX_CODE)
         self._name, self._kind, self._key = model.name, model.kind, key
-        self._model = _make_model(model, params, self._task)
+        self._unsupervised: Unsupervised | None = None
+        self._model: Any
+        if self._task.is_unsupervised:
+            self._unsupervised = Unsupervised(model, params, columns, self._task)
+            self._model = self._unsupervised.made
+        else:
+            self._model = _make_model(model, params, self._task)
         own = getattr(type(_last_step(self._model)), "predict_proba_one", None)
         self._is_silent = own is base.Classifier.predict_proba_one
         self._columns = [i for i, c in enumerate(columns) if categories != "drop" or not c.is_category]
@@ -82,21 +89,20 @@ class RiverLearner:
         Raises:
             ModelError: when the model raises.
         """
-        score_BS = np.full((len(y_B), self._task.outputs), np.nan)
-        ask, label_of = self._asking()
+        score_BS = np.full((len(y_B), max(1, len(self._task.classes))), np.nan)
+        ask, teach = self._asking()
         rows = zip(self._dicts(X_BF), y_B.tolist(), action_B.tolist(), strict=True)
         try:
             for i, (x, y, action) in enumerate(rows):
                 if action == PREDICT:
                     score_BS[i] = self._checked(ask(x)) if self._is_trained else self._untrained
-                elif action == LEARN and not math.isnan(y):
-                    self._model.learn_one(x, label_of(y))
+                elif action == LEARN and teach(x, y):
                     self._is_trained = True
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             hint = f'give it {CATEGORIES} = "drop" if it only takes numbers' if any(self._is_category) else "remove it"
             raise ModelError(f"the model {self._name} ({self._kind}) failed: {reason}; {hint}") from error
-        return score_BS if self._task.outputs > 1 else score_BS[:, 0]
+        return score_BS if self._task.classes else score_BS[:, 0]
 
     def state(self) -> State:
         """Seal the model; a large one takes long (an adaptive forest: megabytes)."""
@@ -127,7 +133,22 @@ class RiverLearner:
         """Give how many predictions were not finite, and answered as if nothing had been learned."""
         return self._replaced
 
-    def _asking(self) -> tuple[Callable[[dict[str, Any]], Any], Callable[[float], Any]]:
+    def _asking(self) -> tuple[Callable[[dict[str, Any]], Any], Callable[[dict[str, Any], float], bool]]:
+        """Give how the model is asked, and how it is taught a row, which says whether it learned it."""
+        model, unsupervised = self._model, self._unsupervised
+        if unsupervised is not None:
+            return lambda x: _or_nothing(unsupervised.ask(model, x)), lambda x, _: unsupervised.teach(model, x)
+        ask, label_of = self._asking_for_labels()
+
+        def teach(x: dict[str, Any], y: float) -> bool:
+            if math.isnan(y):
+                return False
+            model.learn_one(x, label_of(y))
+            return True
+
+        return ask, teach
+
+    def _asking_for_labels(self) -> tuple[Callable[[dict[str, Any]], Any], Callable[[float], Any]]:
         """Give how the model is asked, and how it is told a label."""
         classes = self._task.classes
         if self._task.kind == "regression":
@@ -156,7 +177,7 @@ class RiverLearner:
     def _checked(self, score: Any) -> Any:
         self._is_last_finite = bool(np.isfinite(score).all())
         if self._is_last_finite:
-            return score if self._task.kind == "regression" else np.clip(score, 0.0, 1.0)
+            return score if self._task.kind in ("regression", "clustering") else np.clip(score, 0.0, 1.0)
         self._replaced += 1
         return self._untrained
 
@@ -182,6 +203,10 @@ class RiverLearner:
 
 def _share_of_true(probabilities: dict[bool, float]) -> float:
     return float(probabilities.get(True, 0.0)) if probabilities else 0.5
+
+
+def _or_nothing(score: float | None) -> float:
+    return 0.0 if score is None else score
 
 
 def _make_model(model: Model, params: dict[str, Any], task: Task) -> Any:

@@ -2,7 +2,8 @@
 
 Everything is kept in arrays and updated by one compiled call per label, in order, so that it is part of a snapshot and
 the same in every replay. Each task has one *loss*, which is the evidence for promotions: the log loss of classes,
-bounded as evidence needs it, and the absolute error of numbers.
+bounded as evidence needs it, the absolute error of numbers, how wrongly anomaly scores rank, and how far rows lie from
+their clusters.
 """
 
 from __future__ import annotations
@@ -21,10 +22,21 @@ P_MIN, P_MAX = 0.001, 0.999  # bounds the log loss at 6.91 nats, as evidence nee
 ROLLING_LABELS = 10_000
 AUC_BINS = 2**14
 AUC_LOGIT = 16.0  # a probability of 1e-7
-BINARY, MULTICLASS, REGRESSION = 0, 1, 2
-CODES = {"binary": BINARY, "multiclass": MULTICLASS, "regression": REGRESSION}
+MOST_CLUSTERS = 100  # those that are told apart; a cluster with a larger number counts as the last of these
+BINARY, MULTICLASS, REGRESSION, ANOMALY, CLUSTERING = 0, 1, 2, 3, 4
+CODES = {
+    "binary": BINARY,
+    "multiclass": MULTICLASS,
+    "regression": REGRESSION,
+    "anomaly": ANOMALY,
+    "clustering": CLUSTERING,
+}
 LOSS, SQUARED, MEAN, SPREAD, SUMS = 0, 1, 2, 3, 4  # places in `sums`; the last two are Welford's, of regression labels
-LABELS, RIGHT = 0, 1  # places in `totals`
+SCORE, RANKED = 1, 2  # of anomalies: the sum of scores, and how many have a loss
+SILHOUETTE = 1  # of clusterings
+RANK_LABELS = 100  # of each kind, whose anomaly scores the next are ranked among
+LABELS, RIGHT, ALERTS = 0, 1, 1  # places in `totals`; of anomalies and clusterings labels are all events judged
+SIDES = 2  # places in `totals` from here on: normal events and anomalies
 
 Vector = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -36,9 +48,11 @@ class Tally(NamedTuple):
 
     code: int  # of the task
     sums: Vector  # [SUMS]
-    totals: Counts  # [labels, right answers]
-    bins: Counts  # binary: [2, AUC_BINS], negatives and positives by the logit of their score
-    confusion: Counts  # multiclass: [C, C], labels by what was the likeliest class
+    threshold: float  # of anomaly scores, where a prediction brings none of its own
+    totals: Counts  # [labels, right answers], of anomalies [events, alerts, labels 0, labels 1]
+    bins: Counts  # negatives and positives by the logit of their score [2, AUC_BINS]; events by cluster [1, K]
+    ranked: npt.NDArray[np.float64]  # anomaly: [2, RANK_LABELS], a ring of the last scores of either kind
+    confusion: Counts  # multiclass: [C, C], labels by what was the likeliest class; anomaly: [2, 2], labels by alert
     recent_said: npt.NDArray[np.float64]  # [ROLLING_LABELS, S], a ring
     recent_y: Vector  # the labels of the same
 
@@ -74,13 +88,18 @@ class Scores:
         """Begin without labels, for binary ones if nothing else is said."""
         self.task = task or Task()
         code, classes = CODES[self.task.kind], len(self.task.classes)
+        is_anomaly = code == ANOMALY
+        bins = (1, MOST_CLUSTERS) if code == CLUSTERING else (2, AUC_BINS if self.task.is_yes_or_no else 0)
+        sides = 2 if is_anomaly else classes
         self.tally = Tally(
             code,
             np.zeros(SUMS),
-            np.zeros(2, np.int64),
-            np.zeros((2, AUC_BINS if code == BINARY else 0), np.int64),
-            np.zeros((classes, classes), np.int64),
-            np.full((ROLLING_LABELS, self.task.outputs), np.nan),
+            self.task.threshold,
+            np.zeros(4 if is_anomaly else 2, np.int64),
+            np.zeros(bins, np.int64),
+            np.zeros((2, RANK_LABELS if is_anomaly else 0)),
+            np.zeros((sides, sides), np.int64),
+            np.full((ROLLING_LABELS, 2 if is_anomaly else self.task.outputs), np.nan),
             np.zeros(ROLLING_LABELS),
         )
 
@@ -109,7 +128,7 @@ class Scores:
             ours[...] = state[name]
 
     def _arrays(self) -> dict[str, npt.NDArray[np.generic]]:
-        return {name: array for name, array in self.tally._asdict().items() if name != "code"}
+        return {name: array for name, array in self.tally._asdict().items() if name not in ("code", "threshold")}
 
 
 class _Judge(Protocol):
@@ -119,12 +138,14 @@ class _Judge(Protocol):
 
 
 def _judge(task: Task) -> _Judge:
-    from models import scoring_binary, scoring_multiclass, scoring_regression
+    from models import scoring_anomaly, scoring_binary, scoring_clustering, scoring_multiclass, scoring_regression
 
     judges: dict[str, _Judge] = {
         "binary": scoring_binary,
         "multiclass": scoring_multiclass,
         "regression": scoring_regression,
+        "anomaly": scoring_anomaly,
+        "clustering": scoring_clustering,
     }
     return judges[task.kind]
 
@@ -192,8 +213,55 @@ def likeliest(said_NS: npt.NDArray[np.float64], row: int) -> int:
 
 
 @inlined
+def _rank_loss(tally: Tally, score: float, label: float) -> float:
+    """Keep an anomaly score among those of its kind; gives its loss (scoring_anomaly.py), NaN without a label."""
+    if math.isnan(label):
+        return math.nan
+    side = 1 if label > 0.5 else 0
+    tally.bins[side, auc_bin(score)] += 1
+    tally.ranked[side, tally.totals[SIDES + side] % RANK_LABELS] = score
+    tally.totals[SIDES + side] += 1
+    others = min(tally.totals[SIDES + 1 - side], RANK_LABELS)
+    if others == 0:
+        return math.nan
+    wrong = 0.0
+    for at in range(others):
+        other = tally.ranked[1 - side, at]
+        if other == score:
+            wrong += 0.5
+        elif (other < score) == (side == 0):
+            wrong += 1.0
+    tally.sums[RANKED] += 1.0
+    return float(wrong / others)
+
+
+@inlined
+def _add_anomaly(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label: float, at: int) -> float:
+    score = said_NS[row, 0]
+    threshold = said_NS[row, 1] if said_NS.shape[1] == 2 else tally.threshold
+    loss = _rank_loss(tally, score, label)
+    is_alert = 1 if score >= threshold else 0
+    if not math.isnan(label):
+        tally.confusion[1 if label > 0.5 else 0, is_alert] += 1
+    tally.totals[ALERTS] += is_alert
+    tally.sums[SCORE] += score
+    tally.recent_said[at, 0] = score
+    tally.recent_said[at, 1] = threshold
+    return loss
+
+
+@inlined
+def _add_cluster(tally: Tally, said_NS: npt.NDArray[np.float64], row: int) -> float:
+    own, other = math.sqrt(said_NS[row, 1]), math.sqrt(said_NS[row, 2])
+    most = max(own, other)
+    tally.sums[SILHOUETTE] += (other - own) / most if most > 0.0 else 0.0
+    tally.bins[0, min(int(said_NS[row, 0]), MOST_CLUSTERS - 1)] += 1
+    return float(said_NS[row, 1])
+
+
+@inlined
 def add_score(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label: float) -> float:
-    """Count the prediction in a row whose label has come; gives its loss. About 50 ns."""
+    """Count the prediction in a row whose label has come, or is not needed; gives its loss. About 50 ns."""
     at = tally.totals[LABELS] % ROLLING_LABELS
     tally.totals[LABELS] += 1
     if tally.code == BINARY:
@@ -208,6 +276,10 @@ def add_score(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label: f
         loss = log_loss(said_NS[row, place], True)
         tally.totals[RIGHT] += said == place
         tally.confusion[place, said] += 1
+    elif tally.code == ANOMALY:
+        loss = _add_anomaly(tally, said_NS, row, label, at)
+    elif tally.code == CLUSTERING:
+        loss = _add_cluster(tally, said_NS, row)
     else:
         error = said_NS[row, 0] - label
         loss = abs(error)
@@ -215,7 +287,7 @@ def add_score(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label: f
         before = tally.sums[MEAN]
         tally.sums[MEAN] = before + (label - before) / tally.totals[LABELS]
         tally.sums[SPREAD] += (label - before) * (label - tally.sums[MEAN])
-    tally.sums[LOSS] += loss
+    tally.sums[LOSS] += 0.0 if math.isnan(loss) else loss
     for place in range(said_NS.shape[1]):
         tally.recent_said[at, place] = said_NS[row, place]
     tally.recent_y[at] = label

@@ -16,6 +16,7 @@ import io
 import json
 import os
 import pickle
+import random
 import secrets
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ ALLOWED = frozenset(
     }
 )
 LIBRARY = "river"
+_METHODS = frozenset({(random.Random, "gauss")})  # k-means draws the centres of new columns with it
 _COMPILED_PART = "river._river_rust"  # its functions (distances) are pure
 REFUSED_PARTS = ("river.datasets", "river.stream", "river.checks")  # they open files and addresses
 
@@ -188,10 +190,12 @@ def _is_library_class(found: Any) -> bool:
 
 
 def _library_method(owner: Any, name: str) -> Any:
-    """Stand in for getattr, with which pickle writes bound methods: methods of the library's own classes only."""
+    """Stand in for getattr, with which pickle writes bound methods: of the library's own classes, and those listed."""
     kind = owner if inspect.isclass(owner) else type(owner)
+    if (kind, name) in _METHODS:
+        return getattr(owner, name)
     if _is_library_class(kind) and "__" not in name:
         found = getattr(owner, name)
-        if inspect.isroutine(found):
+        if inspect.isroutine(found) or _is_library_class(found):  # a class may stand inside another
             return found
     raise ModelError(f"a sealed model asks for {name} of {kind.__name__}, which is not on the list")

@@ -6,13 +6,14 @@ same in many answers (field names, model, version, partition) is rendered once; 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.scoring import BINARY, CODES, REGRESSION, likeliest
+from models.scoring import ANOMALY, BINARY, CLUSTERING, CODES, REGRESSION, likeliest
 from streams.compiled import bare, inlined
 from streams.frames import EVENT
 from streams.intrinsics import load_8, load_32
@@ -41,6 +42,7 @@ LATENCY_BOUNDS_US = np.round(np.array(LATENCY_BOUNDS_S) * 1e6).astype(np.int64)
 COUNT, NEWEST, ID_BYTES, KEY_BYTES = range(4)  # places in what `pick_kernel` tells
 _TOLD = 4
 _PARTS = 9  # of JSON in any answer; the last is its closing brace
+_SCORES = {"anomaly": b',"score":', "clustering": b',"distance":'}  # else it is a probability
 _NUMBERS_SIZE = 3 * INTEGER_SIZE + 2 * FLOAT_SIZE + 5  # of an answer at most: numbers, prediction, two pairs of quotes
 
 Int64s = npt.NDArray[np.int64]
@@ -52,7 +54,8 @@ class Answer(msgspec.Struct):
 
     `partition`, `generation` and `number` are the event's name inside Millrace. Of a multiclass task `prediction` is
     the likeliest class, and `probabilities` of all stand in place of `probability`; of a regression it is the number,
-    alone.
+    alone. Of an anomaly it is 1 where `score`, in place of `probability`, raises an alert; of a clustering the number
+    of the cluster, with the `distance` to its mean in standard deviations.
     """
 
     id: str
@@ -101,6 +104,7 @@ class Frame(NamedTuple):
     at: int  # the address of `data`
     parts: Int64s  # [9, 2], with C classes [9 + 2 C, 2]
     size: int  # bytes of an answer at most, without the bytes of id and key
+    threshold: float  # from which probability or score on the prediction is 1
 
 
 def frame_of(model: str, version: str, partition: int, task: Task) -> Frame:
@@ -113,7 +117,7 @@ def frame_of(model: str, version: str, partition: int, task: Task) -> Frame:
         b',"key":',
         b',"time_us":',
         b',"prediction":',
-        b',"probability":',
+        _SCORES.get(task.kind, b',"probability":'),
         b',"model":%b,"version":%b,"generation":' % (name, at),
         b',"partition":%d,"number":' % partition,
         b',"latency_ms":',
@@ -123,7 +127,7 @@ def frame_of(model: str, version: str, partition: int, task: Task) -> Frame:
     ]
     data, places = aligned(parts)
     size = sum(map(len, parts)) + _NUMBERS_SIZE + FLOAT_SIZE * len(classes) + 1
-    return Frame(CODES[task.kind], data, data.ctypes.data, places, size)
+    return Frame(CODES[task.kind], data, data.ctypes.data, places, size, task.threshold)
 
 
 class Rendered(NamedTuple):
@@ -149,6 +153,7 @@ def render(asked: Asked, picked: Picked, score_BS: Matrix, frame: Frame, now_us:
         score_BS,
         now_us,
         frame.code,
+        frame.threshold,
         frame.at,
         frame.parts,
         at,
@@ -204,12 +209,18 @@ def pick_kernel(
 
 
 @inlined
-def _write_score(at: int, code: int, score_BS: Matrix, i: int, frame_at: int, parts: Int64s) -> int:
-    """Write the prediction, and the probabilities behind it."""
-    if code == BINARY:
-        at = write_digits(at, 1 if score_BS[i, 0] >= 0.5 else 0)
+def _write_score(at: int, code: int, threshold: float, score_BS: Matrix, i: int, frame_at: int, parts: Int64s) -> int:
+    """Write the prediction, and the probabilities, score or distance behind it."""
+    if code in (BINARY, ANOMALY):
+        if code == ANOMALY and score_BS.shape[1] == 2:
+            threshold = score_BS[i, 1]
+        at = write_digits(at, 1 if score_BS[i, 0] >= threshold else 0)
         at = write_words(at, frame_at + parts[4, 0], parts[4, 1])
         return write_float(at, score_BS[i, 0])
+    if code == CLUSTERING:
+        at = write_digits(at, int(score_BS[i, 0]))
+        at = write_words(at, frame_at + parts[4, 0], parts[4, 1])
+        return write_float(at, math.sqrt(score_BS[i, 1]))
     if code == REGRESSION:
         return write_float(at, score_BS[i, 0])
     classes, best = score_BS.shape[1], _PARTS + likeliest(score_BS, i)
@@ -228,6 +239,7 @@ def render_kernel(
     score_BS: Matrix,
     now_us: int,
     code: int,
+    threshold: float,
     frame_at: int,
     parts: Int64s,
     values_at: int,
@@ -259,7 +271,7 @@ def render_kernel(
         at = write_words(at, frame_at + parts[2, 0], parts[2, 1])
         at = write_integer(at, asked.time[row])
         at = write_words(at, frame_at + parts[3, 0], parts[3, 1])
-        at = _write_score(at, code, score_BS, i, frame_at, parts)
+        at = _write_score(at, code, threshold, score_BS, i, frame_at, parts)
         generation = picked.name[i] // MANY
         at = write_words(at, frame_at + parts[5, 0], parts[5, 1])
         at = write_digits(at, generation)

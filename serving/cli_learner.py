@@ -20,7 +20,9 @@ def check_learner(
     kind: Annotated[
         str, typer.Argument(metavar="KIND", help="As in a pipeline file, such as my.module:Thing.", show_default=False)
     ],
-    task: Annotated[Literal["binary", "multiclass", "regression"], typer.Option(help="What it answers.")] = "binary",
+    task: Annotated[
+        Literal["binary", "multiclass", "regression", "anomaly", "clustering"], typer.Option(help="What it answers.")
+    ] = "binary",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting, as TOML writes it; may be repeated."),

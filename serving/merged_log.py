@@ -35,7 +35,8 @@ class MergedLog:
     def __init__(self, pipeline: Pipeline, control: Control, feeds: Mapping[int, Feed]) -> None:
         schema = log_schema(pipeline)
         self._feeds = feeds
-        self._inlets = {p: FrameInlet(schema, control, SourceMemory(control, is_log=True)) for p in feeds}
+        memories = {p: SourceMemory(control, is_log=True, has_labels=pipeline.labels.is_declared) for p in feeds}
+        self._inlets = {p: FrameInlet(schema, control, memory) for p, memory in memories.items()}
         self._intakes = {p: Intake(0, p) for p in sorted(feeds)}
 
     @property

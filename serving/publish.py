@@ -166,6 +166,8 @@ def publish_files(pipeline: Pipeline, events: str | None, labels: str | None, ra
     check_rate(rate)
     if events is None and labels is None:
         raise PipelineError(["nothing to publish: give --events LINES, --labels LINES or both"])
+    if labels is not None and not pipeline.labels.is_declared:
+        raise PipelineError(["--labels: the pipeline has none; give --events LINES alone"])
     if events == labels:
         raise PipelineError(["--events and --labels name the same input; publish one after the other"])
     outbox = KafkaOutbox(pipeline.kafka)

@@ -40,7 +40,7 @@ class Recomputation:
     def __init__(self, pipeline: Pipeline, partition: int, control: Control, hop: Hop | None = None) -> None:
         self._hop = hop or hops(pipeline)[0]
         number = self._hop.spec.number
-        memory = SourceMemory(control, is_log=number == 1)
+        memory = SourceMemory(control, is_log=number == 1, has_labels=pipeline.labels.is_declared)
         memory.is_from_start = False  # what is missing between stages is counted by the audit of the stage before
         self._inlet = FrameInlet(self._hop.input, control, memory)
         self._task = make_task(pipeline, number, partition, NO_SOURCE)

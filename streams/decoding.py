@@ -122,11 +122,14 @@ _LABELS: dict[TaskKind, Any] = {
     "binary": bool | float | None,
     "multiclass": str | int | None,
     "regression": float | None,
+    "anomaly": bool | float | None,
 }
 
 
 def label_shape(labels: Labels, task: Task) -> Shape:
-    """The struct of a label; a null value retracts it."""
+    """The struct of a label; a null value retracts it. One of a pipeline without labels reads nothing."""
+    if not labels.is_declared:
+        return Shape([])
     leaves = [Leaf(path, _TEXT, is_required=True) for path in (labels.id, labels.key) if path]
     if labels.time:
         leaves.append(Leaf(labels.time, str if labels.time_unit == "rfc3339" else _TIME, is_required=True))
@@ -188,7 +191,7 @@ def label_numbers(values: Values, task: Task) -> npt.NDArray[np.float64]:
 
 def explain_label(task: Task) -> str:
     """Say what is wrong with a label that `is_bad_label` refuses."""
-    if task.kind == "binary":
+    if task.is_yes_or_no:
         return "the label is not 0, 1, true or false"
     if task.kind == "multiclass":
         return "the label is none of the task's classes"
@@ -197,7 +200,7 @@ def explain_label(task: Task) -> str:
 
 def is_bad_label(label_B: npt.NDArray[np.float64], task: Task) -> npt.NDArray[np.bool_]:
     """Find the labels that are none of the task's; retracted ones are fine."""
-    if task.kind == "binary":
+    if task.is_yes_or_no:
         is_bad: npt.NDArray[np.bool_] = ~(np.isnan(label_B) | (label_B == 0) | (label_B == 1))
         return is_bad
     return np.abs(label_B) > LARGEST_LABEL

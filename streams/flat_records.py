@@ -173,7 +173,7 @@ def flat_reader(pipeline: Pipeline, kind: str) -> FlatReader | None:
     else:
         if pipeline.task.kind == "multiclass":  # classes are looked up by their text, in Python
             return None
-        paths.append(("label", pipeline.labels.value, LABEL if pipeline.task.kind == "binary" else VALUE))
+        paths.append(("label", pipeline.labels.value, LABEL if pipeline.task.is_yes_or_no else VALUE))
     wanted = [Wanted(column, path, own) for column, path, own in paths if path]
     run = pipeline.run
     limits = Limits(run.max_record_bytes, run.max_text_bytes, int(run.max_skew_s * 1e6))

@@ -92,7 +92,7 @@ def rules(pipeline: Pipeline) -> dict[str, str]:
     events, labels = pipeline.events, pipeline.labels
     entities = [_entity(pipeline, spec.entity) for spec in stage_specs(pipeline)]
     return {
-        "the task": str(pipeline.task),  # a class travels as its place in the file
+        "the task": pipeline.task.label,  # a class travels as its place in the file
         "the events' key": _path(events.key),
         "the events' id": _path(events.id),
         "the labels' key": _path(labels.key),

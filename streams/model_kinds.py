@@ -7,6 +7,7 @@ learner that is made from a version or in a program. What River's models and use
 from __future__ import annotations
 
 import re
+from typing import get_args
 
 import msgspec
 
@@ -17,6 +18,7 @@ Value = bool | int | float | str | tuple[int, ...]
 
 LABELLED: tuple[TaskKind, ...] = ("binary", "multiclass", "regression")
 MOST_ENTRIES = 8  # of a list
+EVERY_TASK: tuple[TaskKind, ...] = get_args(TaskKind)
 MOST_WEIGHTS = 1 << 24  # of categories in one model: 128 MiB, and a version may have twice that
 
 
@@ -71,25 +73,6 @@ _LINEAR = {
     "bits": _BITS,
 }
 
-KMEANS = {
-    "n_clusters": Setting(5, 1, 1024),
-    "halflife": Setting(0.5, high=1.0, is_open=True),
-    "mu": Setting(0.0, -1e6, 1e6),
-    "sigma": Setting(1.0, high=1e6),
-    "p": Setting(2.0, 1.0, 10.0),
-    "seed": Setting(0, 0, 2**32 - 1),
-}
-
-HALF_SPACE_TREES = Kind(  # its task, anomalies, is to come
-    tasks=("binary",),
-    settings={
-        "n_trees": Setting(10, 1, 1000),
-        "height": Setting(8, 1, 18),
-        "window_size": Setting(250, 1, 10**6),
-        "seed": Setting(0, 0, 2**31 - 1),
-    },
-)
-
 KINDS: dict[str, Kind] = {
     "linear": Kind(settings=_LINEAR, can_merge=True),
     "mlp": Kind(
@@ -127,8 +110,28 @@ KINDS: dict[str, Kind] = {
             "max_size": Setting(100.0, 0.0, 1024.0, is_open=True),
         },
     ),
-    "prior": Kind(can_merge=True),
-    "last": Kind(),
+    "half_space_trees": Kind(
+        ("anomaly",),
+        {
+            "n_trees": Setting(10, 1, 1000),
+            "height": Setting(8, 1, 18),
+            "window_size": Setting(250, 1, 10**6),
+            "seed": Setting(0, 0, 2**31 - 1),
+        },
+    ),
+    "kmeans": Kind(
+        ("clustering",),
+        {
+            "n_clusters": Setting(5, 1, 1024),
+            "halflife": Setting(0.5, high=1.0, is_open=True),
+            "mu": Setting(0.0, -1e6, 1e6),
+            "sigma": Setting(1.0, high=1e6),
+            "p": Setting(2.0, 1.0, 10.0),
+            "seed": Setting(0, 0, 2**32 - 1),
+        },
+    ),
+    "prior": Kind(EVERY_TASK, can_merge=True),
+    "last": Kind((*LABELLED, "anomaly")),
 }
 KIND_NAMES = ", ".join([*KINDS, "river:<module>.<Class>", "<your.module>:<Class>"])
 RESERVED_WORDS = ("river", "torch", "anomaly", "clustering")  # no module of a user's own
@@ -149,7 +152,7 @@ def read_settings(table: Table, kind: str, task: Task) -> dict[str, Value]:
     """Give all settings of a kind, those of the file and the defaults of the others; the table is not finished."""
     what = KINDS[kind]
     if task.kind not in what.tasks:
-        text = f'"{kind}" is for a label that is {" or ".join(what.tasks)}, this one is {task.kind}'
+        text = f'"{kind}" is for a task that is {" or ".join(what.tasks)}, this one is {task.kind}'
         table.mistake("kind", text, ", ".join(name for name, one in KINDS.items() if task.kind in one.tasks))
     words, found = [str(task.kind)], dict[str, Value]()
     for name, setting in what.settings.items():
@@ -204,7 +207,7 @@ def _fitted(setting: Setting, task: Task, words: list[str]) -> Setting:
     """Take the default that a chosen word brings, and fewer rows where there are many classes."""
     for word in words:
         setting = msgspec.structs.replace(setting, default=setting.usual.get(word, setting.default))
-    if not setting.per_class or task.outputs == 1:
+    if not setting.per_class or not task.classes:
         return setting
     kept = task.outputs * max(_KEPT.get(word, 1) for word in words)
     most, default = (MOST_WEIGHTS // kept).bit_length() - 1, int(_number({"rows": setting.default}, "rows"))

@@ -22,7 +22,7 @@ Operation = Literal[
 ]  # fmt: skip
 
 LARGEST_LABEL = 1e30  # of a regression: models square labels, and sum that up
-TaskKind = Literal["binary", "multiclass", "regression"]
+TaskKind = Literal["binary", "multiclass", "regression", "anomaly", "clustering"]
 
 BUCKETS_PER_WINDOW = 12
 MOST_PENDING = 10_000_000  # events of a partition that wait for their label, unless the file says otherwise
@@ -32,19 +32,46 @@ class Task(msgspec.Struct, frozen=True):
     """What the label is, and so what models answer.
 
     A label travels as one float64: 0 or 1, the place of its class among `classes`, or the number itself.
+
+    Attributes:
+        kind: of the task.
+        classes: of a multiclass label, in the file's order.
+        threshold: an anomaly score from here on raises an alert; a binary probability is yes.
+        alert: of anomalies, the share of events to alert on; then each model has a threshold that moves.
     """
 
     kind: TaskKind = "binary"
-    classes: tuple[str, ...] = ()  # of a multiclass label, in the file's order
+    classes: tuple[str, ...] = ()
+    threshold: float = 0.5
+    alert: float | None = None
 
     def __str__(self) -> str:
-        """Name the kind and all classes in their order: two tasks that differ are two texts."""
+        """Name all there is to a task: two that differ are two texts."""
+        if self.kind != "anomaly":
+            return self.label
+        return f"{self.label}, " + (f"threshold {self.threshold:g}" if self.alert is None else f"alert {self.alert:g}")
+
+    @property
+    def label(self) -> str:
+        """Name the kind and all classes in their order: what a label means to the rows that carry it."""
         return ", ".join([self.kind, *self.classes])
 
     @property
+    def is_yes_or_no(self) -> bool:
+        """Whether a label is 0 or 1."""
+        return self.kind in ("binary", "anomaly")
+
+    @property
+    def is_unsupervised(self) -> bool:
+        """Whether models learn every event, also where no label comes."""
+        return self.kind in ("anomaly", "clustering")
+
+    @property
     def outputs(self) -> int:
-        """How many numbers a prediction has: one, or a probability for each class."""
-        return max(1, len(self.classes))
+        """How many numbers a prediction has (models/learner.py says which)."""
+        if self.kind == "clustering":
+            return 3
+        return 2 if self.alert is not None else max(1, len(self.classes))
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -77,7 +104,8 @@ class Events(msgspec.Struct, frozen=True):
 class Labels(msgspec.Struct, frozen=True):
     """Where labels come from, how long an event waits for one, and how many may wait in a partition.
 
-    `missing` None means: not learned.
+    `missing` None means: not learned. A pipeline without labels has some that are not declared: no record is one, and
+    an event is settled at once.
     """
 
     topic: str
@@ -91,6 +119,7 @@ class Labels(msgspec.Struct, frozen=True):
     keep_us: int
     missing: float | None
     most_pending: int = MOST_PENDING
+    is_declared: bool = True
 
 
 class Feature(msgspec.Struct, frozen=True):

@@ -61,7 +61,7 @@ def _stages(pipeline: Pipeline) -> tuple[Stage, ...]:
 
     raw = tuple(dict.fromkeys((pipeline.events.topic, pipeline.labels.topic)))
     key = ".".join(pipeline.events.key or pipeline.events.id or ()) or "the record's position"
-    wait = duration_text(pipeline.labels.wait_us)
+    wait = duration_text(pipeline.labels.wait_us) if pipeline.labels.is_declared else ""
     candidates = ", ".join(model.name for model in pipeline.models)
     return (
         Stage("ingest", raw, inner("log", "deadletters"), "decodes and checks records, orders them by partition"),
@@ -86,7 +86,9 @@ def _stages(pipeline: Pipeline) -> tuple[Stage, ...]:
 
 def _purpose(spec: StageSpec, key: str, wait: str) -> str:
     if spec.number == 1:
-        return f"joins labels within {wait}, computes the features of {key}"
+        return (
+            f"joins labels within {wait}, computes the features of {key}" if wait else f"computes the features of {key}"
+        )
     if spec.is_last:
         return f"numbers events by {key}, keeps vectors for their labels"
     return f"computes the features of {' and '.join(spec.entity)}"

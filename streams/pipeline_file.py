@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from streams.durations import MINUTE_US, MS_US, SECOND_US
+from streams.durations import HOUR_US, MINUTE_US, MS_US, SECOND_US
 from streams.errors import PipelineError
 from streams.kafka_settings import read_settings
 from streams.pipeline import (
@@ -46,6 +46,7 @@ TABLES = ("pipeline", "kafka", "events", "labels", "task", "features", "entities
 DEFAULT_PARTITIONS = 4
 MOST_PARTITIONS = 4_096
 MOST_PENDING_ALLOWED = 200_000_000  # with what is remembered, a partition's ledger has room for 268 million
+UNLABELLED_KEEP_US = HOUR_US  # how long an id is known, to drop its second event; each takes some 40 bytes
 
 _LATER_TABLES = {"select": "selecting the champion by evidence"}
 _LATER_PIPELINE = {"shards": "sharding", "sample": "sampling"}
@@ -92,12 +93,17 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
     state, state_url = read_state(head, name, path.absolute().parent, environment)
     head.finish(_LATER_PIPELINE)
     kafka = read_settings(tables["kafka"], environment, mistakes)
-    events = _events(Table("events", tables["events"], mistakes), name)
+    about_events = Table("events", tables["events"], mistakes)
+    keep_us = 0 if "labels" in values else about_events.duration("keep", UNLABELLED_KEEP_US, smallest_us=0)
+    events = _events(about_events, name)
     task = read_task(Table("task", tables["task"], mistakes))
-    labels = _labels(Table("labels", tables["labels"], mistakes), name, task, is_keyed="key" in tables["events"])
+    if "labels" in values or not task.is_unsupervised:
+        labels = _labels(Table("labels", tables["labels"], mistakes), name, task, is_keyed="key" in tables["events"])
+    else:
+        labels = _no_labels(events, keep_us)
     key: FieldPath | None = () if "key" in tables["events"] and events.key is None else events.key
     features, has_raw_features = FeatureReader(events.fields, key, mistakes, task).read(tables["features"])
-    mistakes += _of_classes(features, task)
+    mistakes += _of_labels(features, task, labels)
     bounds = read_bounds(tables["entities"], events, features, mistakes)
     if not features and not (events.fields and has_raw_features) and not mistakes:
         mistakes.append("[features]: nothing to learn from; allowed: [events.fields], or features over the events' key")
@@ -179,14 +185,22 @@ def _labels(table: Table, pipeline: str, task: Task, *, is_keyed: bool) -> Label
         most_pending=table.integer("most_pending", MOST_PENDING, 1, MOST_PENDING_ALLOWED),
     )
     table.finish(_LATER_LABELS)
+    if task.kind == "clustering":
+        table.mistakes.append("[labels]: a cluster is nobody's to know; allowed: no such table for a clustering")
     _check_paths(table, [*_identity_uses(labels), *([("value", labels.value, "a label")] if labels.value else [])])
     return labels
 
 
-def _of_classes(features: tuple[Feature, ...], task: Task) -> list[str]:
-    """Refuse features that would count with a class as a number."""
-    named = [feature for feature in features if feature.is_label and task.kind == "multiclass"]
-    return [f"[features] {one.name}: a class is no number; allowed: a feature of a field" for one in named]
+def _no_labels(events: Events, keep_us: int) -> Labels:
+    """Give the labels of a pipeline that has none: the topic is the events', and nothing waits."""
+    return Labels(events.topic, (), None, "rfc3339", None, (), (), 0, keep_us, None, is_declared=False)
+
+
+def _of_labels(features: tuple[Feature, ...], task: Task, labels: Labels) -> list[str]:
+    """Refuse features that would count with a class as a number, or with labels that there are not."""
+    why = "a class is no number" if task.kind == "multiclass" else "there are no labels"
+    named = [one for one in features if one.is_label and (task.kind == "multiclass" or not labels.is_declared)]
+    return [f"[features] {one.name}: {why}; allowed: a feature of a field" for one in named]
 
 
 def _identity_uses(part: Events | Labels) -> list[Use]:

@@ -152,8 +152,6 @@ def _refuse(table: Table, kind: str) -> None:
     word = kind.partition(":")[0]
     if word == "torch":
         table.not_yet("kind", "a torch model", KIND_NAMES)
-    elif word in {"anomaly", "clustering"}:
-        table.not_yet("kind", shown(kind), KIND_NAMES)
     elif word == "river":
         example = 'river:<module>.<Class>, such as "river:tree.HoeffdingTreeClassifier"'
         table.mistake("kind", f"{shown(kind)} names no class", example)

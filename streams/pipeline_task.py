@@ -9,23 +9,35 @@ from streams.toml_table import Table, shown
 
 MOST_CLASSES = 100  # every pending event keeps a probability of each
 _KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
-_LATER_KINDS = ("anomaly", "clustering")
+_HIGHEST_ALERT = 0.5  # of half of all events or more an alert says nothing
 _CLASSES_FORM = f"2 to {MOST_CLASSES} different texts, or as many different integers"
 
 
 def read_task(table: Table) -> Task:
     """Read `[task]`; without it labels are yes or no."""
-    if table.values.get("kind") in _LATER_KINDS:
-        table.not_yet("kind", shown(table.get("kind")), ", ".join(_KINDS))
-        return Task()
     kind = table.choice("kind", _KINDS, "binary")
     classes: tuple[str, ...] = ()
     if kind == "multiclass":
         classes = _classes(table)
     elif table.get("classes") is not None:
         table.mistake("classes", f"a {kind} label has none", 'kind = "multiclass" with classes')
+    threshold, alert = _alerting(table, kind)
     table.finish()
-    return Task(kind, classes)
+    return Task(kind, classes, threshold, alert)
+
+
+def _alerting(table: Table, kind: TaskKind) -> tuple[float, float | None]:
+    """Read from which score on an anomaly is reported: a fixed one, or the one that so large a share reaches."""
+    threshold = table.number("threshold", Task().threshold, 0.0, 1.0)
+    alert = table.number("alert", 0.0, 0.0, _HIGHEST_ALERT, is_open=True)
+    declared = [key for key in ("threshold", "alert") if key in table.values]
+    if kind != "anomaly":
+        for key in declared:
+            table.mistake(key, f"a {kind} task has none", 'kind = "anomaly" with it')
+        return Task().threshold, None
+    if len(declared) > 1:
+        table.mistake("alert", "there is a threshold too", "one of the two")
+    return threshold, alert if "alert" in declared else None
 
 
 def _classes(table: Table) -> tuple[str, ...]:
@@ -62,7 +74,7 @@ def read_missing(table: Table, task: Task) -> float | None:
         return None
     found = _as_label(value, task)
     if found is None:
-        allowed = {"binary": '"0", "1"', "multiclass": "a class", "regression": "a number"}[task.kind]
+        allowed = {"multiclass": "a class", "regression": "a number"}.get(task.kind, '"0", "1"')
         table.mistake("missing", f"{shown(value)} is not right", f'"drop", {allowed}')
     return found
 
@@ -72,7 +84,7 @@ def _as_label(value: object, task: Task) -> float | None:
         return None
     if task.kind == "multiclass":
         return float(task.classes.index(str(value))) if str(value) in task.classes else None
-    if task.kind == "binary":
+    if task.is_yes_or_no:
         return float(str(value)) if value in ("0", "1", 0, 1) else None
     try:
         number = float(str(value))

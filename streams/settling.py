@@ -54,6 +54,7 @@ class Terms(NamedTuple):
     missing: float  # NaN = dropped
     is_keyed: bool
     most: int = NO_LIMIT  # events that may wait
+    has_labels: bool = True  # without, every event is settled as missing when it passes
 
 
 @bare
@@ -124,12 +125,31 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
             _remember_others(ledger, place, rows.others, row)
             return
         counters[count.TOO_LATE] += 1
+    if not terms.has_labels:
+        _settle_at_once(rows, row, terms, stage, output, event, place)
+        return
     slot = push_kernel(stage.pending.waiting, time_us + terms.wait_us, number, name)
     kept.keep_row_kernel(stage.pending, slot, rows, row, number)
     if kept.keeps_vectors_kernel(stage.pending):
         copy_row_kernel(stage.pending.vectors_PF, slot, output.vectors_BF, event)
     counters[count.PENDING] += 1
     known.wait_kernel(ledger, place, name, known.PENDING, slot)
+
+
+@inlined
+def _settle_at_once(rows: Input, row: int, terms: Terms, stage: Stage, output: Output, event: int, place: int) -> None:
+    """Send the label row right behind the event: in a pipeline without labels there is nothing to wait for."""
+    counters, time_us, number = stage.counters, rows.time[row], stage.counters[count.NUMBERED] - 1
+    at = emit_kernel(output, LABEL, MISSING, row, time_us, rows.produced[row], number, terms.missing)
+    emit_names_kernel(rows, row, output, at)
+    _recall_vector(stage, output, at, output.vectors_BF, event)
+    copy_others_kernel(output.others, at, rows.others, row)
+    counters[count.SETTLED] += 1
+    counters[count.SETTLED_MISSING] += 1
+    counters[count.LABEL_ROWS] += 1
+    name, key, until_us = rows.names[row], rows.keys[row], time_us + terms.keep_us
+    known.settle_kernel(stage.ledger, place, name, key, known.SETTLED_MISSING, number, terms.missing, until_us)
+    _remember_others(stage.ledger, place, rows.others, row)
 
 
 @inlined

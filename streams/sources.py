@@ -33,11 +33,15 @@ class SourceMemory:
     Args:
         control: resolves source numbers to claims.
         is_log: whether ingest writes the partition; then the clocks wait for events' and labels' sources alike.
+        has_labels: without, the events' marks are the clock of what is due (PROTOCOL 12).
         heard_needed: how many sources the partition has; None takes each claim's `siblings`.
     """
 
-    def __init__(self, control: Control, *, is_log: bool = False, heard_needed: int | None = None) -> None:
+    def __init__(
+        self, control: Control, *, is_log: bool = False, has_labels: bool = True, heard_needed: int | None = None
+    ) -> None:
         self._control = control
+        self._groups = _GROUPS if has_labels else _GROUPS | {"events": LABELS}
         self._heard_needed = heard_needed
         self.is_from_start = True
         self.repeats = 0
@@ -49,7 +53,7 @@ class SourceMemory:
         self._group = np.zeros(0, np.int8)
         self._is_gapless = np.zeros(0, np.bool_)
         self._is_alive = np.zeros(0, np.bool_)
-        self._needed = np.array([1 if is_log else 0, 1], np.int64)
+        self._needed = np.array([1 if is_log and has_labels else 0, 1], np.int64)
         self.label_clock = BEGINNING
         self.clock = BEGINNING
 
@@ -92,12 +96,12 @@ class SourceMemory:
         self.numbers = np.append(self.numbers, np.int32(number))
         self.last = np.append(self.last, np.int64(last))
         self.marks = np.append(self.marks, np.int64(mark))
-        self._group = np.append(self._group, np.int8(_GROUPS[claim.kind]))
+        self._group = np.append(self._group, np.int8(self._groups[claim.kind]))
         self._is_gapless = np.append(self._is_gapless, claim.is_gapless)
         self._is_alive = np.array([not self._is_replaced(slot) for slot in range(len(self._claims))], np.bool_)
         for _, living in self.alive():
-            group = _GROUPS[living.kind]
-            siblings = max(c.siblings for _, c in self.alive() if _GROUPS[c.kind] == group)
+            group = self._groups[living.kind]
+            siblings = max(c.siblings for _, c in self.alive() if self._groups[c.kind] == group)
             self._needed[group] = self._heard_needed or siblings
         now = np.empty(2, np.int64)
         _clocks_kernel(self.marks, self._group, self._is_alive, self._needed, now)

@@ -146,9 +146,9 @@ class Table:
             return default
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if not is_number or not low <= value <= high or (is_open and value == low):
-            least = f"above {low:g}" if is_open else f"from {low:g}"
-            most = f" up to {high:g}" if math.isfinite(high) else ""
-            self.mistake(key, f"{shown(value)} is not right", f"a number {least}{most}")
+            least = f"above {low:g} up" if is_open else f"from {low:g}"
+            form = f"a number {least} to {high:g}" if math.isfinite(high) else f"a number above {low:g}"
+            self.mistake(key, f"{shown(value)} is not right", form)
             return default
         return float(value)
 

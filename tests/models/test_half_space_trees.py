@@ -17,7 +17,7 @@ from models.half_space_trees import HalfSpaceTreesLearner
 from models.learner import LEARN, PREDICT
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
-from streams.model_kinds import HALF_SPACE_TREES, KINDS, Value
+from streams.model_kinds import Value
 from streams.pipeline import Model
 from tests.models.streams_of_river import Stream, made_up, published
 
@@ -25,12 +25,6 @@ anomaly: Any = river_anomaly  # untyped
 Floats = npt.NDArray[np.float64]
 COLUMNS = (Column("b", False), Column("a", False), Column("c", False))
 SMALL: dict[str, Value] = {"n_trees": 5, "height": 4, "window_size": 40}
-
-
-@pytest.fixture(autouse=True)
-def kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Declare the kind, as the task of anomalies will."""
-    monkeypatch.setitem(KINDS, "half_space_trees", HALF_SPACE_TREES)
 
 
 def make(params: dict[str, Value], columns: tuple[Column, ...] = COLUMNS) -> HalfSpaceTreesLearner:

@@ -297,7 +297,7 @@ def test_a_state_of_other_columns_or_classes_is_refused() -> None:
     ("params", "task", "message"),
     [
         ({"split_criterion": "hellinger"}, Task("multiclass", ("a", "b", "c")), "knows two classes only"),
-        ({}, Task("regression"), "is for a label that is binary or multiclass, this one is regression"),
+        ({}, Task("regression"), "is for a task that is binary or multiclass, this one is regression"),
         ({"leaf_prediction": "best"}, Task(), "leaf_prediction: .* allowed: mc, nb, nba"),
         ({"delta": 0.0}, Task(), "delta: 0.0 is not right; allowed: a number above 0 up to 1"),
         ({"grace": 5}, Task(), "grace: unknown key"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,21 +19,12 @@ from models.kmeans import KMeansLearner
 from models.learner import LEARN, PREDICT, SKIP
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
-from streams.model_kinds import KINDS, KMEANS, Kind
 from streams.pipeline import Model
 
 Floats = npt.NDArray[np.float64]
 
 COLUMNS = tuple(Column(name, name == "colour") for name in ("x", "y", "colour", "z"))
 river_kmeans: Any = cluster.KMeans  # untyped
-
-
-@pytest.fixture(scope="module", autouse=True)
-def declared() -> Iterator[None]:
-    """The kind, for a task that is there."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(KINDS, "kmeans", Kind(("binary",), KMEANS))
-        yield
 
 
 def make(columns: tuple[Column, ...] = COLUMNS, **params: float) -> KMeansLearner:

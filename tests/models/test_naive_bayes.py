@@ -233,7 +233,7 @@ def test_the_example_runs() -> None:
 
 
 def test_it_is_for_classes_and_names_a_wrong_parameter() -> None:
-    with pytest.raises(PipelineError, match='"naive_bayes" is for a label that is binary or multiclass'):
+    with pytest.raises(PipelineError, match='"naive_bayes" is for a task that is binary or multiclass'):
         make(Task("regression"))
     with pytest.raises(PipelineError, match=r"smoothing: 0\.0 is not right; allowed: a number above 0 up to 1000"):
         make(smoothing=0.0)

@@ -389,7 +389,7 @@ def test_only_the_moments_that_an_optimizer_has_take_memory() -> None:
         (
             YES_NO,
             {"optimizer": "adam", "beta_2": 1.0},
-            "beta_2: 1.0 is not right; allowed: a number from 0 up to 0.999999",
+            "beta_2: 1.0 is not right; allowed: a number from 0 to 0.999999",
         ),
     ],
 )

@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from river import cluster as river_cluster
 
 from models import sealed
 from models.sealed import model_key, seal, unseal
 from streams.errors import ModelError
 
 KEY = b"k" * 32
+cluster: Any = river_cluster  # untyped
 
 
 class Shell:
@@ -149,6 +151,17 @@ def test_bound_methods_of_the_librarys_own_objects_are_read() -> None:
     found = sealed._Unpickler(io.BytesIO(b"")).find_class("river.naive_bayes.gaussian", "GaussianNB._make_gaussian")
 
     assert callable(found)
+
+
+def test_a_class_inside_a_class_and_the_one_method_of_a_generator_that_is_listed_are_read() -> None:
+    """DenStream keeps such objects, and k-means draws new centres; any other method of a generator is refused."""
+    item = cluster.DenStream.BufferItem({"x": 1.0}, 3, covered=False)
+    draw = random.Random(4).gauss
+
+    assert unseal(forge(item), KEY, "1").x == {"x": 1.0}
+    assert unseal(forge(draw), KEY, "1")(0, 1) == random.Random(4).gauss(0, 1)
+    with pytest.raises(ModelError, match="asks for seed of Random"):
+        unseal(forge(random.Random(4).seed), KEY, "1")
 
 
 def test_another_library_version_or_format_names_rebuild(monkeypatch: pytest.MonkeyPatch) -> None:

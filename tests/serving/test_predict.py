@@ -48,7 +48,9 @@ class Sum:
 
     def predict(self, x_BF: Any) -> Any:
         self.rows = len(x_BF)
-        return x_BF[:, : self.task.outputs].copy() if self.task.classes else x_BF[:, 0].copy()
+        if self.task.kind == "clustering":
+            return np.column_stack([x_BF, x_BF[:, 1]])
+        return x_BF[:, : self.task.outputs].copy() if self.task.outputs > 1 else x_BF[:, 0].copy()
 
 
 class Counter:
@@ -135,6 +137,28 @@ def test_of_a_regression_the_number_alone_is_answered() -> None:
 
     assert [answer["prediction"] for answer in answers] == [-2.5, 1e300, 0.1]
     assert not {"probability", "probabilities"} & answers[0].keys()
+
+
+def test_of_an_anomaly_the_score_is_answered_and_whether_it_reaches_the_threshold() -> None:
+    """That of the file, or where a share of events is asked for, the one that comes with the score."""
+    fixed, moving = Counter(task=Task("anomaly", threshold=0.7)), Counter(task=Task("anomaly", alert=0.01))
+    pairs = [(0.69, 9.0), (0.7, 0.6), (0.8, 0.9)]
+    rows = [{"number": number, "vector": np.array(pair)} for number, pair in enumerate(pairs)]
+
+    for counter, alerts in ((fixed, [0, 1, 1]), (moving, [0, 1, 0])):
+        answers = counter.answer(*rows)
+        assert list(answers[0])[3:6] == ["prediction", "score", "model"]
+        assert [(a["prediction"], a["score"]) for a in answers] == list(zip(alerts, (0.69, 0.7, 0.8), strict=True))
+
+
+def test_of_a_clustering_the_number_is_answered_with_the_distance() -> None:
+    """The model measures squares; an answer has the distance itself."""
+    task = Task("clustering")
+    counter = Counter(task=task)
+    answers = counter.answer(*({"vector": np.array([k, d])} for k, d in ((0.0, 0.25), (12.0, 2.25))))
+
+    assert [list(answer)[3:6] for answer in answers] == [["prediction", "distance", "model"]] * 2
+    assert [(answer["prediction"], answer["distance"]) for answer in answers] == [(0, 0.5), (12, 1.5)]
 
 
 def test_without_a_producers_timestamp_there_is_no_latency() -> None:

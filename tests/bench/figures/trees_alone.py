@@ -13,7 +13,6 @@ from models.half_space_trees import HalfSpaceTreesLearner
 from models.hoeffding_tree import HoeffdingTreeLearner
 from models.learner import LEARN, PREDICT, Learner
 from streams.frames import Column
-from streams.model_kinds import HALF_SPACE_TREES, KINDS
 from streams.pipeline import Model
 from tests.bench.figure import Figure, Ratio, middle
 from tests.bench.kafka import BenchError
@@ -49,7 +48,6 @@ def measure(workplace: Workplace) -> dict[str, float]:
     made: Any = tree.HoeffdingTreeClassifier(nominal_attributes=[c.name for c in COLUMNS if c.is_category])
     spaces: Any = preprocessing.MinMaxScaler() | anomaly.HalfSpaceTrees(seed=0)
     X, y = _rows(20_000 if workplace.size == FULL else 5_000)
-    KINDS.setdefault("half_space_trees", HALF_SPACE_TREES)
 
     def classify(row: dict[str, Any], label: int) -> float:
         said = made.predict_proba_one(row)
