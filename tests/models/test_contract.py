@@ -53,7 +53,8 @@ def broken(found: list[Finding]) -> dict[str, str]:
 def test_every_kind_of_ours_keeps_the_contract(kind: str, task: TaskKind) -> None:
     """A tree grows as it splits: that is what growth is allowed for."""
     params = {"window_size": 50} if kind == "half_space_trees" else {}  # so that the first window fills
-    found = findings(Model("m", kind, params), task, rows=408, growth=100.0 if "tree" in kind else 4.0)
+    # 402 rows: the last label is a yes, and there are not as many of yes as of no.
+    found = findings(Model("m", kind, params), task, rows=402, growth=100.0 if "tree" in kind else 4.0)
 
     assert broken(found) == {}
     assert [finding.check for finding in found] == [*CHECKS]
