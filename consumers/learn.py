@@ -1,7 +1,9 @@
 """Learn: one candidate over P.examples. Predict at event rows; score, then learn, at label rows.
 
 A candidate is judged on what it said when the event passed, and learns when the label passes, so nothing it could not
-have known enters a score. Output: blocks of losses for the evidence, one JSON record for those of one step:
+have known enters a score. A label that is amended or retracted later corrects the metrics since the start, and if the
+pipeline says so it is learned once more (PROTOCOL 18). Output: blocks of losses for the evidence, one JSON record for
+those of one step:
 
     {"candidate", "lineage", "generation", "order": "number", "predict_p99_us", "bytes",
      "blocks": [{"source", "block", "n", "first_time_us", "last_time_us", "losses"}, ...]}
@@ -19,14 +21,15 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from models.blocks import Blocks, Scoreboard
-from models.learner import LEARN, SKIP, Actions, Learner, State
-from models.pending import COUNTERS, Rows
+from models.learner import LEARN, SKIP, Actions, Learner, Matrix, State
+from models.pending import COUNTERS, RELEARNED, Rows
 from models.scoring import Scores
 from streams.errors import ModelError
 from streams.event_numbers import resolved
-from streams.frames import Batch, Column, Outgoing
+from streams.frames import AMENDED, Batch, Column, Outgoing
 from streams.metrics import RoleMetrics
 from streams.pipeline import Task
 from streams.records import pack
@@ -79,6 +82,8 @@ class LearnTask:
         aliases: the sources that numbered events before partitions were parted anew, by alias: label rows that bear one
             find what was predicted under the source's own number.
         bind: gives an untrained learner for other columns, and lets examples come with these from then on.
+        keep_us: how long what was said of a settled event is remembered, for labels that are amended or retracted.
+        is_relearned: whether an amended label is learned once more; it is no example more.
 
     Example:
         >>> from models.learner import make_learner
@@ -100,6 +105,8 @@ class LearnTask:
         task: Task | None = None,
         bind: Callable[[tuple[Column, ...]], Learner] | None = None,
         aliases: Mapping[int, int] | None = None,
+        keep_us: int = 0,
+        is_relearned: bool = False,
     ) -> None:
         self.task = task = task or Task()
         self.candidate = candidate
@@ -109,7 +116,8 @@ class LearnTask:
         self.generation = generation
         self.examples_seen = 0
         self.scores = Scores(task)
-        self.board = Scoreboard(task.outputs)
+        self.board = Scoreboard(task.outputs, keep_us, is_relearned=is_relearned)
+        self.is_at_example = True  # whether the last row learned was an example, so that `version` names this model
         self._clock = clock
         self._ended = ended
         self._aliases = {} if aliases is None else aliases
@@ -128,16 +136,33 @@ class LearnTask:
         done: list[Blocks] = []
         start = 0
         while start < rows.kind.size:
-            stop, action_B = self.board.plan(rows, start)
+            stop, action_B = self.board.plan(rows, start, batch.clock)
+            is_amended_B = self._choose_amended(rows.outcome[start:stop], X_BF[start:stop], action_B)
             began = self._clock()
             score_B = self.learner.step(X_BF[start:stop], rows.label[start:stop], action_B)
             self._measure_step(self._clock() - began, action_B)
             done.append(self.board.settle(rows, start, stop, score_B, self.scores))
-            self.examples_seen += int(np.count_nonzero(action_B == LEARN))
+            self._count_learned(action_B, is_amended_B)
             start = stop
         for source in sorted(set(self._ended()).difference(self._aliases.values())):
             self.board.drop(source)
         return self._records([blocks for blocks in done if blocks.row.size])
+
+    def _choose_amended(self, outcome_B: Actions, X_BF: Matrix, action_B: Actions) -> npt.NDArray[np.bool_]:
+        """Say which rows are learned once more; one without its vector, kept before `amend` was set, is passed over."""
+        is_amended_B: npt.NDArray[np.bool_] = (action_B == LEARN) & (outcome_B == AMENDED)
+        if is_amended_B.any():
+            is_bare_B = is_amended_B & np.isnan(X_BF).all(axis=1)
+            action_B[is_bare_B] = SKIP
+            is_amended_B &= ~is_bare_B
+        return is_amended_B
+
+    def _count_learned(self, action_B: Actions, is_amended_B: npt.NDArray[np.bool_]) -> None:
+        learned, again = np.flatnonzero(action_B == LEARN), int(np.count_nonzero(is_amended_B))
+        self.examples_seen += learned.size - again
+        self.board.counters[RELEARNED] += again
+        if learned.size:
+            self.is_at_example = not is_amended_B[learned[-1]]
 
     def _named(self, rows: Rows) -> Rows:
         """Give label rows the names that their events had when they were predicted."""
@@ -153,6 +178,7 @@ class LearnTask:
         parts = {"learner": self.learner.state(), "board": self.board.state(), "scores": self.scores.state()}
         state = {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
         state["version"] = np.array(self.version, np.int64)
+        state["is_at_example"] = np.array([self.is_at_example])
         state["columns"] = np.frombuffer(msgspec.json.encode(self.columns), np.uint8)
         state["task"] = np.frombuffer(msgspec.json.encode(self.task), np.uint8)
         return state
@@ -179,6 +205,7 @@ class LearnTask:
         self.board.restore(parts["board"])
         self.scores.restore(parts["scores"])
         self.lineage, self.examples_seen = (int(number) for number in state["version"].astype(np.int64))
+        self.is_at_example = bool(state["is_at_example"][0]) if "is_at_example" in state else True
 
     def _bind_to(self, columns: tuple[Column, ...]) -> None:
         """Go on with the columns that the model was made for."""

@@ -181,6 +181,8 @@ class LearnRole:
             task=task,
             bind=bind,
             aliases=self._control.aliases,
+            keep_us=self._pipeline.labels.keep_us,
+            is_relearned=self._pipeline.labels.is_relearned,
         )
 
     def _bind(self, inlet: FrameInlet, columns: tuple[Column, ...]) -> Learner:
@@ -208,8 +210,8 @@ class LearnRole:
             return
         task = partitions[0].task
         assert isinstance(task, LearnTask)  # noqa: S101 - made by `task` above
-        if task.examples_seen == self._published:
-            return
+        if task.examples_seen == self._published or not task.is_at_example:
+            return  # one that has learned an amended label since is what no number of examples names
         began = time.perf_counter()
         try:
             self.publish(task)

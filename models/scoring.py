@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from models.exact_sums import add_exactly, add_square_exactly, empty_sums
 from streams.compiled import bare, inlined
 from streams.errors import ModelError
 from streams.pipeline import Task
@@ -23,8 +24,9 @@ AUC_BINS = 2**14
 AUC_LOGIT = 16.0  # a probability of 1e-7
 BINARY, MULTICLASS, REGRESSION = 0, 1, 2
 CODES = {"binary": BINARY, "multiclass": MULTICLASS, "regression": REGRESSION}
-LOSS, SQUARED, MEAN, SPREAD, SUMS = 0, 1, 2, 3, 4  # places in `sums`; the last two are Welford's, of regression labels
-LABELS, RIGHT = 0, 1  # places in `totals`
+LOSS, SQUARED, SUMS = 0, 1, 2  # places in `sums`
+LABELS, RIGHT, SCORED = 0, 1, 2  # places in `totals`; what was scored stays scored, though its label be retracted
+ERRORS, SQUARED_ERRORS, ANSWERS, SQUARED_ANSWERS, EXACT_SUMS = 0, 1, 2, 3, 4  # places in `exact`
 
 Vector = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -35,10 +37,11 @@ class Tally(NamedTuple):
     """Arrays that the kernels update; S numbers a prediction, C classes."""
 
     code: int  # of the task
-    sums: Vector  # [SUMS]
-    totals: Counts  # [labels, right answers]
+    sums: Vector  # [SUMS]; not of regressions
+    totals: Counts  # [labels, right answers, labels ever scored]
     bins: Counts  # binary: [2, AUC_BINS], negatives and positives by the logit of their score
     confusion: Counts  # multiclass: [C, C], labels by what was the likeliest class
+    exact: Counts  # regression: [EXACT_SUMS, WORDS], of errors and of labels (exact_sums.py)
     recent_said: npt.NDArray[np.float64]  # [ROLLING_LABELS, S], a ring
     recent_y: Vector  # the labels of the same
 
@@ -77,9 +80,10 @@ class Scores:
         self.tally = Tally(
             code,
             np.zeros(SUMS),
-            np.zeros(2, np.int64),
+            np.zeros(3, np.int64),
             np.zeros((2, AUC_BINS if code == BINARY else 0), np.int64),
             np.zeros((classes, classes), np.int64),
+            empty_sums(EXACT_SUMS if code == REGRESSION else 0),
             np.full((ROLLING_LABELS, self.task.outputs), np.nan),
             np.zeros(ROLLING_LABELS),
         )
@@ -90,7 +94,7 @@ class Scores:
 
     def rolling(self) -> Quality:
         """Judge the last 10,000 labels. Costs a sort of them (about 1 ms): for a scrape, not for a row."""
-        labels = min(int(self.tally.totals[LABELS]), ROLLING_LABELS)
+        labels = min(int(self.tally.totals[SCORED]), ROLLING_LABELS)
         return _judge(self.task).recent(self.tally.recent_said[:labels], self.tally.recent_y[:labels])
 
     def state(self) -> State:
@@ -193,30 +197,53 @@ def likeliest(said_NS: npt.NDArray[np.float64], row: int) -> int:
 
 @inlined
 def add_score(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label: float) -> float:
-    """Count the prediction in a row whose label has come; gives its loss. About 50 ns."""
-    at = tally.totals[LABELS] % ROLLING_LABELS
-    tally.totals[LABELS] += 1
-    if tally.code == BINARY:
-        p, is_positive = said_NS[row, 0], label > 0.5
-        loss = log_loss(p, is_positive)
-        tally.totals[RIGHT] += (p >= 0.5) == is_positive
-        side = 1 if is_positive else 0
-        tally.sums[SQUARED] += (p - side) * (p - side)
-        tally.bins[side, auc_bin(p)] += 1
-    elif tally.code == MULTICLASS:
-        place, said = int(label), likeliest(said_NS, row)
-        loss = log_loss(said_NS[row, place], True)
-        tally.totals[RIGHT] += said == place
-        tally.confusion[place, said] += 1
-    else:
-        error = said_NS[row, 0] - label
-        loss = abs(error)
-        tally.sums[SQUARED] += error * error
-        before = tally.sums[MEAN]
-        tally.sums[MEAN] = before + (label - before) / tally.totals[LABELS]
-        tally.sums[SPREAD] += (label - before) * (label - tally.sums[MEAN])
-    tally.sums[LOSS] += loss
+    """Count the prediction in a row whose label has come, also among the newest; gives its loss. About 50 ns."""
+    at = tally.totals[SCORED] % ROLLING_LABELS
+    tally.totals[SCORED] += 1
     for place in range(said_NS.shape[1]):
         tally.recent_said[at, place] = said_NS[row, place]
     tally.recent_y[at] = label
+    return give_score(tally, said_NS, row, label)
+
+
+@inlined
+def give_score(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label: float) -> float:
+    """Count a prediction with a label in the figures since the start; gives its loss."""
+    return _count_score(tally, said_NS, row, label, 1)
+
+
+@inlined
+def take_score(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label: float) -> float:
+    """Take away again what `give_score` has counted; gives its loss.
+
+    Counts are as if it had never been, and so are the sums of a regression. The sums of the others, of numbers below
+    7, are but for the rounding of one addition more.
+    """
+    return _count_score(tally, said_NS, row, label, -1)
+
+
+@inlined
+def _count_score(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label: float, sign: int) -> float:
+    """Count a prediction with its label so many times, 1 or -1."""
+    tally.totals[LABELS] += sign
+    if tally.code == REGRESSION:
+        error: float = said_NS[row, 0] - label
+        add_exactly(tally.exact, ERRORS, abs(error), sign)
+        add_exactly(tally.exact, SQUARED_ERRORS, error * error, sign)
+        add_exactly(tally.exact, ANSWERS, label, sign)
+        add_square_exactly(tally.exact, SQUARED_ANSWERS, label, sign)
+        return abs(error)
+    if tally.code == BINARY:
+        p, is_positive = said_NS[row, 0], label > 0.5
+        loss = log_loss(p, is_positive)
+        tally.totals[RIGHT] += sign * ((p >= 0.5) == is_positive)
+        side = 1 if is_positive else 0
+        tally.sums[SQUARED] += sign * ((p - side) * (p - side))
+        tally.bins[side, auc_bin(p)] += sign
+    else:
+        place, said = int(label), likeliest(said_NS, row)
+        loss = log_loss(said_NS[row, place], True)
+        tally.totals[RIGHT] += sign * (said == place)
+        tally.confusion[place, said] += sign
+    tally.sums[LOSS] += sign * loss
     return loss

@@ -21,6 +21,7 @@ Operation = Literal[
 ]  # fmt: skip
 
 LARGEST_LABEL = 1e30  # of a regression: models square labels, and sum that up
+Amend = Literal["metrics", "relearn"]
 TaskKind = Literal["binary", "multiclass", "regression"]
 
 BUCKETS_PER_WINDOW = 12
@@ -73,7 +74,11 @@ class Events(msgspec.Struct, frozen=True):
 
 
 class Labels(msgspec.Struct, frozen=True):
-    """Where labels come from and how long an event waits for one. `missing` None means: not learned."""
+    """Where labels come from and how long an event waits for one.
+
+    `missing` None means: not learned. `amend` says what an amended or retracted label changes whose event was settled
+    before: the metrics alone, or the model too.
+    """
 
     topic: str
     id: FieldPath
@@ -85,6 +90,12 @@ class Labels(msgspec.Struct, frozen=True):
     wait_us: int
     keep_us: int
     missing: float | None
+    amend: Amend = "metrics"
+
+    @property
+    def is_relearned(self) -> bool:
+        """Whether an amended label is learned once more, for which vectors are kept."""
+        return self.amend == "relearn"
 
 
 class Feature(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from streams.durations import MINUTE_US, MS_US, SECOND_US
 from streams.errors import PipelineError
 from streams.kafka_settings import read_settings
 from streams.pipeline import (
+    Amend,
     Condition,
     Events,
     Feature,
@@ -51,13 +52,13 @@ _LATER_EVENTS = {"sample": "sampling", "decoder": "your own decoder", "format": 
 _LATER_LABELS = {
     "match": "matching labels other than by id and key",
     "within": "matching labels other than by id and key",
-    "amend": "learning an amended label once more",
     "sample": "sampling",
 }
 _TOPIC_PATTERN = "[A-Za-z0-9._-]{1,249}"
 _TOPIC_FORM = "letters, digits, ., _ and -, at most 249"
 _READ_AS = {"number": "a number", "category": "text", "boolean": "a boolean"}
 _KINDS: tuple[FieldKind, ...] = get_args(FieldKind)
+_AMENDS: tuple[Amend, ...] = get_args(Amend)
 _TIME_UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
 
 Use = tuple[str, FieldPath, str]  # a key of the file, the path it names, what is read there
@@ -174,6 +175,7 @@ def _labels(table: Table, pipeline: str, task: Task, *, is_keyed: bool) -> Label
         wait_us=wait_us,
         keep_us=table.duration("keep", wait_us, smallest_us=0),
         missing=read_missing(table, task),
+        amend=table.choice("amend", _AMENDS, "metrics"),
     )
     table.finish(_LATER_LABELS)
     _check_paths(table, [*_identity_uses(labels), *([("value", labels.value, "a label")] if labels.value else [])])

@@ -99,6 +99,7 @@ class FeaturePlan(NamedTuple):
     is_keyed: bool  # whether any column needs the entity's state
     stage: StageSpec
     outline: Outline  # what the words of its state mean
+    is_relearned: bool  # whether the last stage keeps vectors of settled events, for amended labels
 
 
 class Totals(NamedTuple):

@@ -120,6 +120,7 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
             until_us = label_us + terms.keep_us
             known.settle_kernel(ledger, place, name, rows.keys[row], known.SETTLED_SET, number, label, until_us)
             _remember_others(ledger, place, rows.others, row)
+            remember_vector_kernel(ledger, place, output.vectors_BF, event)
             return
         counters[count.TOO_LATE] += 1
     slot = push_kernel(stage.pending.waiting, time_us + terms.wait_us, number, name)
@@ -162,6 +163,7 @@ def _take_label(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
             until_us = time_us + terms.keep_us
             known.settle_kernel(ledger, place, name, rows.keys[row], known.SETTLED_SET, number, label, until_us)
             _remember_others(ledger, place, stage.pending.others, at)
+            remember_vector_kernel(ledger, place, stage.pending.vectors_PF, at)
     elif kind == known.SETTLED_MISSING:
         counters[count.TOO_LATE] += 1
     else:
@@ -188,6 +190,22 @@ def _remember_others(ledger: known.Ledger, place: int, others: Int64s, row: int)
     """Keep the other entities of an event that has just been settled, for what may be said of it later."""
     if others.shape[1] > 0:
         copy_others_kernel(ledger.others, known.record_kernel(ledger, ledger.words[place]), others, row)
+
+
+@inlined
+def remember_vector_kernel(ledger: known.Ledger, place: int, vectors_PF: Floats, row: int) -> None:
+    """Keep the vector of an event that has just been settled, if amended labels are to be learned with it."""
+    if ledger.vectors.shape[1] > 0:
+        copy_row_kernel(ledger.vectors, known.record_kernel(ledger, ledger.words[place]), vectors_PF, row)
+
+
+@inlined
+def recall_settled_kernel(ledger: known.Ledger, record: int, output: Output, at: int) -> None:
+    """Give a row about a settled event that event's vector, if it is kept."""
+    if ledger.vectors.shape[1] > 0:
+        copy_row_kernel(output.vectors_BF, at, ledger.vectors, record)
+    else:
+        fill_row_kernel(output.vectors_BF, at, math.nan)
 
 
 @inlined
@@ -241,7 +259,7 @@ def _correct(
     label = math.nan if is_retraction else label
     at = emit_kernel(output, LABEL, outcome, row, rows.time[row], NO_PRODUCED, number, label)
     emit_names_kernel(rows, row, output, at)
-    fill_row_kernel(output.vectors_BF, at, math.nan)
+    recall_settled_kernel(stage.ledger, record, output, at)
     copy_others_kernel(output.others, at, stage.ledger.others, record)
     stage.counters[count.RETRACTED if is_retraction else count.AMENDED] += 1
     kind = known.SETTLED_RETRACTED if is_retraction else known.SETTLED_SET
@@ -316,3 +334,4 @@ def settle_missing_kernel(plan: Plan, terms: Terms, stage: Stage, output: Output
     key = words[slot, kept.KEY]
     known.settle_kernel(stage.ledger, place, name, key, known.SETTLED_MISSING, number, terms.missing, until_us)
     _remember_others(stage.ledger, place, pending.others, slot)
+    remember_vector_kernel(stage.ledger, place, pending.vectors_PF, slot)

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from streams.errors import SnapshotError, UnavailableError
 from streams.state_folder import Folder, Place, folder_of
 
-FORMAT = 6  # of the state's layout; another number is refused, naming `millrace rebuild`
+FORMAT = 7  # of the state's layout; another number is refused, naming `millrace rebuild`
 KEPT = 2
 ORPHANED_AFTER_S = 3_600.0  # from part to manifest takes seconds; a writer frozen for longer finds its part damaged
 

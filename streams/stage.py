@@ -6,6 +6,7 @@ and they go on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -60,7 +61,7 @@ def empty_stage(plan: FeaturePlan) -> Stage:
     return Stage(
         empty_entities(),
         windows,
-        empty_ledger(entities=entities),
+        empty_ledger(entities=entities, features=remembered_columns(plan)),
         empty_early(),
         empty_pending(kept_columns(plan), entities),
         empty_held(),
@@ -72,6 +73,11 @@ def empty_stage(plan: FeaturePlan) -> Stage:
 def kept_columns(plan: FeaturePlan) -> int:
     """Say how long the vectors are that wait for label rows; in a chain only the last stage keeps them."""
     return len(plan.columns) if plan.stage.is_last else 0
+
+
+def remembered_columns(plan: FeaturePlan) -> int:
+    """Say how long the vectors are that are kept of settled events, where amended labels are learned once more."""
+    return kept_columns(plan) if plan.is_relearned else 0
 
 
 @inlined
@@ -193,7 +199,7 @@ def restored_stage(state: Mapping[str, npt.NDArray[Any]], plan: FeaturePlan) -> 
     return Stage(
         Entities(state["entities"].copy()),
         Windows(heads, heads.view(np.float64), arena, arena.view(np.float64), used, late),
-        restored_ledger(state, int(waiting.sizes[WAITING])),
+        restored_ledger(_with_vectors(state, remembered_columns(plan)), int(waiting.sizes[WAITING])),
         restored_early(state),
         Pending(
             waiting,
@@ -207,6 +213,14 @@ def restored_stage(state: Mapping[str, npt.NDArray[Any]], plan: FeaturePlan) -> 
         restored_exact(state),
         state["counters"].copy(),
     )
+
+
+def _with_vectors(state: Mapping[str, npt.NDArray[Any]], features: int) -> Mapping[str, npt.NDArray[Any]]:
+    """Give a state whose settled events have vectors of this length; those it does not know are missing."""
+    found, held = state.get("ledger.vectors"), state["ledger.halves"].size
+    if found is not None and found.shape[1] == features:
+        return state
+    return {**state, "ledger.vectors": np.full((held, features), math.nan)}
 
 
 def _at_least(array: npt.NDArray[Any], smallest: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -151,9 +151,10 @@ class Last(Stage):
             number = self.numbers[name] = len(self.numbers)
             self.vectors[number] = vector_of(self.pipeline, row)
         number = self.numbers[name]
-        is_settling = row["kind"] == "event" or row["outcome"] in (SET, MISSING)
+        has_vector = row["kind"] == "event" or row["outcome"] in (SET, MISSING)
+        has_vector |= self.pipeline.labels.amend == "relearn"
         empty = [math.nan] * len(columns(self.pipeline))
-        return [{**row, "number": number, "vector": self.vectors[number] if is_settling else empty}]
+        return [{**row, "number": number, "vector": self.vectors[number] if has_vector else empty}]
 
 
 def vector_of(pipeline: Pipeline, row: Row) -> list[float]:

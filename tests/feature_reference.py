@@ -215,7 +215,8 @@ class Reference:
         is_retraction = math.isnan(row["label"])
         known.state, known.label = "retracted" if is_retraction else "set", row["label"]
         self._count("retracted" if is_retraction else "amended")
-        vector = [math.nan] * len(known.event["vector"])
+        is_kept = self.pipeline.labels.amend == "relearn"
+        vector = known.event["vector"] if is_kept else [math.nan] * len(known.event["vector"])
         number, outcome = known.event["number"], 2 if is_retraction else 3
         of = {name: value for name, value in known.event.items() if name.startswith("field.")}
         self.out.append((index, {**row, **of, "produced": -1, "number": number, "outcome": outcome, "vector": vector}))

@@ -63,7 +63,8 @@ def placed(rows: list[Row], seed: int) -> list[Row]:
 @pytest.mark.parametrize("seed", range(6))
 def test_every_stage_writes_what_the_reference_says(seed: int) -> None:
     """Whatever order Kafka gives the rows of several writers, and with ids that come again when they are forgotten."""
-    of = chain(wait_us=20 * SECOND, keep_us=10 * SECOND, missing=[None, 0.0][seed % 2])
+    amend = ["metrics", "relearn"][seed // 2 % 2]
+    of = chain(wait_us=20 * SECOND, keep_us=10 * SECOND, missing=[None, 0.0][seed % 2], amend=amend)
     rows, clocks = random_rows(seed, 500, ids=150, keys=20, span_s=30)
 
     assert assert_same_chain(of, by_partition(of, placed(rows, seed), clocks), seed, cuts=5) > 300
@@ -103,7 +104,7 @@ def test_each_stage_forgets_its_own_entities(bounds: tuple[Bound, ...]) -> None:
 
 def test_cut_and_restored_anywhere_a_chain_writes_the_same_bits() -> None:
     """Held labels, other entities of what waits and of what was settled, numbers of every partition: all are saved."""
-    of = chain(wait_us=20 * SECOND, keep_us=10 * SECOND, missing=0.0)
+    of = chain(wait_us=20 * SECOND, keep_us=10 * SECOND, missing=0.0, amend="relearn")
     rows, clocks = random_rows(3, 400, ids=120, keys=20, span_s=30)
     log = by_partition(of, placed(rows, 3), clocks)
 
