@@ -39,6 +39,9 @@ MAX_BLOCKS_PER_RECORD = 200  # 540 bytes each: a record stays far below Kafka's 
 MEASURED_STEPS = 256  # the newest steps whose time per row makes predict_p99_us
 
 
+INCIDENTS = {"label_corrected": "corrected", "label_relearned": "relearned"}  # in metrics, by what the board counts
+
+
 class Block(msgspec.Struct, frozen=True):
     """One block of P.scores; `n` of its 100 losses are numbers, `losses` is base64 of little-endian float32."""
 
@@ -124,6 +127,7 @@ class LearnTask:
         self._bind = bind
         self._step_us = np.zeros(MEASURED_STEPS)
         self._steps = 0
+        self._noted = dict.fromkeys(INCIDENTS, 0)
 
     @property
     def version(self) -> tuple[int, int]:
@@ -206,6 +210,7 @@ class LearnTask:
         self.scores.restore(parts["scores"])
         self.lineage, self.examples_seen = (int(number) for number in state["version"].astype(np.int64))
         self.is_at_example = bool(state["is_at_example"][0]) if "is_at_example" in state else True
+        self._noted = {what: self.board.count(counter) for what, counter in INCIDENTS.items()}
 
     def _bind_to(self, columns: tuple[Column, ...]) -> None:
         """Go on with the columns that the model was made for."""
@@ -241,6 +246,11 @@ class LearnTask:
         mine.scored("rolling", self.scores.rolling()._asdict())
         mine.learned(self.examples_seen, self.learner.size_bytes())
         mine.pending(0, self.board.pending())
+        for what, counter in INCIDENTS.items():
+            found = self.board.count(counter)
+            if found > self._noted[what]:
+                mine.incident(what, found - self._noted[what])
+            self._noted[what] = found
 
     def _measure_step(self, seconds: float, action_B: Actions) -> None:
         worked = int(np.count_nonzero(action_B != SKIP))

@@ -18,7 +18,7 @@ from streams.metrics import RoleMetrics
 from streams.moving import moved_state
 from streams.outline import read_outline
 from streams.outputs import Room
-from streams.pending import count_due_kernel
+from streams.pending import LIVE, count_due_kernel
 from streams.pipeline import Pipeline
 from streams.planning import make_plan
 from streams.stage import empty_stage, restored_stage, stage_state, with_room
@@ -66,6 +66,8 @@ class StageTask:
         total = 2 * rows.kind.size
         due_rows, due_bytes = count_due_kernel(self._stage.pending, clock_us)
         id_bytes, key_bytes = (int(text.offsets[-1] - text.offsets[0]) for text in (rows.id, rows.key))
+        if self._plan.labels.match != "id and key":  # label rows have their events' names, which may be longer
+            due_bytes = int(self._stage.pending.arena_sizes[LIVE]) + id_bytes + key_bytes
         need = (total + due_rows, 2 * id_bytes + due_bytes, 2 * key_bytes + due_bytes)
         return Room(self._delivery.layout, *need, len(self._plan.stage.entities))
 

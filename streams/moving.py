@@ -193,7 +193,7 @@ def _moved_held(state: Mapping[str, npt.NDArray[Any]], old: tuple[int, ...], new
 def _all_vectors(state: Mapping[str, npt.NDArray[Any]], old: Outline, plan: FeaturePlan) -> State:
     """Give the vectors that wait, and those of settled events as far as they are kept."""
     moved = {"pending.vectors": _moved_vectors(state["pending.vectors"], old, plan)}
-    if plan.is_relearned and state["ledger.vectors"].shape[1] == len(old.columns):
+    if plan.labels.is_relearned and state["ledger.vectors"].shape[1] == len(old.columns):
         moved["ledger.vectors"] = _moved_vectors(state["ledger.vectors"], old, plan)
     return moved
 

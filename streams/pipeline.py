@@ -22,6 +22,7 @@ Operation = Literal[
 
 LARGEST_LABEL = 1e30  # of a regression: models square labels, and sum that up
 Amend = Literal["metrics", "relearn"]
+Match = Literal["id and key", "id", "key"]
 TaskKind = Literal["binary", "multiclass", "regression"]
 
 BUCKETS_PER_WINDOW = 12
@@ -77,11 +78,12 @@ class Labels(msgspec.Struct, frozen=True):
     """Where labels come from and how long an event waits for one.
 
     `missing` None means: not learned. `amend` says what an amended or retracted label changes whose event was settled
-    before: the metrics alone, or the model too.
+    before: the metrics alone, or the model too. `match` says by what a label finds its event; by the key alone it is
+    the oldest that waits and is less than `within_us` older than the label, and `id` is None.
     """
 
     topic: str
-    id: FieldPath
+    id: FieldPath | None
     time: FieldPath | None
     time_unit: TimeUnit
     key: FieldPath | None
@@ -91,6 +93,8 @@ class Labels(msgspec.Struct, frozen=True):
     keep_us: int
     missing: float | None
     amend: Amend = "metrics"
+    match: Match = "id and key"
+    within_us: int = 0
 
     @property
     def is_relearned(self) -> bool:

@@ -24,6 +24,7 @@ from streams.featuring import count_due_labels_kernel, fill_vector_kernel, hold_
 from streams.forgetting import pass_idle_kernel
 from streams.frames import AMENDED, EVENT, LABEL, MISSING, NO_OUTCOME, RETRACTED, SET
 from streams.inputs import Input, copy_others_kernel, is_there_kernel
+from streams.key_queues import has_queues_kernel, oldest_kernel, queue_kernel, unqueue_kernel
 from streams.outputs import (
     DELAYS,
     KEYLESS,
@@ -34,6 +35,7 @@ from streams.outputs import (
     emit_text_kernel,
     fill_row_kernel,
 )
+from streams.pipeline import Match
 from streams.plan import Plan, Totals
 from streams.prefetching import prefetch_kernel
 from streams.stage import Stage, has_room_kernel
@@ -43,15 +45,19 @@ Floats = npt.NDArray[np.float64]
 
 NO_PRODUCED = -1
 MOST_DROPPED = 4  # forgotten records that leave the ledger with a row; more than a row adds, and never a burst
+BY_BOTH, BY_ID, BY_KEY = 0, 1, 2  # by what a label finds its event
+CODES: dict[Match, int] = {"id and key": BY_BOTH, "id": BY_ID, "key": BY_KEY}
 
 
 class Terms(NamedTuple):
-    """How long an event waits, how long it is remembered, and what a missing label counts as."""
+    """How long an event waits, how long it is remembered, what a missing label counts as, how labels are matched."""
 
     wait_us: int
     keep_us: int
     missing: float  # NaN = dropped
     is_keyed: bool
+    match: int = BY_BOTH
+    within_us: int = 0  # BY_KEY: how much older than its label an event is at most
 
 
 @bare
@@ -78,6 +84,8 @@ def take_rows_kernel(
                 return row
             if rows.kind[row] == EVENT:
                 _take_event(rows, row, plan, terms, stage, output, totals)
+            elif terms.match == BY_KEY:
+                _take_nameless(rows, row, plan, terms, stage, output)
             else:
                 _take_label(rows, row, plan, terms, stage, output)
         _pass_time(rows, row, plan, terms, stage, output)
@@ -129,6 +137,29 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
         copy_row_kernel(stage.pending.vectors_PF, slot, output.vectors_BF, event)
     counters[count.PENDING] += 1
     known.wait_kernel(ledger, place, name, known.PENDING, slot)
+    if has_queues_kernel(stage.queues):
+        queue_kernel(stage.queues, stage.pending.rows, slot)
+
+
+@inlined
+def _take_nameless(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, output: Output) -> None:
+    """A label that names no event settles the oldest of its key that waits and is neither newer nor too old.
+
+    The oldest, for where every event gets a label they come in order. Without a name a second label cannot be told from
+    that of the next event, so nothing is early, amended or a duplicate, and there is nothing that a null takes back.
+    """
+    counters, time_us = stage.counters, rows.time[row]
+    counters[count.LABELS] += 1
+    if rows.outcome[row] == RETRACTED:
+        counters[count.RETRACTED] += 1
+        return
+    after_us = time_us - min(terms.within_us, terms.wait_us + 1)  # up to its deadline itself an event waits
+    at = oldest_kernel(stage.queues, stage.pending.rows, rows.keys[row], after_us, time_us)
+    if at == NO_SLOT:
+        counters[count.UNKNOWN] += 1
+        return
+    name = stage.pending.waiting.names[at]
+    _join(rows, row, plan, terms, stage, output, find_kernel(stage, name), name, at)
 
 
 @inlined
@@ -155,15 +186,7 @@ def _take_label(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
         elif time_us > event_us + terms.wait_us:
             counters[count.TOO_LATE] += 1
         else:
-            hold_label_kernel(plan, stage, stage.pending.rows[at, kept.KEY], label, time_us)
-            number = send_label_row_kernel(stage, output, at, row, SET, label, time_us)
-            emit_names_kernel(rows, row, output, output.sizes[0] - 1)
-            _count_join(stage, output, time_us - event_us)
-            counters[count.PENDING] -= 1
-            until_us = time_us + terms.keep_us
-            known.settle_kernel(ledger, place, name, rows.keys[row], known.SETTLED_SET, number, label, until_us)
-            _remember_others(ledger, place, stage.pending.others, at)
-            remember_vector_kernel(ledger, place, stage.pending.vectors_PF, at)
+            _join(rows, row, plan, terms, stage, output, place, name, at)
     elif kind == known.SETTLED_MISSING:
         counters[count.TOO_LATE] += 1
     else:
@@ -174,6 +197,27 @@ def _take_label(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
             counters[count.LABEL_DUPLICATE] += 1
         else:
             _correct(rows, row, stage, output, record, label, is_retraction)
+
+
+@inlined
+def _join(
+    rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, output: Output, place: int, name: int, at: int
+) -> None:
+    """Settle the event that waits in slot `at`, and has its word at `place`, with the label of a row."""
+    pending, ledger, label, time_us = stage.pending, stage.ledger, rows.label[row], rows.time[row]
+    delay_us = time_us - pending.rows[at, kept.TIME]
+    hold_label_kernel(plan, stage, pending.rows[at, kept.KEY], label, time_us)
+    number = send_label_row_kernel(stage, output, at, row, SET, label, time_us)
+    if terms.match == BY_BOTH:
+        emit_names_kernel(rows, row, output, output.sizes[0] - 1)
+    else:
+        emit_kept_names_kernel(pending, at, output, output.sizes[0] - 1)
+    _count_join(stage, output, delay_us)
+    stage.counters[count.PENDING] -= 1
+    until_us = time_us + terms.keep_us
+    known.settle_kernel(ledger, place, name, rows.keys[row], known.SETTLED_SET, number, label, until_us)
+    _remember_others(ledger, place, pending.others, at)
+    remember_vector_kernel(ledger, place, pending.vectors_PF, at)
 
 
 @inlined
@@ -276,6 +320,8 @@ def send_label_row_kernel(
     at = emit_kernel(output, LABEL, outcome, cause, time_us, pending.rows[slot, kept.PRODUCED], number, label)
     _recall_vector(stage, output, at, pending.vectors_PF, slot)
     copy_others_kernel(output.others, at, pending.others, slot)
+    if has_queues_kernel(stage.queues):
+        unqueue_kernel(stage.queues, pending.rows, slot)
     remove_kernel(pending.waiting, slot)
     kept.forget_text_kernel(pending, slot)
     stage.counters[count.SETTLED] += 1
@@ -314,6 +360,17 @@ def _pass_time(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, ou
 
 
 @inlined
+def emit_kept_names_kernel(pending: kept.Pending, slot: int, output: Output, at: int) -> None:
+    """Write the id and key of a pending row to an output row; they are there until the next row is kept."""
+    words = pending.rows
+    start, id_size, key_size = words[slot, kept.TEXT], words[slot, kept.ID_SIZE], words[slot, kept.KEY_SIZE]
+    emit_text_kernel(output.id_offsets, output.id_data, at, pending.arena, start, id_size)
+    emit_text_kernel(output.key_offsets, output.key_data, at, pending.arena, start + id_size, max(key_size, 0))
+    output.key_valid[at] = key_size >= 0
+    output.sizes[KEYLESS] += key_size < 0
+
+
+@inlined
 def settle_missing_kernel(plan: Plan, terms: Terms, stage: Stage, output: Output, cause: int, slot: int) -> None:
     """Settle the pending event of a slot as missing."""
     pending = stage.pending
@@ -322,11 +379,7 @@ def settle_missing_kernel(plan: Plan, terms: Terms, stage: Stage, output: Output
     at = output.sizes[0]
     hold_label_kernel(plan, stage, words[slot, kept.KEY], terms.missing, deadline_us)
     number = send_label_row_kernel(stage, output, slot, cause, MISSING, terms.missing, deadline_us)
-    start, id_size, key_size = words[slot, kept.TEXT], words[slot, kept.ID_SIZE], words[slot, kept.KEY_SIZE]
-    emit_text_kernel(output.id_offsets, output.id_data, at, pending.arena, start, id_size)
-    emit_text_kernel(output.key_offsets, output.key_data, at, pending.arena, start + id_size, max(key_size, 0))
-    output.key_valid[at] = key_size >= 0
-    output.sizes[KEYLESS] += key_size < 0
+    emit_kept_names_kernel(pending, slot, output, at)
     stage.counters[count.PENDING] -= 1
     stage.counters[count.SETTLED_MISSING] += 1
     until_us = deadline_us + terms.keep_us

@@ -114,6 +114,31 @@ def test_cut_and_restored_anywhere_a_chain_writes_the_same_bits() -> None:
     assert repr(whole) == repr(restored)
 
 
+def without_keys(rows: list[Row]) -> list[Row]:
+    """Labels as they come where they are matched by id."""
+    return [{**row, "key": None} if row["kind"] == "label" else row for row in rows]
+
+
+OF_THE_EVENT = tuple(feature for feature in FEATURES if feature.operation in ("cyclic", "calendar"))
+
+
+@pytest.mark.parametrize(("features", "stages"), [(FEATURES, 6), (FEATURES[:1] + FEATURES[6:7], 3), (OF_THE_EVENT, 2)])
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_without_a_key_find_their_event_in_a_stage_of_its_own(
+    features: tuple[Feature, ...], stages: int, seed: int
+) -> None:
+    """By id: the log goes by it, and what is of the key is one stage on; every stage writes what the reference says."""
+    amend = ["metrics", "relearn"][seed % 2]
+    of = chain(features, wait_us=20 * SECOND, keep_us=10 * SECOND, match="id", key=None, missing=0.0, amend=amend)
+    rows, clocks = random_rows(seed, 400, ids=120, keys=20, span_s=30)
+    log = by_partition(of, without_keys(placed(rows, seed)), clocks)
+
+    assert assert_same_chain(of, log, seed, cuts=7) > 250
+    whole, restored = (run_chain(of, real_stages(of, restores=restores), log, seed, 7) for restores in (False, True))
+    assert repr(whole) == repr(restored)
+    assert len(whole) == stages
+
+
 def test_rows_are_numbered_without_gaps_for_every_partition_and_source() -> None:
     """A reader demands it (PROTOCOL 3)."""
     of = chain()

@@ -15,6 +15,7 @@ from models.learner import make_learner
 from models.scoring import Scores, add_score
 from streams.frames import AMENDED, EVENT, LABEL, MISSING, NO_OUTCOME, RETRACTED, SET, Batch, Column, build
 from streams.frames import examples_schema as schema_of
+from streams.metrics import RoleMetrics
 from streams.pipeline import Model, Task
 from streams.tables import Table
 
@@ -149,6 +150,22 @@ def test_metrics_are_those_of_the_final_labels_and_amended_rows_are_learned_wher
         forgotten = learn.metrics()["amended"] + learn.metrics()["retracted"] - learn.metrics()["corrected"]
         assert forgotten > 0
     assert (wanted.again > 100) == is_relearned
+
+
+def test_corrections_reach_the_scrape_once() -> None:
+    """Those since the last one; a candidate that is taken up again does not tell what was told."""
+    learn = learned(Task(), stream(Task(), 100, 5, has_vectors=True), is_relearned=True, cut=1000)
+    metrics = RoleMetrics("learn", "p")
+    again = LearnTask("m", make_learner(MODEL, COLUMNS), COLUMNS, keep_us=KEEP, is_relearned=True)
+    again.restore(learn.state())
+    for task in (learn, learn, again):
+        task.measure(metrics)
+
+    for what, counter in (("label_corrected", "corrected"), ("label_relearned", "relearned")):
+        labels = {"pipeline": "p", "role": "learn", "candidate": "m", "what": what}
+        found = metrics.registry.get_sample_value("millrace_incidents_total", labels)
+        assert found == learn.metrics()[counter]
+        assert found
 
 
 def test_what_was_learned_once_more_changes_no_block() -> None:

@@ -19,6 +19,7 @@ from tests.s3_server import S3Server
 
 SCHEDULES = 24  # about half a second each
 CHAINS = 8  # schedules over four stages of features, about a second each
+MATCHED = 2  # schedules of each way of matching labels
 AMENDED = 3  # schedules each in which amended labels are learned
 STORES = 2  # schedules over an S3 server, about 6 seconds each
 SEARCHED = 40  # schedules in which a mutation must show at least once
@@ -84,6 +85,32 @@ def test_any_schedule_learns_amended_labels_once_more_and_serves_what_its_versio
     assert world.crashes > 0
     again = COUNTERS.index("relearned")
     assert world.learned("logistic")["board.counters"][again] > 0
+
+
+MATCHES: dict[str, dict[str, Any]] = {
+    "id": {"match": "id", "key": None, "amend": "relearn"},
+    "key": {"match": "key", "id": None, "within_us": 60_000_000},
+}
+
+
+@pytest.mark.parametrize("seed", range(MATCHED))
+@pytest.mark.parametrize("match", MATCHES)
+@pytest.mark.parametrize("of", [OF_THE_KEY, OF_SEVERAL], ids=["of the key", "of several"])
+def test_any_schedule_settles_labels_that_lack_their_key_or_their_id(
+    of: tuple[Feature, ...], match: str, seed: int, fast_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By id the ledger is a stage of its own, by key one label may stand for several events: nothing else changes."""
+    world = simulate(seed, fast_directory, monkeypatch, of=of, labels=MATCHES[match])
+
+    assert world.crashes > 0
+    assert world.learned("logistic")["version"][1] > 20
+
+
+@pytest.mark.parametrize("match", MATCHES)
+def test_a_replay_keeps_the_order_however_labels_are_matched(
+    match: str, fast_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulate(1, fast_directory, monkeypatch, is_replay=True, labels=MATCHES[match])
 
 
 @pytest.mark.parametrize("seed", range(STORES))
