@@ -33,7 +33,7 @@ def empty_sums(count: int) -> Words:
 
 
 def exact_total(words: Words) -> Fraction | None:
-    """Give a sum as the exact fraction it is; None where a value of it is not finite. About 10 us: for a scrape."""
+    """Give a sum as the exact fraction it is; None where a value of it is not finite. For a scrape, not for a row."""
     if words[NOT_FINITE]:
         return None
     total = sum(word << (DIGIT_BITS * place) for place, word in enumerate(words[:DIGITS].tolist()))
@@ -42,7 +42,7 @@ def exact_total(words: Words) -> Fraction | None:
 
 @inlined
 def add_exactly(sums: Words, which: int, value: float, sign: int) -> None:
-    """Add a value to one of the sums (`sign` 1), or take it away again (-1); about 5 ns."""
+    """Add a value to one of the sums (`sign` 1), or take it away again (-1): three words change."""
     if not math.isfinite(value):
         sums[which, NOT_FINITE] += sign
         return
