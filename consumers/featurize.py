@@ -22,7 +22,7 @@ from streams.metrics import RoleMetrics
 from streams.outputs import DELAYS
 from streams.pipeline import Pipeline
 from streams.plan import empty_totals
-from streams.settling import Terms, take_rows_kernel
+from streams.settling import CODES, Terms, take_rows_kernel
 
 MOST_DELAYS = 1_000_000  # label delays kept between two measurements
 
@@ -50,7 +50,14 @@ class FeatureTask(StageTask):
         labels = pipeline.labels
         missing = math.nan if labels.missing is None else labels.missing
         self._terms = Terms(
-            labels.wait_us, labels.keep_us, missing, self._plan.is_keyed, labels.most_pending, labels.is_declared
+            labels.wait_us,
+            labels.keep_us,
+            missing,
+            self._plan.is_keyed,
+            labels.most_pending,
+            labels.is_declared,
+            CODES[labels.match],
+            labels.within_us,
         )
         self._delays: list[npt.NDArray[np.int64]] = []
         self._noted_delays = 0

@@ -7,6 +7,7 @@ crash repeats rows that every reader drops (PROTOCOL 4).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from consumers.dead_letters import KEPT_KEY_BYTES, dead_letter
 from consumers.inlet_raw import RecordInlet
@@ -27,16 +28,17 @@ IDLE_EVERY_US = 1_000_000
 
 
 class IngestTask:
-    """Sends each row of one raw partition to the log partition of its key. Stateless."""
+    """Sends each row of one raw partition to the log partition of its key, or of its id. Stateless."""
 
-    def __init__(self, partitions: int, inlet: RecordInlet) -> None:
+    def __init__(self, partitions: int, inlet: RecordInlet, name: Literal["key", "id"] = "key") -> None:
         self._partitions = partitions
         self._inlet = inlet
+        self._name = name
 
     def process(self, batch: Batch) -> list[Spread]:
-        """Send rows by key: XXH64 of its text modulo the log's partitions; publishers' marks end here."""
+        """Send rows by key or id: XXH64 of its text modulo the log's partitions; publishers' marks end here."""
         rows = batch.rows
-        keys = rows.text("key")
+        keys = rows.text(self._name)
         targets = place_column(keys.offsets, keys.data, self._partitions)
         targets[rows.numbers("kind") == MARK] = -1
         return [Spread("log", targets, rows)]
@@ -107,9 +109,9 @@ class IngestRole:
         return decode_together([(inlet, records) for inlet, records in found if isinstance(inlet, RecordInlet)])
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> IngestTask:
-        """A splitter by key."""
+        """A splitter by key, or by id where labels have no key."""
         assert isinstance(inlet, RecordInlet)  # noqa: S101 - made by `inlet` above
-        return IngestTask(self._pipeline.partitions, inlet)
+        return IngestTask(self._pipeline.partitions, inlet, "id" if self._pipeline.labels.match == "id" else "key")
 
     def _bury(self, records: Records, i: int, bad: Bad) -> None:
         key = (records.key(i) or b"")[:KEPT_KEY_BYTES]

@@ -111,8 +111,14 @@ class RecordInlet:
         """Make log rows of what was read; `sources` has the source of each, if they are not all this partition's."""
         ids = found.texts.get("id")
         ids = self._ids(found.offsets) if ids is None else ids
-        columns = {"source": sources, "id": ids, "key": ids, "time": found.time, **found.texts, **found.numbers}
+        columns = {"source": sources, "id": ids, "time": found.time, **found.texts, **found.numbers}
+        if "key" not in columns and not self._is_keyless(self._kind):
+            columns["key"] = ids
         return self._build(self._kind, columns, found.offsets, found.stamps)
+
+    def _is_keyless(self, kind: str) -> bool:
+        """Whether rows of a kind have no key, though events have one."""
+        return kind == "labels" and self._pipeline.labels.match == "id"
 
     def note_plain(self, decoded: Decoded) -> Decoded:
         """Take over rows of this partition that were decoded together with others'."""
@@ -177,7 +183,9 @@ class RecordInlet:
         ids = decoding.texts(shape.column(rows, declared.id)) if declared.id else self._ids(offsets)
         keys = decoding.texts(shape.column(rows, declared.key)) if declared.key else ids
         values = shape.column(rows, declared.time) if declared.time else None
-        columns: dict[str, Any] = {"id": ids, "key": keys, "time": decoding.times(values, declared.time_unit, stamps)}
+        columns: dict[str, Any] = {"id": ids, "time": decoding.times(values, declared.time_unit, stamps)}
+        if not self._is_keyless(kind):
+            columns["key"] = keys
         if kind == "events":
             columns |= decoding.field_columns(self._pipeline, shape, rows)
         else:
@@ -196,7 +204,7 @@ class RecordInlet:
         return self._builders[kind].build(columns, offsets.size)
 
     def _ids(self, offsets: Int64s) -> Text:
-        """Give the ids of events that have none of their own."""
+        """Give the ids of rows that have none of their own."""
         prefix = f"{self.topic}-{self.partition}-"
         return decoding.texts([prefix + str(offset) for offset in offsets.tolist()])
 

@@ -1,7 +1,9 @@
 """Learn: one candidate over P.examples. Predict at event rows; score, then learn, at label rows.
 
 A candidate is judged on what it said when the event passed, and learns when the label passes, so nothing it could not
-have known enters a score. Output: blocks of losses for the evidence, one JSON record for those of one step:
+have known enters a score. A label that is amended or retracted later corrects the metrics since the start, and if the
+pipeline says so it is learned once more (PROTOCOL 18). Output: blocks of losses for the evidence, one JSON record for
+those of one step:
 
     {"candidate", "lineage", "generation", "order": "number", "predict_p99_us", "bytes",
      "blocks": [{"source", "block", "n", "first_time_us", "last_time_us", "losses"}, ...]}
@@ -19,25 +21,29 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from consumers.quarantine import Ward
 from models.blocks import Blocks, Scoreboard
 from models.cost import Cost
 from models.learner import LEARN, PREDICT, SKIP, Actions, Learner, Matrix, State, Vector
-from models.pending import COUNTERS, Rows
+from models.pending import COUNTERS, RELEARNED, Rows
 from models.sampling import in_sample
 from models.scoring import Scores
 from models.sharded import ShardedLearner
 from models.version import About, Costs
 from streams.errors import ModelError
 from streams.event_numbers import resolved
-from streams.frames import Batch, Column, Outgoing
+from streams.frames import AMENDED, Batch, Column, Outgoing
 from streams.metrics import RoleMetrics
 from streams.pipeline import Task
 from streams.records import pack
 
 LOG = logging.getLogger("consumers.learn")
 MAX_BLOCKS_PER_RECORD = 200  # 540 bytes each: a record stays far below Kafka's 1 MiB
+
+
+INCIDENTS = {"label_corrected": "corrected", "label_relearned": "relearned"}  # in metrics, by what the board counts
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -85,6 +91,8 @@ class LearnTask:
         parameters: tells the declarations of this candidate apart (consumers/quarantine.py).
         bind: gives an untrained learner for other columns, and lets examples come with these from then on.
         sample: the share of labelled events to learn; all are predicted and scored.
+        keep_us: how long what was said of a settled event is remembered, for labels that are amended or retracted.
+        is_relearned: whether an amended label is learned once more; it is no example more.
 
     Example:
         >>> from models.learner import make_learner
@@ -108,6 +116,8 @@ class LearnTask:
         aliases: Mapping[int, int] | None = None,
         sample: float = 1.0,
         parameters: str = "",
+        keep_us: int = 0,
+        is_relearned: bool = False,
     ) -> None:
         self.task = task = task or Task()
         self.candidate = candidate
@@ -117,7 +127,8 @@ class LearnTask:
         self.generation = generation
         self.examples_seen = 0
         self.scores = Scores(task)
-        self.board = Scoreboard(task.outputs, learns_all=task.is_unsupervised)
+        self.board = Scoreboard(task.outputs, keep_us, is_relearned=is_relearned, learns_all=task.is_unsupervised)
+        self.is_at_example = True  # whether the last row learned was an example, so that `version` names this model
         self._clock = clock
         self._ended = ended
         self._aliases = {} if aliases is None else aliases
@@ -125,6 +136,7 @@ class LearnTask:
         self._sample = sample
         self.cost = Cost()
         self.ward = Ward(candidate, parameters)
+        self._noted = dict.fromkeys(INCIDENTS, 0)
 
     @property
     def version(self) -> tuple[int, int]:
@@ -140,17 +152,34 @@ class LearnTask:
         done: list[Blocks] = []
         start = 0
         while start < rows.kind.size:
-            stop, action_B = self.board.plan(rows, start)
+            stop, action_B = self.board.plan(rows, start, batch.clock)
             if is_left_B is not None:
                 action_B[(action_B == LEARN) & is_left_B[start:stop]] = SKIP
+            is_amended_B = self._choose_amended(rows.outcome[start:stop], X_BF[start:stop], action_B)
             score_B = self._step(X_BF[start:stop], rows.label[start:stop], action_B)
             taken = self.ward.taken(self.learner, rows, start, stop, (self.lineage, self.generation))
-            self.examples_seen += int(np.count_nonzero(action_B[:taken] == LEARN))
+            self._count_learned(action_B[:taken], is_amended_B[:taken])
             done.append(self.board.settle(rows, start, stop, score_B, self.scores))
             start = stop
         for source in sorted(set(self._ended()).difference(self._aliases.values())):
             self.board.drop(source)
         return [*self.ward.decisions(), *self._records([blocks for blocks in done if blocks.row.size])]
+
+    def _choose_amended(self, outcome_B: Actions, X_BF: Matrix, action_B: Actions) -> npt.NDArray[np.bool_]:
+        """Say which rows are learned once more; one without its vector, kept before `amend` was set, is passed over."""
+        is_amended_B: npt.NDArray[np.bool_] = (action_B == LEARN) & (outcome_B == AMENDED)
+        if is_amended_B.any():
+            is_bare_B = is_amended_B & np.isnan(X_BF).all(axis=1)
+            action_B[is_bare_B] = SKIP
+            is_amended_B &= ~is_bare_B
+        return is_amended_B
+
+    def _count_learned(self, action_B: Actions, is_amended_B: npt.NDArray[np.bool_]) -> None:
+        learned, again = np.flatnonzero(action_B == LEARN), int(np.count_nonzero(is_amended_B))
+        self.examples_seen += learned.size - again
+        self.board.counters[RELEARNED] += again
+        if learned.size:
+            self.is_at_example = not is_amended_B[learned[-1]]
 
     def _named(self, rows: Rows) -> Rows:
         """Give label rows the names that their events had when they were predicted."""
@@ -171,6 +200,7 @@ class LearnTask:
         parts = {"learner": self.learner.state(), "board": self.board.state(), "scores": self.scores.state()}
         state = {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
         state["version"] = np.array(self.version, np.int64)
+        state["is_at_example"] = np.array([self.is_at_example])
         state["columns"] = np.frombuffer(msgspec.json.encode(self.columns), np.uint8)
         state["task"] = np.frombuffer(msgspec.json.encode(self.task), np.uint8)
         return state | self.ward.state()
@@ -204,6 +234,8 @@ class LearnTask:
         self.board.restore(parts["board"])
         self.scores.restore(parts["scores"])
         self.lineage, self.examples_seen = (int(number) for number in state["version"].astype(np.int64))
+        self.is_at_example = bool(state["is_at_example"][0]) if "is_at_example" in state else True
+        self._noted = {what: self.board.count(counter) for what, counter in INCIDENTS.items()}
 
     def _bind_to(self, columns: tuple[Column, ...]) -> None:
         """Go on with the columns that the model was made for."""
@@ -249,6 +281,11 @@ class LearnTask:
         mine.worked(self.cost.take(), (self.cost.predict_us / 1e6, self.cost.learn_us / 1e6))
         mine.pending(0, self.board.pending())
         mine.quarantined(is_set_aside=self.ward.quarantine is not None)
+        for what, counter in INCIDENTS.items():
+            found = self.board.count(counter)
+            if found > self._noted[what]:
+                mine.incident(what, found - self._noted[what])
+            self._noted[what] = found
 
     def _step(self, X_BF: Matrix, y_B: Vector, action_B: Actions) -> Vector:
         began = self._clock()

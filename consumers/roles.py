@@ -187,6 +187,8 @@ class LearnRole:
             aliases=self._control.aliases,
             sample=self._model.sample,
             parameters=parameters_of(self._model),
+            keep_us=self._pipeline.labels.keep_us,
+            is_relearned=self._pipeline.labels.is_relearned,
         )
 
     def _bind(self, inlet: FrameInlet, columns: tuple[Column, ...]) -> Learner:
@@ -215,8 +217,8 @@ class LearnRole:
         task = partitions[0].task
         assert isinstance(task, LearnTask)  # noqa: S101 - made by `task` above
         self._tell(task)
-        if now_us < self._next_publish_us or task.examples_seen == self._published:
-            return
+        if now_us < self._next_publish_us or task.examples_seen == self._published or not task.is_at_example:
+            return  # one that has learned an amended label since is what no number of examples names
         began = time.perf_counter()
         try:
             self.publish(task)

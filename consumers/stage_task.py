@@ -78,6 +78,8 @@ class StageTask:
         if surplus > 0:  # so many may have to make way, and nobody knows which
             due_rows, due_bytes = due_rows + surplus, due_bytes + int(pending.arena_sizes[LIVE])
         id_bytes, key_bytes = (int(text.offsets[-1] - text.offsets[0]) for text in (rows.id, rows.key))
+        if self._plan.labels.match != "id and key":  # label rows have their events' names, which may be longer
+            due_bytes = int(self._stage.pending.arena_sizes[LIVE]) + id_bytes + key_bytes
         need = (total + due_rows, 2 * id_bytes + due_bytes, 2 * key_bytes + due_bytes)
         return Room(self._delivery.layout, *need, len(self._plan.stage.entities))
 

@@ -4,8 +4,12 @@ An event's name is (source, number); numbers of a source rise by one. Its predic
 comes and is scored then. A block is 100 consecutive numbers of one source; it leaves when all of them are settled,
 and after the source's earlier blocks (evidence goes by event number, not by label arrival: early labels are biased).
 
+What was said of a settled event is remembered until the clock has passed its label row's time + keep: a label that is
+amended or retracted by then corrects the metrics since the start, though no block.
+
 Invariants: an event is settled once; a block leaves once, in order, and only if it was seen whole; what leaves depends
-on the rows and their order alone, not on how they were cut into batches. Memory is that of the open blocks.
+on the rows and their order alone, not on how they were cut into batches. Memory is that of the open and the remembered
+blocks, 100 events each.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from models.learner import Actions, State, Vector
 from models.pending import (
     AT_JUMP,
     BLOCK_EVENTS,
+    CLOCK,
     COUNTERS,
     DROPPED,
     FREE,
@@ -37,11 +42,13 @@ from models.pending import (
     Nodes,
     Rows,
     Sources,
+    forget_kernel,
     plan_kernel,
     settle_kernel,
 )
 from models.scoring import Scores
 from streams.errors import ModelError
+from streams.frames import BEGINNING
 
 
 class Blocks(NamedTuple):
@@ -72,18 +79,33 @@ class Scoreboard:
         (0.2877, 1)
     """
 
-    def __init__(self, outputs: int = 1, *, learns_all: bool = False) -> None:
-        """Begin without events; a prediction has so many numbers. Without labels models learn all that passes."""
+    def __init__(
+        self, outputs: int = 1, keep_us: int = 0, *, is_relearned: bool = False, learns_all: bool = False
+    ) -> None:
+        """Begin without events.
+
+        Args:
+            outputs: how many numbers a prediction has.
+            keep_us: how long a settled event is remembered.
+            is_relearned: whether an amended label is to be learned.
+            learns_all: whether models learn all that passes, with a label or without.
+        """
         self._outputs, self._learns_all = outputs, learns_all
+        self._keep_us, self._is_relearned = keep_us, is_relearned
         self.counters: Int64 = np.zeros(len(COUNTERS), np.int64)
-        self._sizes: Int64 = np.zeros(3, np.int64)
+        self._sizes: Int64 = np.array([0, 0, 0, BEGINNING], np.int64)
         self._sources = _new_sources(4, 16)
         self._nodes = _new_nodes(0, outputs)
         self._place: Int64 = np.zeros(0, np.int64)
         self._ready = np.zeros(0, np.int32), np.zeros(0, np.int64)  # room for all nodes and the rows that complete them
 
-    def plan(self, rows: Rows, start: int) -> tuple[int, Actions]:
+    def plan(self, rows: Rows, start: int, clock_B: Int64 | None = None) -> tuple[int, Actions]:
         """Enter the events from row `start` on and find the labels' predictions.
+
+        Args:
+            rows: a batch.
+            start: the first row to take.
+            clock_B: how the clock stands after each row (PROTOCOL 12); without it nothing is forgotten.
 
         Returns:
             Where it stopped (the end, except before a jump of numbers) and each row's action from `start` on: predict
@@ -91,11 +113,15 @@ class Scoreboard:
             planning on.
         """
         size = rows.kind.size
+        clock = np.full(size, BEGINNING) if clock_B is None else clock_B
         action, self._place = np.zeros(size - start, np.int8), np.full(size - start, -1, np.int64)
         stop = start
         while stop < size:
             stop = plan_kernel(
                 rows,
+                clock,
+                self._keep_us,
+                self._is_relearned,
                 start,
                 stop,
                 self._sources,
@@ -132,7 +158,9 @@ class Scoreboard:
             row,
             self._learns_all,
         )
-        return self._take(node[:ready], row[:ready])
+        blocks = self._take(node[:ready], row[:ready])
+        forget_kernel(self._sources, self._nodes, self._sizes)
+        return blocks
 
     def drop(self, source: int) -> int:
         """Forget a source that was replaced; gives how many predictions were still pending. Unknown: 0."""
@@ -158,13 +186,14 @@ class Scoreboard:
         return int(self.counters[COUNTERS.index(name)])
 
     def state(self) -> State:
-        """Give sources and open blocks, in an order that depends on the rows alone."""
-        node, used = self._open_nodes(), int(self._sizes[SOURCES])
+        """Give sources, open and remembered blocks, in an order that depends on the rows alone."""
+        node, used = self._known_nodes(), int(self._sizes[SOURCES])
         nodes = {name: self._by_node(name)[node] for name in Nodes._fields if name != "free"}
         sources = {name: column[:used].copy() for name, column in self._sources._asdict().items() if name != "ring"}
         state: State = {f"sources.{name}": column for name, column in sources.items()}
         state.update({f"nodes.{name}": column for name, column in nodes.items()})
         state["counters"] = self.counters.copy()
+        state["clock"] = self._sizes[CLOCK:].copy()
         return state
 
     def restore(self, state: State) -> None:
@@ -175,33 +204,34 @@ class Scoreboard:
         """
         try:
             used, count = state["sources.name"].size, state["nodes.block"].size
-            head, after = state["sources.head"], state["sources.next"]
-            open_blocks = int(np.max((after - 1) // BLOCK_EVENTS - head + 1, initial=1))  # type: ignore[operator]
+            tail, after = state["sources.tail"], state["sources.next"]
+            known_blocks = int(np.max((after - 1) // BLOCK_EVENTS - tail + 1, initial=1))  # type: ignore[operator]
             sources, nodes = (
-                _new_sources(_power_of_two(used + 1), _power_of_two(open_blocks)),
+                _new_sources(_power_of_two(used + 1), _power_of_two(known_blocks)),
                 _new_nodes(count, self._outputs),
             )
-            for name in ("name", "first", "next", "head"):
+            for name in ("name", "first", "next", "head", "tail"):
                 getattr(sources, name)[:used] = state[f"sources.{name}"]
             for name, column in nodes._asdict().items():
                 if name != "free":
                     column[...] = state[f"nodes.{name}"].reshape(column.shape)
             sources.ring[nodes.owner, nodes.block % sources.ring.shape[1]] = np.arange(count)
             self.counters = np.array(state["counters"], np.int64).reshape(len(COUNTERS))
+            clock_us = int(np.array(state["clock"], np.int64).reshape(1)[0])
         except (KeyError, ValueError, IndexError) as error:
             raise ModelError(
                 f"the scoreboard is not whole in this snapshot: {error}; run `millrace rebuild`"
             ) from error
         self._sources, self._nodes = sources, nodes
         self._ready = np.zeros(count, np.int32), np.zeros(count, np.int64)
-        self._sizes[:] = used, 0, 0
+        self._sizes[:] = used, 0, 0, clock_us
 
     def _by_node(self, name: str) -> npt.NDArray[Any]:
         """View a column with the nodes as its first axis."""
         column: npt.NDArray[Any] = getattr(self._nodes, name)
         return column.reshape(-1, BLOCK_EVENTS, self._outputs) if name == "said" else column
 
-    def _open_nodes(self) -> Int32:
+    def _known_nodes(self) -> Int32:
         """Name the nodes in use, by source and block."""
         found = [self._nodes_of(place) for place in range(int(self._sizes[SOURCES]))]
         return np.concatenate([np.zeros(0, np.int32), *found])
@@ -209,12 +239,12 @@ class Scoreboard:
     def _nodes_of(self, place: int) -> Int32:
         sources = self._sources
         last = (int(sources.next[place]) - 1) // BLOCK_EVENTS
-        blocks = np.arange(int(sources.head[place]), last + 1)
+        blocks = np.arange(int(sources.tail[place]), last + 1)
         node: Int32 = sources.ring[place, blocks % sources.ring.shape[1]]
         return node[node >= 0]
 
     def _take(self, node: Int32, row: Int64) -> Blocks:
-        """Read complete blocks out and free their nodes; one that was not seen from its first number is no evidence."""
+        """Read complete blocks out; one that was not seen from its first number is no evidence."""
         if not node.size:
             return _NOTHING
         nodes, sources = self._nodes, self._sources
@@ -222,7 +252,6 @@ class Scoreboard:
         whole = block * BLOCK_EVENTS >= sources.first[owner]
         times = nodes.first_time[node][whole], nodes.last_time[node][whole]
         losses = nodes.loss[node[whole]].astype(np.float32)
-        self._release(node)
         return Blocks(sources.name[owner][whole], block[whole], *times, losses, row[whole])
 
     def _release(self, node: Int32) -> None:
@@ -252,7 +281,7 @@ class Scoreboard:
             self._sources = Sources._make(_grown(column, len(column)) for column in sources)
         elif why == NO_RING:
             ring = np.full((sources.ring.shape[0], sources.ring.shape[1] * 2), -1, np.int32)
-            node = self._open_nodes()
+            node = self._known_nodes()
             ring[nodes.owner[node], nodes.block[node] % ring.shape[1]] = node
             self._sources = sources._replace(ring=ring)
         elif why == AT_JUMP:
@@ -260,7 +289,7 @@ class Scoreboard:
             self._clear(place)
             self.counters[JUMPS] += 1
             sources.first[place] = sources.next[place] = rows.number[stop]
-            sources.head[place] = rows.number[stop] // BLOCK_EVENTS
+            sources.head[place] = sources.tail[place] = rows.number[stop] // BLOCK_EVENTS
 
 
 _NOTHING = Blocks(
@@ -276,15 +305,19 @@ _NOTHING = Blocks(
 def _new_sources(size: int, ring: int) -> Sources:
     column = np.zeros(size, np.int64)
     name, rings = np.full(size, -1, np.int32), np.full((size, ring), -1, np.int32)
-    return Sources(name, column, column.copy(), column.copy(), rings)
+    return Sources(name, column, column.copy(), column.copy(), column.copy(), rings)
 
 
 def _new_nodes(size: int, outputs: int) -> Nodes:
     column, owner = np.zeros(size, np.int64), np.zeros(size, np.int32)
-    grid = np.full((size, BLOCK_EVENTS), np.nan), np.zeros((size, BLOCK_EVENTS), np.uint8)
+    grid = np.full((size, BLOCK_EVENTS), np.nan)
     return Nodes(
         np.full((size * BLOCK_EVENTS, outputs), np.nan),
-        *grid,
+        grid,
+        np.zeros((size, BLOCK_EVENTS), np.uint8),
+        grid.copy(),
+        np.zeros((size, BLOCK_EVENTS), np.int64),
+        column.copy(),
         column,
         column.copy(),
         column.copy(),

@@ -1,7 +1,8 @@
 """Pending predictions in arrays, and the two kernels that go over examples rows (see models/blocks.py).
 
-Per source a ring of open blocks leads to nodes; a node holds one block's 100 predictions, which become losses as label
-rows come. `plan_kernel` enters events and finds labels' predictions, `settle_kernel` stores scores and losses.
+Per source a ring of blocks leads to nodes; a node holds one block's 100 predictions, which become losses as label
+rows come. `plan_kernel` enters events and finds labels' predictions, `settle_kernel` stores scores and losses. A block
+that has left stays in the ring until the clock has passed all that is remembered of it; `forget_kernel` frees it.
 """
 
 from __future__ import annotations
@@ -13,18 +14,23 @@ import numpy as np
 import numpy.typing as npt
 
 from models.learner import LEARN, PREDICT, Actions, Vector
-from models.scoring import CLUSTERING, Tally, add_score
+from models.scoring import CLUSTERING, Tally, add_score, give_score, take_score
 from streams.compiled import bare, inlined
 from streams.event_numbers import number_kernel, source_kernel
-from streams.frames import AMENDED, EVENT, LABEL, MISSING, RETRACTED, SET
+from streams.frames import AMENDED, BEGINNING, EVENT, LABEL, MISSING, SET
 
 BLOCK_EVENTS = 100
 
-COUNTERS = ("predicted", "scored", "unlabelled", "unseen", "repeated", "amended", "retracted", "dropped", "jumps")
-PREDICTED, SCORED, UNLABELLED, UNSEEN, REPEATED, AMENDED_ROWS, RETRACTED_ROWS, DROPPED, JUMPS = range(len(COUNTERS))
+COUNTERS = (
+    "predicted", "scored", "unlabelled", "unseen", "repeated", "amended", "retracted", "dropped", "jumps",
+    "corrected", "relearned",
+)  # fmt: skip
+PREDICTED, SCORED, UNLABELLED, UNSEEN, REPEATED, AMENDED_ROWS, RETRACTED_ROWS, DROPPED, JUMPS = range(9)
+CORRECTED, RELEARNED = 9, 10  # amended and retracted labels that changed the metrics; those learned once more
 
 ABSENT, PENDING, DUE, SETTLED = 0, 1, 2, 3  # an event's status inside its block; due: its label is in this batch
-SOURCES, FREE, STOPPED = 0, 1, 2  # places in `sizes`: sources in use, unused nodes, why planning stopped
+# Places in `sizes`: sources in use, unused nodes, why planning stopped, and the largest that the clock has been.
+SOURCES, FREE, STOPPED, CLOCK = 0, 1, 2, 3
 AT_END, NO_SOURCE, NO_NODE, NO_RING, AT_JUMP = 0, 1, 2, 3, 4
 
 Int32 = npt.NDArray[np.int32]
@@ -49,15 +55,19 @@ class Sources(NamedTuple):
     first: Int64  # the first number seen: labels of earlier ones find no prediction
     next: Int64
     head: Int64  # the oldest open block
-    ring: Int32  # [S, R]: node of open block b at b % R, R a power of two
+    tail: Int64  # the oldest block that is remembered
+    ring: Int32  # [S, R]: node of block b at b % R from the tail on, R a power of two
 
 
 class Nodes(NamedTuple):
-    """Per open block: what was said of each event, and its loss once its label has come. S numbers a prediction."""
+    """Per block: what was said of each event, and its loss and label once that has come. S numbers a prediction."""
 
     said: npt.NDArray[np.float64]  # [N * 100, S]
     loss: npt.NDArray[np.float64]  # [N, 100]
     status: npt.NDArray[np.uint8]  # [N, 100]
+    label: npt.NDArray[np.float64]  # [N, 100] the newest of a settled event, NaN where none counts
+    until: Int64  # [N, 100] up to which clock a settled event is remembered
+    last_until: Int64  # [N] the largest of these
     first_time: Int64
     last_time: Int64
     block: Int64
@@ -83,7 +93,7 @@ def _enter(rows: Rows, i: int, place: int, sources: Sources, nodes: Nodes, sizes
     block, offset = number // BLOCK_EVENTS, number % BLOCK_EVENTS
     mask = sources.ring.shape[1] - 1
     if offset == 0 or number == sources.first[place]:
-        if block - sources.head[place] > mask:
+        if block - sources.tail[place] > mask:
             return -NO_RING
         if sizes[FREE] == 0:
             return -NO_NODE
@@ -93,9 +103,12 @@ def _enter(rows: Rows, i: int, place: int, sources: Sources, nodes: Nodes, sizes
         for k in range(BLOCK_EVENTS):
             nodes.loss[fresh, k] = np.nan
             nodes.status[fresh, k] = ABSENT
+            nodes.label[fresh, k] = np.nan
+            nodes.until[fresh, k] = BEGINNING
             for s in range(nodes.said.shape[1]):
                 nodes.said[fresh * BLOCK_EVENTS + k, s] = np.nan
         nodes.first_time[fresh] = nodes.last_time[fresh] = rows.time[i]
+        nodes.last_until[fresh] = BEGINNING
         nodes.block[fresh] = block
         nodes.left[fresh] = BLOCK_EVENTS - offset
         nodes.owner[fresh] = place
@@ -108,8 +121,11 @@ def _enter(rows: Rows, i: int, place: int, sources: Sources, nodes: Nodes, sizes
 
 
 @inlined
-def _find_event(number: int, place: int, sources: Sources, nodes: Nodes, counters: Int64) -> int:
-    """Find a label's pending prediction; -1: its event was not seen, or is settled already."""
+def _find_event(number: int, place: int, until_us: int, sources: Sources, nodes: Nodes, counters: Int64) -> int:
+    """Find a label's pending prediction; -1: its event was not seen, or is settled already.
+
+    It is remembered until the clock has passed `until_us`.
+    """
     if place < 0 or number < sources.first[place] or number >= sources.next[place]:
         counters[UNSEEN] += 1
         return -1
@@ -119,12 +135,29 @@ def _find_event(number: int, place: int, sources: Sources, nodes: Nodes, counter
         counters[REPEATED] += 1
         return -1
     nodes.status[node, offset] = DUE
+    nodes.until[node, offset] = until_us
+    nodes.last_until[node] = max(nodes.last_until[node], until_us)
+    return int(node * BLOCK_EVENTS + offset)
+
+
+@inlined
+def _find_settled(number: int, place: int, clock_us: int, sources: Sources, nodes: Nodes) -> int:
+    """Find the prediction of an event that was settled; -1: it was not, or it is forgotten."""
+    if place < 0 or number < sources.first[place] or number >= sources.next[place]:
+        return -1
+    block, offset = number // BLOCK_EVENTS, number % BLOCK_EVENTS
+    node = sources.ring[place, block & (sources.ring.shape[1] - 1)] if block >= sources.tail[place] else -1
+    if node < 0 or nodes.status[node, offset] < DUE or clock_us > nodes.until[node, offset]:
+        return -1
     return int(node * BLOCK_EVENTS + offset)
 
 
 @bare
 def plan_kernel(
     rows: Rows,
+    clock: Int64,
+    keep_us: int,
+    is_relearned: bool,
     start: int,
     begin: int,
     sources: Sources,
@@ -139,6 +172,7 @@ def plan_kernel(
     place = 0
     for i in range(begin, rows.kind.size):
         at = i - start
+        sizes[CLOCK] = max(sizes[CLOCK], clock[i])
         if rows.kind[i] == EVENT:
             number = rows.number[i]
             place = _find(sources, sizes[SOURCES], rows.source[i], place)
@@ -150,7 +184,7 @@ def plan_kernel(
                 sizes[SOURCES] += 1
                 sources.name[place] = rows.source[i]
                 sources.first[place] = sources.next[place] = number
-                sources.head[place] = number // BLOCK_EVENTS
+                sources.head[place] = sources.tail[place] = number // BLOCK_EVENTS
             if number < sources.next[place]:
                 counters[REPEATED] += 1
                 continue
@@ -165,14 +199,17 @@ def plan_kernel(
             action[at] = PREDICT
             counters[PREDICTED] += 1
         elif rows.kind[i] == LABEL:
-            if rows.outcome[i] == AMENDED:
-                counters[AMENDED_ROWS] += 1
-            elif rows.outcome[i] == RETRACTED:
-                counters[RETRACTED_ROWS] += 1
-            elif rows.outcome[i] == SET or rows.outcome[i] == MISSING:
-                place = _find(sources, sizes[SOURCES], source_kernel(rows.number[i], rows.source[i]), place)
-                place_at[at] = _find_event(number_kernel(rows.number[i]), place, sources, nodes, counters)
+            number, outcome = number_kernel(rows.number[i]), rows.outcome[i]
+            place = _find(sources, sizes[SOURCES], source_kernel(rows.number[i], rows.source[i]), place)
+            if outcome in (SET, MISSING):
+                place_at[at] = _find_event(number, place, rows.time[i] + keep_us, sources, nodes, counters)
                 if place_at[at] >= 0 and (learns_all or not math.isnan(rows.label[i])):
+                    action[at] = LEARN
+            else:
+                counters[AMENDED_ROWS if outcome == AMENDED else RETRACTED_ROWS] += 1
+                place_at[at] = _find_settled(number, place, sizes[CLOCK], sources, nodes)
+                is_known = place_at[at] >= 0 and not math.isnan(rows.label[i])
+                if is_relearned and not learns_all and is_known and outcome == AMENDED:
                     action[at] = LEARN
     sizes[STOPPED] = AT_END
     return rows.kind.size
@@ -204,11 +241,15 @@ def settle_kernel(
             for place in range(score_BS.shape[1]):
                 nodes.said[place_at[at], place] = score_BS[at, place]
             continue
+        if rows.outcome[i] not in (SET, MISSING):
+            _correct(tally, nodes, node, offset, rows.label[i], counters)
+            continue
         has_label = not math.isnan(rows.label[i])
         if learns_all or has_label:
             nodes.loss[node, offset] = add_score(tally, nodes.said, place_at[at], rows.label[i])
         counters[SCORED if has_label or tally.code == CLUSTERING else UNLABELLED] += 1
         nodes.status[node, offset] = SETTLED
+        nodes.label[node, offset] = rows.label[i]
         nodes.left[node] -= 1
         place = nodes.owner[node]
         while nodes.left[node] == 0 and nodes.block[node] == sources.head[place]:
@@ -216,9 +257,38 @@ def settle_kernel(
             ready_row[ready] = i
             ready += 1
             head = sources.head[place]
-            sources.ring[place, head & (sources.ring.shape[1] - 1)] = -1
             sources.head[place] = head + 1
             following = sources.ring[place, (head + 1) & (sources.ring.shape[1] - 1)]
-            if following >= 0:
+            if head + 1 <= (sources.next[place] - 1) // BLOCK_EVENTS:
                 node = following
     return ready
+
+
+@inlined
+def _correct(tally: Tally, nodes: Nodes, node: int, offset: int, label: float, counters: Int64) -> None:
+    """Let a settled event's newest label count in the metrics since the start; NaN: none counts any more.
+
+    Blocks keep the first loss: what was evidence stays what it was.
+    """
+    place, before = node * BLOCK_EVENTS + offset, nodes.label[node, offset]
+    if not math.isnan(before):
+        take_score(tally, nodes.said, place, before)
+    if not math.isnan(label):
+        give_score(tally, nodes.said, place, label)
+    nodes.label[node, offset] = label
+    counters[CORRECTED] += 1
+
+
+@bare
+def forget_kernel(sources: Sources, nodes: Nodes, sizes: Int64) -> None:
+    """Free the blocks that have left and of which every event is forgotten, oldest first."""
+    for place in range(sizes[SOURCES]):
+        mask = sources.ring.shape[1] - 1
+        while sources.tail[place] < sources.head[place]:
+            node = sources.ring[place, sources.tail[place] & mask]
+            if sizes[CLOCK] <= nodes.last_until[node]:
+                break
+            sources.ring[place, sources.tail[place] & mask] = -1
+            sources.tail[place] += 1
+            nodes.free[sizes[FREE]] = node
+            sizes[FREE] += 1

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from models.exact_sums import add_exactly, add_square_exactly, empty_sums
 from streams.compiled import bare, inlined
 from streams.errors import ModelError
 from streams.pipeline import Task
@@ -31,12 +32,13 @@ CODES = {
     "anomaly": ANOMALY,
     "clustering": CLUSTERING,
 }
-LOSS, SQUARED, MEAN, SPREAD, SUMS = 0, 1, 2, 3, 4  # places in `sums`; the last two are Welford's, of regression labels
+LOSS, SQUARED, SUMS = 0, 1, 3  # places in `sums`
 SCORE, RANKED = 1, 2  # of anomalies: the sum of scores, and how many have a loss
 SILHOUETTE = 1  # of clusterings
 RANK_LABELS = 100  # of each kind, whose anomaly scores the next are ranked among
 LABELS, RIGHT, ALERTS = 0, 1, 1  # places in `totals`; of anomalies and clusterings labels are all events judged
-SIDES = 2  # places in `totals` from here on: normal events and anomalies
+SCORED, SIDES = 2, 3  # what was scored stays scored, though its label be retracted; normal events and anomalies
+ERRORS, SQUARED_ERRORS, ANSWERS, SQUARED_ANSWERS, EXACT_SUMS = 0, 1, 2, 3, 4  # places in `exact`
 
 Vector = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -47,12 +49,13 @@ class Tally(NamedTuple):
     """Arrays that the kernels update; S numbers a prediction, C classes."""
 
     code: int  # of the task
-    sums: Vector  # [SUMS]
+    sums: Vector  # [SUMS]; not of regressions
     threshold: float  # of anomaly scores, where a prediction brings none of its own
-    totals: Counts  # [labels, right answers], of anomalies [events, alerts, labels 0, labels 1]
+    totals: Counts  # [labels, right answers, labels ever scored], of anomalies [events, alerts, scored, of each kind]
     bins: Counts  # negatives and positives by the logit of their score [2, AUC_BINS]; events by cluster [1, K]
     ranked: npt.NDArray[np.float64]  # anomaly: [2, RANK_LABELS], a ring of the last scores of either kind
     confusion: Counts  # multiclass: [C, C], labels by what was the likeliest class; anomaly: [2, 2], labels by alert
+    exact: Counts  # regression: [EXACT_SUMS, WORDS], of errors and of labels (exact_sums.py)
     recent_said: npt.NDArray[np.float64]  # [ROLLING_LABELS, S], a ring
     recent_y: Vector  # the labels of the same
 
@@ -95,10 +98,11 @@ class Scores:
             code,
             np.zeros(SUMS),
             self.task.threshold,
-            np.zeros(4 if is_anomaly else 2, np.int64),
+            np.zeros(5 if is_anomaly else 3, np.int64),
             np.zeros(bins, np.int64),
             np.zeros((2, RANK_LABELS if is_anomaly else 0)),
             np.zeros((sides, sides), np.int64),
+            empty_sums(EXACT_SUMS if code == REGRESSION else 0),
             np.full((ROLLING_LABELS, 2 if is_anomaly else self.task.outputs), np.nan),
             np.zeros(ROLLING_LABELS),
         )
@@ -109,7 +113,7 @@ class Scores:
 
     def rolling(self) -> Quality:
         """Judge the last 10,000 labels. Costs a sort of them (about 1 ms): for a scrape, not for a row."""
-        labels = min(int(self.tally.totals[LABELS]), ROLLING_LABELS)
+        labels = min(int(self.tally.totals[SCORED]), ROLLING_LABELS)
         return _judge(self.task).recent(self.tally.recent_said[:labels], self.tally.recent_y[:labels])
 
     def state(self) -> State:
@@ -218,7 +222,6 @@ def _rank_loss(tally: Tally, score: float, label: float) -> float:
     if math.isnan(label):
         return math.nan
     side = 1 if label > 0.5 else 0
-    tally.bins[side, auc_bin(score)] += 1
     tally.ranked[side, tally.totals[SIDES + side] % RANK_LABELS] = score
     tally.totals[SIDES + side] += 1
     others = min(tally.totals[SIDES + 1 - side], RANK_LABELS)
@@ -236,59 +239,100 @@ def _rank_loss(tally: Tally, score: float, label: float) -> float:
 
 
 @inlined
-def _add_anomaly(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label: float, at: int) -> float:
+def _threshold(tally: Tally, said_NS: npt.NDArray[np.float64], row: int) -> float:
+    return said_NS[row, 1] if said_NS.shape[1] == 2 else tally.threshold
+
+
+@inlined
+def _add_anomaly(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label: float) -> float:
+    """Judge an event's score; its alert counts whether it has a label or not."""
     score = said_NS[row, 0]
-    threshold = said_NS[row, 1] if said_NS.shape[1] == 2 else tally.threshold
-    loss = _rank_loss(tally, score, label)
-    is_alert = 1 if score >= threshold else 0
-    if not math.isnan(label):
-        tally.confusion[1 if label > 0.5 else 0, is_alert] += 1
-    tally.totals[ALERTS] += is_alert
+    tally.totals[LABELS] += 1
+    tally.totals[ALERTS] += 1 if score >= _threshold(tally, said_NS, row) else 0
     tally.sums[SCORE] += score
-    tally.recent_said[at, 0] = score
-    tally.recent_said[at, 1] = threshold
+    loss = _rank_loss(tally, score, label)
+    tally.sums[LOSS] += 0.0 if math.isnan(loss) else loss
+    if not math.isnan(label):
+        _count_side(tally, said_NS, row, label, 1)
     return loss
+
+
+@inlined
+def _count_side(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label: float, sign: int) -> None:
+    """Count a score among those of its label. The rank loss stays what it was among the labels of its time."""
+    score, side = said_NS[row, 0], 1 if label > 0.5 else 0
+    tally.bins[side, auc_bin(score)] += sign
+    tally.confusion[side, 1 if score >= _threshold(tally, said_NS, row) else 0] += sign
 
 
 @inlined
 def _add_cluster(tally: Tally, said_NS: npt.NDArray[np.float64], row: int) -> float:
     own, other = math.sqrt(said_NS[row, 1]), math.sqrt(said_NS[row, 2])
     most = max(own, other)
+    tally.totals[LABELS] += 1
     tally.sums[SILHOUETTE] += (other - own) / most if most > 0.0 else 0.0
     tally.bins[0, min(int(said_NS[row, 0]), MOST_CLUSTERS - 1)] += 1
+    tally.sums[LOSS] += said_NS[row, 1]
     return float(said_NS[row, 1])
 
 
 @inlined
 def add_score(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label: float) -> float:
-    """Count the prediction in a row whose label has come, or is not needed; gives its loss. About 50 ns."""
-    at = tally.totals[LABELS] % ROLLING_LABELS
-    tally.totals[LABELS] += 1
-    if tally.code == BINARY:
-        p, is_positive = said_NS[row, 0], label > 0.5
-        loss = log_loss(p, is_positive)
-        tally.totals[RIGHT] += (p >= 0.5) == is_positive
-        side = 1 if is_positive else 0
-        tally.sums[SQUARED] += (p - side) * (p - side)
-        tally.bins[side, auc_bin(p)] += 1
-    elif tally.code == MULTICLASS:
-        place, said = int(label), likeliest(said_NS, row)
-        loss = log_loss(said_NS[row, place], True)
-        tally.totals[RIGHT] += said == place
-        tally.confusion[place, said] += 1
-    elif tally.code == ANOMALY:
-        loss = _add_anomaly(tally, said_NS, row, label, at)
-    elif tally.code == CLUSTERING:
-        loss = _add_cluster(tally, said_NS, row)
-    else:
-        error = said_NS[row, 0] - label
-        loss = abs(error)
-        tally.sums[SQUARED] += error * error
-        before = tally.sums[MEAN]
-        tally.sums[MEAN] = before + (label - before) / tally.totals[LABELS]
-        tally.sums[SPREAD] += (label - before) * (label - tally.sums[MEAN])
-    tally.sums[LOSS] += 0.0 if math.isnan(loss) else loss
+    """Count the prediction in a row whose label has come, or is not needed, also among the newest; gives its loss."""
+    at = tally.totals[SCORED] % ROLLING_LABELS
+    tally.totals[SCORED] += 1
     for place in range(said_NS.shape[1]):
         tally.recent_said[at, place] = said_NS[row, place]
     tally.recent_y[at] = label
+    if tally.code == ANOMALY:
+        tally.recent_said[at, 1] = _threshold(tally, said_NS, row)
+        return _add_anomaly(tally, said_NS, row, label)
+    if tally.code == CLUSTERING:
+        return _add_cluster(tally, said_NS, row)
+    return give_score(tally, said_NS, row, label)
+
+
+@inlined
+def give_score(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label: float) -> float:
+    """Count a prediction with a label in the figures since the start; gives its loss."""
+    return _count_score(tally, said_NS, row, label, 1)
+
+
+@inlined
+def take_score(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label: float) -> float:
+    """Take away again what `give_score` has counted; gives its loss.
+
+    Counts are as if it had never been, and so are the sums of a regression. The sums of the others, of numbers below
+    7, are but for the rounding of one addition more.
+    """
+    return _count_score(tally, said_NS, row, label, -1)
+
+
+@inlined
+def _count_score(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label: float, sign: int) -> float:
+    """Count a prediction with its label so many times, 1 or -1."""
+    if tally.code == ANOMALY:
+        _count_side(tally, said_NS, row, label, sign)
+        return math.nan
+    tally.totals[LABELS] += sign
+    if tally.code == REGRESSION:
+        error: float = said_NS[row, 0] - label
+        add_exactly(tally.exact, ERRORS, abs(error), sign)
+        add_exactly(tally.exact, SQUARED_ERRORS, error * error, sign)
+        add_exactly(tally.exact, ANSWERS, label, sign)
+        add_square_exactly(tally.exact, SQUARED_ANSWERS, label, sign)
+        return abs(error)
+    if tally.code == BINARY:
+        p, is_positive = said_NS[row, 0], label > 0.5
+        loss = log_loss(p, is_positive)
+        tally.totals[RIGHT] += sign * ((p >= 0.5) == is_positive)
+        side = 1 if is_positive else 0
+        tally.sums[SQUARED] += sign * ((p - side) * (p - side))
+        tally.bins[side, auc_bin(p)] += sign
+    else:
+        place, said = int(label), likeliest(said_NS, row)
+        loss = log_loss(said_NS[row, place], True)
+        tally.totals[RIGHT] += sign * (said == place)
+        tally.confusion[place, said] += sign
+    tally.sums[LOSS] += sign * loss
     return loss

@@ -43,7 +43,7 @@ _NOTHING = BinaryQuality(0, *[math.nan] * 9)
 
 def since_start(tally: Tally) -> BinaryQuality:
     """Judge all labels so far."""
-    labels, right = tally.totals.tolist()
+    labels, right, _ = tally.totals.tolist()
     if not labels:
         return _NOTHING
     negatives, positives = tally.bins

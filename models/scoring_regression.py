@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.scoring import LABELS, LOSS, SPREAD, SQUARED, Tally, Vector
+from models.exact_sums import Words, exact_total
+from models.scoring import ANSWERS, ERRORS, LABELS, SQUARED_ANSWERS, SQUARED_ERRORS, Tally, Vector
 
 
 class RegressionQuality(NamedTuple):
@@ -33,7 +34,8 @@ def since_start(tally: Tally) -> RegressionQuality:
     labels = int(tally.totals[LABELS])
     if not labels:
         return _NOTHING
-    return _quality(labels, float(tally.sums[LOSS]), float(tally.sums[SQUARED]), float(tally.sums[SPREAD]))
+    absolute, squared = _rounded(tally.exact[ERRORS]), _rounded(tally.exact[SQUARED_ERRORS])
+    return _quality(labels, absolute, squared, _spread(tally, labels))
 
 
 def recent(said_BS: npt.NDArray[np.float64], label_B: Vector) -> RegressionQuality:
@@ -43,6 +45,20 @@ def recent(said_BS: npt.NDArray[np.float64], label_B: Vector) -> RegressionQuali
     error = said_BS[:, 0] - label_B
     spread = float(((label_B - label_B.mean()) ** 2).sum())
     return _quality(label_B.size, float(np.abs(error).sum()), float((error**2).sum()), spread)
+
+
+def _spread(tally: Tally, labels: int) -> float:
+    """Give the squared distance of all labels from their mean, of which only the last step is rounded."""
+    answers, squares = exact_total(tally.exact[ANSWERS]), exact_total(tally.exact[SQUARED_ANSWERS])
+    return math.nan if answers is None or squares is None else float(squares - answers**2 / labels)
+
+
+def _rounded(words: Words) -> float:
+    total = exact_total(words)
+    try:
+        return math.inf if total is None else float(total)
+    except OverflowError:  # the sum of finite numbers is beyond them
+        return math.inf
 
 
 def _quality(labels: int, absolute: float, squared: float, spread: float) -> RegressionQuality:

@@ -9,7 +9,7 @@ before anything later is taken, so nothing waits between stages, and how the log
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,11 +60,14 @@ class Chain:
         last = self._tasks[-1]
         return {partition: last[partition].process(part.batch) for partition, part in parts.items()}
 
-    def settle(self, partition: int, clock_us: int) -> dict[int, list[Rows]]:
-        """Let the first stage's clocks stand at `clock_us` in a partition: what waits until before then is missing."""
+    def settle(self, partitions: Iterable[int], clock_us: int) -> dict[int, list[Rows]]:
+        """Let the first stage's clocks stand at `clock_us` in some partitions of the log.
+
+        What waits there until before then is missing.
+        """
         clock = np.array([clock_us])
         rows = build(self._hops[0].input, {"kind": np.array([MARK], np.int8)}, 1)
-        return self.take({partition: Keyed(Batch(rows, clock, clock), np.array([END]))})
+        return self.take({partition: Keyed(Batch(rows, clock, clock), np.array([END])) for partition in partitions})
 
     def _passed(self, tasks: list[Any], parts: Mapping[int, Keyed]) -> dict[int, Keyed]:
         """Take rows through one stage; gives the next one's."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from serving.chain import Chain
@@ -39,6 +39,7 @@ class ChainBackfill:
         period: Period,
     ) -> None:
         self._log, self._chain = MergedLog(pipeline, control, feeds), Chain(pipeline)
+        self._is_by_id, self._all = pipeline.labels.match == "id", range(pipeline.partitions)
         self._settled = {partition: SettledRows(pipeline, partition, out, period) for partition in wanted}
 
     @property
@@ -57,11 +58,20 @@ class ChainBackfill:
         for parts in self._log.read(ends, seen):
             self._put(self._chain.take(parts, clock), is_settled=True)
             clock = self._log.clock
-        # An event is in the same partition of the log and of P.features: that of its key.
-        for partition, settled in self._settled.items():
-            for clock_us in settled.deadlines():
-                self._put(self._chain.settle(partition, clock_us), is_settled=False)
+        for partitions, deadlines in self._left():
+            for clock_us in deadlines:
+                self._put(self._chain.settle(partitions, clock_us), is_settled=False)
+        for settled in self._settled.values():
             settled.close()
+
+    def _left(self) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+        """Say in which partitions of the log events wait yet, and where clocks must stand for them."""
+        if self._is_by_id:
+            found = {clock_us for settled in self._settled.values() for clock_us in settled.deadlines()}
+            yield self._all, sorted(found)
+            return
+        for partition, settled in self._settled.items():  # an event is in the same one of P.features: that of its key
+            yield (partition,), settled.deadlines()
 
     def _put(self, outputs: Mapping[int, Sequence[Rows]], *, is_settled: bool) -> None:
         for partition, settled in self._settled.items():

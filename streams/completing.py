@@ -25,9 +25,17 @@ from streams.compiled import bare, inlined
 from streams.deadlines import NO_SLOT, due_kernel, push_kernel
 from streams.frames import END, EVENT, LABEL, MISSING, NO_OUTCOME, SET
 from streams.inputs import Input
-from streams.outputs import Output, copy_row_kernel, emit_kernel, emit_names_kernel, fill_row_kernel
+from streams.outputs import Output, copy_row_kernel, emit_kernel, emit_names_kernel
 from streams.plan import Plan
-from streams.settling import MOST_DROPPED, Terms, find_kernel, send_label_row_kernel, settle_missing_kernel
+from streams.settling import (
+    MOST_DROPPED,
+    Terms,
+    find_kernel,
+    recall_settled_kernel,
+    remember_vector_kernel,
+    send_label_row_kernel,
+    settle_missing_kernel,
+)
 from streams.stage import Stage, has_room_kernel
 
 Floats = npt.NDArray[np.float64]
@@ -87,6 +95,7 @@ def _complete(rows: Input, row: int, terms: Terms, stage: Stage, output: Output)
     kind = known.SETTLED_SET if outcome == SET else known.SETTLED_MISSING
     until_us = time_us + terms.keep_us
     known.settle_kernel(ledger, place, name, rows.keys[row], kind, number, rows.label[row], until_us)
+    remember_vector_kernel(ledger, place, stage.pending.vectors_PF, slot)
 
 
 @inlined
@@ -97,10 +106,11 @@ def _pass_on(rows: Input, row: int, stage: Stage, output: Output) -> None:
     if known.kind_kernel(ledger, word, counters[count.CLOCK]) < known.SETTLED:
         counters[count.UNKNOWN] += 1
         return
-    number = known.number_kernel(ledger, known.record_kernel(ledger, word))
+    record = known.record_kernel(ledger, word)
+    number = known.number_kernel(ledger, record)
     at = emit_kernel(output, LABEL, rows.outcome[row], row, rows.time[row], rows.produced[row], number, rows.label[row])
     emit_names_kernel(rows, row, output, at)
-    fill_row_kernel(output.vectors_BF, at, math.nan)
+    recall_settled_kernel(ledger, record, output, at)
 
 
 @inlined

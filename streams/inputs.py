@@ -16,7 +16,7 @@ from streams.frames import Batch
 from streams.hashing import CATEGORY_SEED, ENTITY_SEED, category_code, hash_text
 from streams.layouts import Text
 from streams.plan import EVERY_ROW, FeaturePlan
-from streams.stages import StageSpec
+from streams.stages import KEY, StageSpec
 from streams.tables import Table
 
 NO_KEY = 0  # stands for the hash of a key, or of another entity, where there is none
@@ -38,7 +38,7 @@ class Input(NamedTuple):
     clock: npt.NDArray[np.int64]
     values_KB: npt.NDArray[np.float64]
     names: npt.NDArray[np.int64]  # hash of id and key
-    keys: npt.NDArray[np.int64]  # hash of the key, or of the stage's entity
+    keys: npt.NDArray[np.int64]  # hash of the key, or of the stage's entity: where the row goes when state is parted
     entities: npt.NDArray[np.int64]  # that key's entity, where a look ahead has found one; else NO_ENTITY
     others: npt.NDArray[np.int64]  # [B, E] hashes of the entities of later stages
 
@@ -74,10 +74,11 @@ def make_input(batch: Batch, plan: FeaturePlan) -> Input:
         np.full(rows.num_rows, NO_ENTITY),
         _others(rows, plan.stage),
     )
-    name_rows_kernel(taken)
+    is_by_id = plan.labels.match == "id"
+    name_rows_kernel(taken, is_by_id)
     if plan.stage.number > 1:
         _name_by_number(taken, rows.numbers("number"))
-        if not plan.stage.is_last:
+        if is_by_id or not plan.stage.is_last:
             taken.keys[:] = rows.numbers(f"entity.{plan.stage.number}")
     return taken
 
@@ -87,7 +88,8 @@ def _others(rows: Table, stage: StageSpec) -> npt.NDArray[np.int64]:
     others = np.empty((rows.num_rows, len(stage.entities)), np.int64)
     if stage.number == 1:
         for place, entity in enumerate(stage.entities.values()):
-            others[:, place] = hash_entities([rows.text(f"field.{name}") for name in entity])
+            texts = [rows.text("key")] if entity == KEY else [rows.text(f"field.{name}") for name in entity]
+            others[:, place] = hash_entities(texts)
     return others
 
 
@@ -171,9 +173,13 @@ def encode_categories_kernel(texts: Text, values_KB: npt.NDArray[np.float64], pl
 
 
 @bare
-def name_rows_kernel(rows: Input) -> None:
-    """Fill in the hashes: XXH64 of the key, and of the id seeded with it."""
+def name_rows_kernel(rows: Input, is_by_id: bool) -> None:
+    """Fill in the hashes: XXH64 of the key, and of the id seeded with it; where labels have no key, both of the id."""
     for row in range(rows.kind.size):
+        if is_by_id:
+            start, stop = rows.id.offsets[row], rows.id.offsets[row + 1]
+            rows.names[row] = rows.keys[row] = np.int64(hash_text(rows.id.data, start, stop, np.uint64(ENTITY_SEED)))
+            continue
         key = np.uint64(NO_KEY)
         if is_there_kernel(rows.key.valid, row):
             key = hash_text(rows.key.data, rows.key.offsets[row], rows.key.offsets[row + 1], np.uint64(ENTITY_SEED))

@@ -29,7 +29,13 @@ KIND_BITS, HALF_BITS = 2, 32
 KIND_MASK, SERIAL_MASK, HALF_MASK = (1 << 2) - 1, (1 << 30) - 1, (1 << 32) - 1
 MOST_RECORDS = 1 << 28  # more, and a word that stayed behind could match a record that was added long after
 NO_RECORD = -1
-RING = ("records", "halves", "homes", "others")  # the arrays of a ledger that lie in the ring, record by record
+RING = (
+    "records",
+    "halves",
+    "homes",
+    "others",
+    "vectors",
+)  # the arrays of a ledger that lie in the ring, record by record
 
 HOW, VALUE, UNTIL = 0, 1, 2  # words of a record: number and kind, label, the last time at which it is known
 RECORD_WORDS = 3
@@ -49,16 +55,21 @@ class Ledger(NamedTuple):
     halves: npt.NDArray[np.uint32]  # the lower half of each record's hash
     homes: npt.NDArray[np.uint32]  # the upper half of the hash of its key: where it goes when partitions are parted
     others: npt.NDArray[np.int64]  # [as many, E] hashes of the event's other entities, where there is a chain of stages
+    vectors: npt.NDArray[np.float64]  # [as many, F] the event's features, where amended labels are learned once more
     sizes: npt.NDArray[np.int64]
 
 
-def empty_ledger(words: int = SMALLEST, places: int = SMALLEST, entities: int = 0) -> Ledger:
-    """Give a ledger that knows nothing; its arrays go on beyond the places, which costs nothing until they are used."""
+def empty_ledger(words: int = SMALLEST, places: int = SMALLEST, entities: int = 0, features: int = 0) -> Ledger:
+    """Give a ledger that knows nothing; its arrays go on beyond the places, which costs nothing until they are used.
+
+    With each record it keeps the hashes of so many entities and a vector of so many features.
+    """
     records = zeros((SPARE * places, RECORD_WORDS), np.int64)
     sizes = np.array([0, 0, 0, 0, places, 0], np.int64)
     halves, homes = zeros((SPARE * places,), np.uint32), zeros((SPARE * places,), np.uint32)
     others = zeros((SPARE * places, entities), np.int64)
-    return Ledger(zeros((words,), np.int64), records, records.view(np.float64), halves, homes, others, sizes)
+    vectors = zeros((SPARE * places, features), np.float64)
+    return Ledger(zeros((words,), np.int64), records, records.view(np.float64), halves, homes, others, vectors, sizes)
 
 
 @inlined

@@ -72,7 +72,7 @@ def load_ledger_kernels() -> None:
 def ledger_state(ledger: Ledger) -> dict[str, npt.NDArray[Any]]:
     """Give what a snapshot keeps."""
     held = _held(ledger)
-    fresh = empty_ledger(1, max(1, held), ledger.others.shape[1])
+    fresh = _empty_like(ledger, 1, max(1, held))
     _copy_in_order(ledger, fresh, held)
     state = {name: getattr(fresh, name)[:held] for name in RING}
     return state | {"words": ledger.words.copy(), "sizes": ledger.sizes.copy()}
@@ -80,8 +80,9 @@ def ledger_state(ledger: Ledger) -> dict[str, npt.NDArray[Any]]:
 
 def restored_ledger(state: Mapping[str, npt.NDArray[Any]], waiting: int) -> Ledger:
     """Give the ledger that `ledger_state` described, when so many events wait."""
-    words, others, held = state["ledger.words"], state["ledger.others"], state["ledger.halves"].size
-    fresh = empty_ledger(words.size, _places_for(held + waiting), others.shape[1])
+    words, held = state["ledger.words"], state["ledger.halves"].size
+    entities, features = state["ledger.others"].shape[1], state["ledger.vectors"].shape[1]
+    fresh = empty_ledger(words.size, _places_for(held + waiting), entities, features)
     places = fresh.sizes[PLACES]
     fresh.words[:] = words
     for name in RING:
@@ -96,10 +97,14 @@ def restored_index(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Give the index of these words, in whatever order they come, and the sizes of its ledger; half of it is empty."""
     held = ring["halves"].size
-    ledger = empty_ledger(1, max(1, held), ring["others"].shape[1])._replace(words=words)
+    ledger = empty_ledger(1, max(1, held))._replace(words=words)
     ledger.sizes[NEXT] = held
     indexed = _renewed(ledger, ledger, AS_THEY_ARE, words.size - held)
     return indexed.words, indexed.sizes
+
+
+def _empty_like(ledger: Ledger, words: int, places: int) -> Ledger:
+    return empty_ledger(words, places, ledger.others.shape[1], ledger.vectors.shape[1])
 
 
 def _held(ledger: Ledger) -> int:
@@ -121,7 +126,7 @@ def _with_longer_ring(ledger: Ledger, clock_us: int, waiting: int, early: int) -
     known = known_kernel(ledger, clock_us)
     if 2 * known < held:
         places = np.empty(held, np.int64)
-        fresh = empty_ledger(1, _places_for(known + waiting), ledger.others.shape[1])
+        fresh = _empty_like(ledger, 1, _places_for(known + waiting))
         gather_kernel(ledger, fresh, clock_us, places)
         return _renewed(ledger, fresh, places, waiting + early)
     places_needed = _places_for(held + waiting)
@@ -134,7 +139,7 @@ def _with_longer_ring(ledger: Ledger, clock_us: int, waiting: int, early: int) -
 def _with_places(ledger: Ledger, places: int) -> Ledger:
     """Give the same ledger with its records at the front of another ring."""
     held = _held(ledger)
-    fresh = empty_ledger(1, places, ledger.others.shape[1])
+    fresh = _empty_like(ledger, 1, places)
     _copy_in_order(ledger, fresh, held)
     fresh.sizes[:] = ledger.sizes
     fresh.sizes[[START, PLACES]] = 0, places
@@ -191,6 +196,8 @@ def gather_kernel(ledger: Ledger, fresh: Ledger, clock_us: int, places: npt.NDAr
                 fresh.records[end, word] = ledger.records[place, word]
             for other in range(ledger.others.shape[1]):
                 fresh.others[end, other] = ledger.others[place, other]
+            for feature in range(ledger.vectors.shape[1]):
+                fresh.vectors[end, feature] = ledger.vectors[place, feature]
             end += 1
         place = place + 1 if place + 1 < sizes[PLACES] else 0
     fresh.sizes[NEXT] = end

@@ -20,7 +20,7 @@ from streams.plan import (
     TRAIL_LAST,
     Filtered,
 )
-from streams.stages import KEY, Entity, stage_specs
+from streams.stages import ID, KEY, Entity, stage_specs
 
 WindowKey = tuple[int, int | None, bool]  # length, of labels the delay (us), whether it is exact
 
@@ -97,6 +97,7 @@ def rules(pipeline: Pipeline) -> dict[str, str]:
         "the events' id": _path(events.id),
         "the labels' key": _path(labels.key),
         "the labels' id": _path(labels.id),
+        "what labels are matched by": labels.match + f" within {labels.within_us / 1e6:g} s" * bool(labels.within_us),
         "the labels' wait": f"{labels.wait_us / 1e6:g} s",
         "the entities of the stages": ", then ".join(entities),
         "what is kept of entities": ", then ".join(
@@ -111,4 +112,6 @@ def _path(path: Sequence[str] | None) -> str:
 
 def _entity(pipeline: Pipeline, entity: Entity) -> str:
     paths = {field.name: ".".join(field.path) for field in pipeline.events.fields}
+    if entity == ID:
+        return "the id"
     return "the key" if entity == KEY else " and ".join(paths.get(name, name) for name in entity)

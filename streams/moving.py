@@ -76,8 +76,7 @@ def moved_state(state: Mapping[str, npt.NDArray[Any]], old: Outline, plan: Featu
     late = dict(zip(old.late, state["windows.late"].tolist(), strict=True))
     moved["windows.late"] = np.array([late.get(name, 0) for name in new.late], np.int64)
     moved |= _moved_held(state, old.delays, new.delays)
-    moved["pending.vectors"] = _moved_vectors(state["pending.vectors"], old, plan)
-    return moved
+    return moved | _all_vectors(state, old, plan)
 
 
 def _without_entities(state: Mapping[str, npt.NDArray[Any]], old: Outline, plan: FeaturePlan) -> State:
@@ -85,8 +84,7 @@ def _without_entities(state: Mapping[str, npt.NDArray[Any]], old: Outline, plan:
     moved, empty = dict(state), stage_state(empty_stage(plan), plan)
     kept = ("ledger.", "early.", "pending.", "counters")
     moved |= {name: array for name, array in empty.items() if not name.startswith(kept)}
-    moved["pending.vectors"] = _moved_vectors(state["pending.vectors"], old, plan)
-    return moved
+    return moved | _all_vectors(state, old, plan)
 
 
 def _moves(old: Sequence[Part], new: Sequence[Part]) -> list[Move]:
@@ -192,8 +190,16 @@ def _moved_held(state: Mapping[str, npt.NDArray[Any]], old: tuple[int, ...], new
     return moved | {"held.labels": state["held.labels"][slots], "held.order": state["held.order"] // size * len(new)}
 
 
+def _all_vectors(state: Mapping[str, npt.NDArray[Any]], old: Outline, plan: FeaturePlan) -> State:
+    """Give the vectors that wait, and those of settled events as far as they are kept."""
+    moved = {"pending.vectors": _moved_vectors(state["pending.vectors"], old, plan)}
+    if plan.labels.is_relearned and state["ledger.vectors"].shape[1] == len(old.columns):
+        moved["ledger.vectors"] = _moved_vectors(state["ledger.vectors"], old, plan)
+    return moved
+
+
 def _moved_vectors(vectors_PF: npt.NDArray[np.float64], old: Outline, plan: FeaturePlan) -> npt.NDArray[np.float64]:
-    """Give the vectors that wait the columns of the new list, by name and kind; absent ones are missing."""
+    """Give vectors the columns of the new list, by name and kind; absent ones are missing."""
     if not plan.stage.is_last:
         return vectors_PF
     places = {column: place for place, column in enumerate(old.columns)}

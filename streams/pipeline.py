@@ -22,6 +22,8 @@ Operation = Literal[
 ]  # fmt: skip
 
 LARGEST_LABEL = 1e30  # of a regression: models square labels, and sum that up
+Amend = Literal["metrics", "relearn"]
+Match = Literal["id and key", "id", "key"]
 TaskKind = Literal["binary", "multiclass", "regression", "anomaly", "clustering"]
 
 BUCKETS_PER_WINDOW = 12
@@ -105,11 +107,13 @@ class Labels(msgspec.Struct, frozen=True):
     """Where labels come from, how long an event waits for one, and how many may wait in a partition.
 
     `missing` None means: not learned. A pipeline without labels has some that are not declared: no record is one, and
-    an event is settled at once.
+    an event is settled at once. `amend` says what an amended or retracted label changes whose event was settled before:
+    the metrics alone, or the model too. `match` says by what a label finds its event; by the key alone it is the oldest
+    that waits and is less than `within_us` older than the label, and `id` is None.
     """
 
     topic: str
-    id: FieldPath
+    id: FieldPath | None
     time: FieldPath | None
     time_unit: TimeUnit
     key: FieldPath | None
@@ -120,6 +124,14 @@ class Labels(msgspec.Struct, frozen=True):
     missing: float | None
     most_pending: int = MOST_PENDING
     is_declared: bool = True
+    amend: Amend = "metrics"
+    match: Match = "id and key"
+    within_us: int = 0
+
+    @property
+    def is_relearned(self) -> bool:
+        """Whether an amended label is learned once more, for which vectors are kept."""
+        return self.amend == "relearn"
 
 
 class Feature(msgspec.Struct, frozen=True):

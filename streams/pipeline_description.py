@@ -9,7 +9,7 @@ import msgspec
 from streams.durations import duration_text
 from streams.feature_words import FeatureLine, feature_lines
 from streams.pipeline import Pipeline
-from streams.stages import StageSpec, stage_specs, stage_topic
+from streams.stages import ID, KEY, StageSpec, stage_specs, stage_topic
 from streams.topic_specs import TopicSpec, topic_specs
 
 
@@ -85,13 +85,15 @@ def _stages(pipeline: Pipeline) -> tuple[Stage, ...]:
 
 
 def _purpose(spec: StageSpec, key: str, wait: str) -> str:
+    if spec.entity == ID:
+        return f"joins labels within {wait} by their event's id"
     if spec.number == 1:
         return (
             f"joins labels within {wait}, computes the features of {key}" if wait else f"computes the features of {key}"
         )
     if spec.is_last:
         return f"numbers events by {key}, keeps vectors for their labels"
-    return f"computes the features of {' and '.join(spec.entity)}"
+    return f"computes the features of {key if spec.entity == KEY else ' and '.join(spec.entity)}"
 
 
 def _bound(spec: StageSpec, partitions: int) -> str:

@@ -19,6 +19,7 @@ from streams.errors import PipelineError
 from streams.kafka_settings import read_settings
 from streams.pipeline import (
     MOST_PENDING,
+    Amend,
     Condition,
     Events,
     Feature,
@@ -26,6 +27,7 @@ from streams.pipeline import (
     FieldKind,
     FieldPath,
     Labels,
+    Match,
     Pipeline,
     Run,
     Task,
@@ -52,15 +54,14 @@ _LATER_TABLES = {"select": "selecting the champion by evidence"}
 _LATER_PIPELINE = {"shards": "sharding", "sample": "sampling"}
 _LATER_EVENTS = {"sample": "sampling", "decoder": "your own decoder", "format": "another format than JSON"}
 _LATER_LABELS = {
-    "match": "matching labels other than by id and key",
-    "within": "matching labels other than by id and key",
-    "amend": "learning an amended label once more",
     "sample": "sampling",
 }
 _TOPIC_PATTERN = "[A-Za-z0-9._-]{1,249}"
 _TOPIC_FORM = "letters, digits, ., _ and -, at most 249"
 _READ_AS = {"number": "a number", "category": "text", "boolean": "a boolean"}
 _KINDS: tuple[FieldKind, ...] = get_args(FieldKind)
+_MATCHES: tuple[Match, ...] = get_args(Match)
+_AMENDS: tuple[Amend, ...] = get_args(Amend)
 _TIME_UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
 
 Use = tuple[str, FieldPath, str]  # a key of the file, the path it names, what is read there
@@ -162,15 +163,17 @@ def _events(table: Table, pipeline: str) -> Events:
 
 def _labels(table: Table, pipeline: str, task: Task, *, is_keyed: bool) -> Labels:
     topic = _topic(table, pipeline)
-    identity = table.path("id", required=True) or ()
+    match = _match(table, is_keyed=is_keyed)
+    identity = table.path("id", required=match != "key")
     time, time_unit = table.path("time"), _time_unit(table)
-    is_without_key = any(later in table.values for later in ("match", "within"))
-    key = table.path("key", required=is_keyed and not is_without_key)
+    key = table.path("key", required=is_keyed and match != "id")
     if key and not is_keyed:
         table.mistake("key", "the events have no key to match", "declare [events] key too, or leave both out")
     value = table.path("value", required=True) or ()
     where = _where(table)
-    wait_us = table.duration("wait")
+    within_us = table.duration("within") if match == "key" else 0
+    wait_us = table.duration("wait", within_us or None)
+    wait_us = min(wait_us, within_us or wait_us)
     labels = Labels(
         topic=topic,
         id=identity,
@@ -183,6 +186,9 @@ def _labels(table: Table, pipeline: str, task: Task, *, is_keyed: bool) -> Label
         keep_us=table.duration("keep", wait_us, smallest_us=0),
         missing=read_missing(table, task),
         most_pending=table.integer("most_pending", MOST_PENDING, 1, MOST_PENDING_ALLOWED),
+        amend=table.choice("amend", _AMENDS, "metrics"),
+        match=match,
+        within_us=within_us,
     )
     table.finish(_LATER_LABELS)
     if task.kind == "clustering":
@@ -194,6 +200,25 @@ def _labels(table: Table, pipeline: str, task: Task, *, is_keyed: bool) -> Label
 def _no_labels(events: Events, keep_us: int) -> Labels:
     """Give the labels of a pipeline that has none: the topic is the events', and nothing waits."""
     return Labels(events.topic, (), None, "rfc3339", None, (), (), 0, keep_us, None, is_declared=False)
+
+
+def _match(table: Table, *, is_keyed: bool) -> Match:
+    """Say by what labels find their events, and refuse what does not go with it."""
+    match = table.choice("match", _MATCHES, "id and key")
+    if match != "id and key" and not is_keyed:
+        allowed = "leave it out, and labels are matched by id; or declare [events] key"
+        table.mistake("match", "the events have no key", allowed)
+    if match == "id" and "key" in table.values:
+        table.mistake("key", "labels that are matched by id have no key", 'leave it out, or match = "id and key"')
+    if match == "key" and "id" in table.values:
+        table.mistake("id", "labels that are matched by key name no event", 'leave it out, or match = "id and key"')
+    if match == "key" and "amend" in table.values:
+        table.mistake("amend", "a label that names no event amends none", 'leave it out, or match = "id and key"')
+    if match != "key":
+        table.known.append("within")
+        if "within" in table.values:
+            table.mistake("within", "a label that names its event needs none", 'leave it out, or match = "key"')
+    return match
 
 
 def _of_labels(features: tuple[Feature, ...], task: Task, labels: Labels) -> list[str]:

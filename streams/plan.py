@@ -18,7 +18,7 @@ import numpy.typing as npt
 from streams.expressions import Expression
 from streams.frames import Column
 from streams.outline import Outline
-from streams.pipeline import Field
+from streams.pipeline import Field, Labels
 from streams.stages import StageSpec
 
 # Operations: what a column is made of. Those from COUNT to ELAPSED need the entity's state.
@@ -99,6 +99,7 @@ class FeaturePlan(NamedTuple):
     is_keyed: bool  # whether any column needs the entity's state
     stage: StageSpec
     outline: Outline  # what the words of its state mean
+    labels: Labels  # by what they find their events, and whether vectors of settled ones are kept for amended ones
 
 
 class Totals(NamedTuple):

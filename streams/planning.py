@@ -240,7 +240,8 @@ class _Planner:
         filtered = tuple(self._filtered.values())
         rows = [(*row, key[4]) for key, (row, _) in trails.items()]
         outline = self._outline(words, rows, exact_word, at)
-        return FeaturePlan(columns(self._pipeline), self._fields, filtered, plan, is_keyed, self._stage, outline)
+        names, labels = columns(self._pipeline), self._pipeline.labels
+        return FeaturePlan(names, self._fields, filtered, plan, is_keyed, self._stage, outline, labels)
 
     def _lay_out_trails(self, slot: int, word: int) -> tuple[dict[TrailKey, tuple[tuple[int, ...], int]], int, int]:
         """Give each trail's row and slot, then how many slots and words of the head there are."""

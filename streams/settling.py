@@ -24,6 +24,7 @@ from streams.featuring import count_due_labels_kernel, fill_vector_kernel, hold_
 from streams.forgetting import pass_idle_kernel
 from streams.frames import AMENDED, END, EVENT, LABEL, MISSING, NO_OUTCOME, RETRACTED, SET
 from streams.inputs import Input, copy_others_kernel, is_there_kernel
+from streams.key_queues import has_queues_kernel, oldest_kernel, queue_kernel, unqueue_kernel
 from streams.outputs import (
     DELAYS,
     KEYLESS,
@@ -34,6 +35,7 @@ from streams.outputs import (
     emit_text_kernel,
     fill_row_kernel,
 )
+from streams.pipeline import Match
 from streams.plan import Plan, Totals
 from streams.prefetching import prefetch_kernel
 from streams.stage import Stage, has_room_kernel
@@ -44,10 +46,12 @@ Floats = npt.NDArray[np.float64]
 NO_PRODUCED = -1
 NO_LIMIT = 2**62
 MOST_DROPPED = 4  # forgotten records that leave the ledger with a row; more than a row adds, and never a burst
+BY_BOTH, BY_ID, BY_KEY = 0, 1, 2  # by what a label finds its event
+CODES: dict[Match, int] = {"id and key": BY_BOTH, "id": BY_ID, "key": BY_KEY}
 
 
 class Terms(NamedTuple):
-    """How long an event waits, how long it is remembered, and what a missing label counts as."""
+    """How long an event waits, how long it is remembered, what a missing label counts as, how labels are matched."""
 
     wait_us: int
     keep_us: int
@@ -55,6 +59,8 @@ class Terms(NamedTuple):
     is_keyed: bool
     most: int = NO_LIMIT  # events that may wait
     has_labels: bool = True  # without, every event is settled as missing when it passes
+    match: int = BY_BOTH
+    within_us: int = 0  # BY_KEY: how much older than its label an event is at most
 
 
 @bare
@@ -81,6 +87,8 @@ def take_rows_kernel(
                 return row
             if rows.kind[row] == EVENT:
                 _take_event(rows, row, plan, terms, stage, output, totals)
+            elif terms.match == BY_KEY:
+                _take_nameless(rows, row, plan, terms, stage, output)
             else:
                 _take_label(rows, row, plan, terms, stage, output)
         _pass_time(rows, row, plan, terms, stage, output)
@@ -123,6 +131,7 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
             until_us = label_us + terms.keep_us
             known.settle_kernel(ledger, place, name, rows.keys[row], known.SETTLED_SET, number, label, until_us)
             _remember_others(ledger, place, rows.others, row)
+            remember_vector_kernel(ledger, place, output.vectors_BF, event)
             return
         counters[count.TOO_LATE] += 1
     if not terms.has_labels:
@@ -134,6 +143,29 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
         copy_row_kernel(stage.pending.vectors_PF, slot, output.vectors_BF, event)
     counters[count.PENDING] += 1
     known.wait_kernel(ledger, place, name, known.PENDING, slot)
+    if has_queues_kernel(stage.queues):
+        queue_kernel(stage.queues, stage.pending.rows, slot)
+
+
+@inlined
+def _take_nameless(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, output: Output) -> None:
+    """A label that names no event settles the oldest of its key that waits and is neither newer nor too old.
+
+    The oldest, for where every event gets a label they come in order. Without a name a second label cannot be told from
+    that of the next event, so nothing is early, amended or a duplicate, and there is nothing that a null takes back.
+    """
+    counters, time_us = stage.counters, rows.time[row]
+    counters[count.LABELS] += 1
+    if rows.outcome[row] == RETRACTED:
+        counters[count.RETRACTED] += 1
+        return
+    after_us = time_us - min(terms.within_us, terms.wait_us + 1)  # up to its deadline itself an event waits
+    at = oldest_kernel(stage.queues, stage.pending.rows, rows.keys[row], after_us, time_us)
+    if at == NO_SLOT:
+        counters[count.UNKNOWN] += 1
+        return
+    name = stage.pending.waiting.names[at]
+    _join(rows, row, plan, terms, stage, output, find_kernel(stage, name), name, at)
 
 
 @inlined
@@ -176,14 +208,7 @@ def _take_label(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
         elif time_us > event_us + terms.wait_us:
             counters[count.TOO_LATE] += 1
         else:
-            hold_label_kernel(plan, stage, stage.pending.rows[at, kept.KEY], label, time_us)
-            number = send_label_row_kernel(stage, output, at, row, SET, label, time_us)
-            emit_names_kernel(rows, row, output, output.sizes[0] - 1)
-            _count_join(stage, output, time_us - event_us)
-            counters[count.PENDING] -= 1
-            until_us = time_us + terms.keep_us
-            known.settle_kernel(ledger, place, name, rows.keys[row], known.SETTLED_SET, number, label, until_us)
-            _remember_others(ledger, place, stage.pending.others, at)
+            _join(rows, row, plan, terms, stage, output, place, name, at)
     elif kind == known.SETTLED_MISSING:
         counters[count.TOO_LATE] += 1
     else:
@@ -194,6 +219,27 @@ def _take_label(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
             counters[count.LABEL_DUPLICATE] += 1
         else:
             _correct(rows, row, stage, output, record, label, is_retraction)
+
+
+@inlined
+def _join(
+    rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, output: Output, place: int, name: int, at: int
+) -> None:
+    """Settle the event that waits in slot `at`, and has its word at `place`, with the label of a row."""
+    pending, ledger, label, time_us = stage.pending, stage.ledger, rows.label[row], rows.time[row]
+    delay_us = time_us - pending.rows[at, kept.TIME]
+    hold_label_kernel(plan, stage, pending.rows[at, kept.KEY], label, time_us)
+    number = send_label_row_kernel(stage, output, at, row, SET, label, time_us)
+    if terms.match == BY_BOTH:
+        emit_names_kernel(rows, row, output, output.sizes[0] - 1)
+    else:
+        emit_kept_names_kernel(pending, at, output, output.sizes[0] - 1)
+    _count_join(stage, output, delay_us)
+    stage.counters[count.PENDING] -= 1
+    until_us = time_us + terms.keep_us
+    known.settle_kernel(ledger, place, name, rows.keys[row], known.SETTLED_SET, number, label, until_us)
+    _remember_others(ledger, place, pending.others, at)
+    remember_vector_kernel(ledger, place, pending.vectors_PF, at)
 
 
 @inlined
@@ -210,6 +256,22 @@ def _remember_others(ledger: known.Ledger, place: int, others: Int64s, row: int)
     """Keep the other entities of an event that has just been settled, for what may be said of it later."""
     if others.shape[1] > 0:
         copy_others_kernel(ledger.others, known.record_kernel(ledger, ledger.words[place]), others, row)
+
+
+@inlined
+def remember_vector_kernel(ledger: known.Ledger, place: int, vectors_PF: Floats, row: int) -> None:
+    """Keep the vector of an event that has just been settled, if amended labels are to be learned with it."""
+    if ledger.vectors.shape[1] > 0:
+        copy_row_kernel(ledger.vectors, known.record_kernel(ledger, ledger.words[place]), vectors_PF, row)
+
+
+@inlined
+def recall_settled_kernel(ledger: known.Ledger, record: int, output: Output, at: int) -> None:
+    """Give a row about a settled event that event's vector, if it is kept."""
+    if ledger.vectors.shape[1] > 0:
+        copy_row_kernel(output.vectors_BF, at, ledger.vectors, record)
+    else:
+        fill_row_kernel(output.vectors_BF, at, math.nan)
 
 
 @inlined
@@ -263,7 +325,7 @@ def _correct(
     label = math.nan if is_retraction else label
     at = emit_kernel(output, LABEL, outcome, row, rows.time[row], NO_PRODUCED, number, label)
     emit_names_kernel(rows, row, output, at)
-    fill_row_kernel(output.vectors_BF, at, math.nan)
+    recall_settled_kernel(stage.ledger, record, output, at)
     copy_others_kernel(output.others, at, stage.ledger.others, record)
     stage.counters[count.RETRACTED if is_retraction else count.AMENDED] += 1
     kind = known.SETTLED_RETRACTED if is_retraction else known.SETTLED_SET
@@ -280,6 +342,8 @@ def send_label_row_kernel(
     at = emit_kernel(output, LABEL, outcome, cause, time_us, pending.rows[slot, kept.PRODUCED], number, label)
     _recall_vector(stage, output, at, pending.vectors_PF, slot)
     copy_others_kernel(output.others, at, pending.others, slot)
+    if has_queues_kernel(stage.queues):
+        unqueue_kernel(stage.queues, pending.rows, slot)
     remove_kernel(pending.waiting, slot)
     kept.forget_text_kernel(pending, slot)
     stage.counters[count.SETTLED] += 1
@@ -329,6 +393,17 @@ def _next_missing(terms: Terms, stage: Stage, label_clock_us: int) -> int:
 
 
 @inlined
+def emit_kept_names_kernel(pending: kept.Pending, slot: int, output: Output, at: int) -> None:
+    """Write the id and key of a pending row to an output row; they are there until the next row is kept."""
+    words = pending.rows
+    start, id_size, key_size = words[slot, kept.TEXT], words[slot, kept.ID_SIZE], words[slot, kept.KEY_SIZE]
+    emit_text_kernel(output.id_offsets, output.id_data, at, pending.arena, start, id_size)
+    emit_text_kernel(output.key_offsets, output.key_data, at, pending.arena, start + id_size, max(key_size, 0))
+    output.key_valid[at] = key_size >= 0
+    output.sizes[KEYLESS] += key_size < 0
+
+
+@inlined
 def settle_missing_kernel(plan: Plan, terms: Terms, stage: Stage, output: Output, cause: int, slot: int) -> None:
     """Settle the pending event of a slot as missing."""
     pending = stage.pending
@@ -337,11 +412,7 @@ def settle_missing_kernel(plan: Plan, terms: Terms, stage: Stage, output: Output
     at = output.sizes[0]
     hold_label_kernel(plan, stage, words[slot, kept.KEY], terms.missing, deadline_us)
     number = send_label_row_kernel(stage, output, slot, cause, MISSING, terms.missing, deadline_us)
-    start, id_size, key_size = words[slot, kept.TEXT], words[slot, kept.ID_SIZE], words[slot, kept.KEY_SIZE]
-    emit_text_kernel(output.id_offsets, output.id_data, at, pending.arena, start, id_size)
-    emit_text_kernel(output.key_offsets, output.key_data, at, pending.arena, start + id_size, max(key_size, 0))
-    output.key_valid[at] = key_size >= 0
-    output.sizes[KEYLESS] += key_size < 0
+    emit_kept_names_kernel(pending, slot, output, at)
     stage.counters[count.PENDING] -= 1
     stage.counters[count.SETTLED_MISSING] += 1
     until_us = deadline_us + terms.keep_us
@@ -349,3 +420,4 @@ def settle_missing_kernel(plan: Plan, terms: Terms, stage: Stage, output: Output
     key = words[slot, kept.KEY]
     known.settle_kernel(stage.ledger, place, name, key, known.SETTLED_MISSING, number, terms.missing, until_us)
     _remember_others(stage.ledger, place, pending.others, slot)
+    remember_vector_kernel(stage.ledger, place, pending.vectors_PF, slot)

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from streams.errors import SnapshotError, UnavailableError
 from streams.state_folder import Folder, Piece, Place, folder_of
 
-FORMAT = 6  # of the state's layout; another number is refused, naming `millrace rebuild`
+FORMAT = 7  # of the state's layout; another number is refused, naming `millrace rebuild`
 KEPT = 2
 ALIGNED_BYTES = 64  # arrays begin at multiples of it, so that a mapped part can be used as it is
 MAPPED_FROM_BYTES = 64 << 20  # larger parts are not read: content and arrays would be in memory together

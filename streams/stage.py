@@ -6,6 +6,7 @@ and they go on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -29,6 +30,14 @@ from streams.entities import (
 )
 from streams.exact import Exact, empty_exact, exact_state, has_block_kernel, larger_exact, restored_exact
 from streams.held import Held, empty_held, held_state, holds_kernel, longer_held, restored_held
+from streams.key_queues import (
+    KeyQueues,
+    is_short_of_keys_kernel,
+    load_queue_kernels,
+    no_queues,
+    queues_of,
+    with_queue_room,
+)
 from streams.ledger import Ledger, empty_ledger, lacks_room_kernel
 from streams.ledger_room import ledger_state, load_ledger_kernels, restored_ledger, with_ledger_room
 from streams.memory import resized
@@ -59,6 +68,7 @@ class Stage(NamedTuple):
     pending: Pending
     held: Held
     exact: Exact
+    queues: KeyQueues
     counters: npt.NDArray[np.int64]
 
 
@@ -66,14 +76,16 @@ def empty_stage(plan: FeaturePlan) -> Stage:
     """Give the state before the first row."""
     windows = empty_windows(plan.plan.width_W.size, plan.plan.head_words)
     entities = len(plan.stage.entities)
+    pending = empty_pending(kept_columns(plan), entities)
     return Stage(
         empty_entities(),
         windows,
-        empty_ledger(entities=entities),
+        empty_ledger(entities=entities, features=remembered_columns(plan)),
         empty_early(),
-        empty_pending(kept_columns(plan), entities),
+        pending,
         empty_held(),
         empty_exact(plan.plan.exact_E.size),
+        queues_of(pending) if has_queues(plan) else no_queues(),
         new_counters(),
     )
 
@@ -81,6 +93,16 @@ def empty_stage(plan: FeaturePlan) -> Stage:
 def kept_columns(plan: FeaturePlan) -> int:
     """Say how long the vectors are that wait for label rows; in a chain only the last stage keeps them."""
     return len(plan.columns) if plan.stage.is_last else 0
+
+
+def remembered_columns(plan: FeaturePlan) -> int:
+    """Say how long the vectors are that are kept of settled events, where amended labels are learned once more."""
+    return kept_columns(plan) if plan.labels.is_relearned else 0
+
+
+def has_queues(plan: FeaturePlan) -> bool:
+    """Whether this stage settles events by labels that name none."""
+    return plan.stage.number == 1 and plan.labels.match == "key"
 
 
 @inlined
@@ -91,6 +113,7 @@ def has_room_kernel(stage: Stage, plan: Plan, arena_need: int, text_need: int) -
         lacks_room_kernel(stage.ledger, pending.waiting.sizes[WAITING])
         or is_full_kernel(stage.early.waiting)
         or is_full_kernel(pending.waiting)
+        or is_short_of_keys_kernel(stage.queues)
         or (plan.bucket_windows < plan.width_W.size and not has_block_kernel(stage.exact))
         or (plan.delays_D.size > 0 and not holds_kernel(stage.held, most_held_kernel(plan, pending)))
         or pending.arena.size - pending.arena_sizes[USED] < text_need
@@ -108,7 +131,7 @@ def most_held_kernel(plan: Plan, pending: Pending) -> int:
 
 def with_room(stage: Stage, plan: Plan, text_need: int, scratch: Scratch = MEMORY) -> Stage:
     """Give the same state with room for a row in every table; events that wait may lie in files of `scratch`."""
-    entities, windows, ledger, early, pending, held, exact, counters = stage
+    entities, windows, ledger, early, pending, held, exact, queues, counters = stage
     if lacks_entity_room_kernel(entities, plan, windows):
         entities, windows = _with_entity_room(entities, plan, windows)
     arena_need = arena_need_kernel(plan)
@@ -126,7 +149,8 @@ def with_room(stage: Stage, plan: Plan, text_need: int, scratch: Scratch = MEMOR
         held = longer_held(held, (int(pending.waiting.sizes[WAITING]) + 2) * plan.delays_D.size)
     if plan.bucket_windows < plan.width_W.size and not has_block_kernel(exact):
         exact = larger_exact(exact)
-    return Stage(entities, windows, ledger, early, pending, held, exact, counters)
+    queues = with_queue_room(queues, pending)
+    return Stage(entities, windows, ledger, early, pending, held, exact, queues, counters)
 
 
 def _with_entity_room(entities: Entities, plan: Plan, windows: Windows) -> tuple[Entities, Windows]:
@@ -149,6 +173,8 @@ def load_growth_kernels(plan: FeaturePlan) -> None:
     packed(stage.windows, plan.plan, arena_need_kernel(plan.plan))
     load_ledger_kernels()
     with_text_room(stage.pending, 0)
+    if has_queues(plan):
+        load_queue_kernels(stage.pending)
 
 
 def _longer(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -188,13 +214,22 @@ def restored_stage(state: Mapping[str, npt.NDArray[Any]], plan: FeaturePlan, scr
     return Stage(
         Entities(state["entities"].copy()),
         Windows(heads, heads.view(np.float64), arena, arena.view(np.float64), used, late),
-        restored_ledger(state, int(pending.waiting.sizes[WAITING])),
+        restored_ledger(_with_vectors(state, remembered_columns(plan)), int(pending.waiting.sizes[WAITING])),
         restored_early(state),
         pending,
         restored_held(state),
         restored_exact(state),
+        queues_of(pending) if has_queues(plan) else no_queues(),
         resized(state["counters"], COUNTERS),  # a release before had fewer
     )
+
+
+def _with_vectors(state: Mapping[str, npt.NDArray[Any]], features: int) -> Mapping[str, npt.NDArray[Any]]:
+    """Give a state whose settled events have vectors of this length; those it does not know are missing."""
+    found, held = state.get("ledger.vectors"), state["ledger.halves"].size
+    if found is not None and found.shape[1] == features:
+        return state
+    return {**state, "ledger.vectors": np.full((held, features), math.nan)}
 
 
 def _at_least(array: npt.NDArray[Any], smallest: npt.NDArray[Any]) -> npt.NDArray[Any]:

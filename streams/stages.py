@@ -4,6 +4,9 @@ The first stage of a chain goes by the key: its ledger settles labels, and what 
 key is computed there. One stage for each other entity follows, in the order in which the file names them. The last goes
 by the key again and computes nothing: it numbers events and keeps their vectors until the label row comes. What is
 computed from other columns is computed where the last of them is known. Between two stages lies a topic.
+
+Where labels have no key, the log goes by the events' ids, and so does the first stage, which then computes only what is
+known of the event alone. The key is an entity like others, with a stage of its own if any feature is by it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from streams.pipeline import Bound, Events, Feature, Field, Operation, Pipeline
 
 Entity = tuple[str, ...]
 KEY: Entity = ()  # the entity that is named by no field, but by the events' key
+ID: Entity = ("",)  # that of the first stage where labels have no key: the event itself, by its id alone
 COMPUTED: tuple[Operation, ...] = (
     "ratio",
     "difference",
@@ -30,10 +34,12 @@ class StageSpec(NamedTuple):
     Attributes:
         number: its place, from 1.
         last: the place of the last.
-        entity: the fields whose values name its entity; KEY in the first and the last.
+        entity: the fields whose values name its entity; KEY in the first and the last, ID in the first if labels have
+            no key.
         features: computed here, in the file's order.
         carried: the fields that later stages read; they travel with the events.
-        entities: those of later stages but the last, by the stages' numbers; their hashes travel with every row.
+        entities: those of later stages but the last, by the stages' numbers; their hashes travel with every row. Where
+            labels have no key the last is among them, for what amends a label knows of the key its hash alone.
         bound: of its entity; None where entities are kept for good, or none are.
     """
 
@@ -89,12 +95,14 @@ def entity_of(events: Events, by: str | Entity) -> Entity:
 def stage_specs(pipeline: Pipeline) -> tuple[StageSpec, ...]:
     """Say which stages there are and what each does."""
     named = [entity_of(pipeline.events, feature.by) for feature in pipeline.features if feature.by is not None]
-    others = [entity for entity in dict.fromkeys(named) if entity != KEY]
-    last = len(others) + 2 if others else 1
-    numbers = {KEY: 1} | {entity: number for number, entity in enumerate(others, 2)}
+    is_by_id = pipeline.labels.match == "id"
+    first = ID if is_by_id else KEY
+    others = [entity for entity in dict.fromkeys(named) if entity != first]
+    last = len(others) + 2 if others or is_by_id else 1
+    numbers = {first: 1} | {entity: number for number, entity in enumerate(others, 2)}
     places = _places(pipeline, numbers)
     bounds = {numbers[entity_of(pipeline.events, b.by)]: b for b in pipeline.bounds if b.ttl_us or b.most}
-    entities = {1: KEY} | {number: entity for entity, number in numbers.items()} | {last: KEY}
+    entities = {number: entity for entity, number in numbers.items()} | {last: KEY}
     return tuple(
         StageSpec(
             number,
@@ -102,7 +110,7 @@ def stage_specs(pipeline: Pipeline) -> tuple[StageSpec, ...]:
             entities[number],
             tuple(f for f in pipeline.features if places[f.name] == number),
             _fields_read(pipeline, [f for f in pipeline.features if places[f.name] > number]),
-            {later: entity for later, entity in entities.items() if number < later < last},
+            {later: entity for later, entity in entities.items() if number < later < last + is_by_id},
             bounds.get(number),
         )
         for number in sorted(entities)

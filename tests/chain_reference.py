@@ -19,20 +19,25 @@ from tests.feature_reference import Reference, Row
 Entity = tuple[str, ...]
 Made = list[tuple[int, int, Row]]  # the input row that caused it, the partition it goes to, the row
 MISSING, SET = 1, 0
+KEY: Entity = ("key",)
 EVERYWHERE = -1  # a row that stays in its partition: feature rows and examples
 
 
 def entities(pipeline: Pipeline) -> list[Entity]:
-    """The entities of the middle stages; in these tests the key is called `key`."""
-    named = [(f.by,) if isinstance(f.by, str) else f.by for f in pipeline.features if f.by and f.by != "key"]
-    return list(dict.fromkeys(named))
+    """The entities of the middle stages; in these tests the key is called `key`, and is one where labels lack it."""
+    named = [(f.by,) if isinstance(f.by, str) else f.by for f in pipeline.features if f.by]
+    return [entity for entity in dict.fromkeys(named) if entity != KEY or is_by_id(pipeline)]
+
+
+def is_by_id(pipeline: Pipeline) -> bool:
+    return pipeline.labels.match == "id"
 
 
 def hash_of(row: Row, entity: Entity) -> int:
     """XXH64 of the first text, of each other one seeded with what came before; 0 if one is missing."""
     hashed = 1
     for name in entity:
-        text = row.get(f"field.{name}")
+        text = row.get("of_key", row["key"]) if name == "key" else row.get(f"field.{name}")
         if text is None:
             return 0
         hashed = xxhash.xxh64(text.encode(), seed=hashed).intdigest()
@@ -88,7 +93,10 @@ class First(Stage):
 
     def __init__(self, pipeline: Pipeline) -> None:
         own = [f for f in pipeline.features if f.by == "key" or (f.by is None and f.operation not in COMPUTED)]
-        super().__init__(pipeline, entities(pipeline)[0], own, ("key",), is_raw=pipeline.raw_features)
+        if is_by_id(pipeline):
+            own = [f for f in own if f.by is None]
+        following = [*entities(pipeline), KEY][0]
+        super().__init__(pipeline, following, own, KEY, is_raw=pipeline.raw_features)
         self.at = 0
 
     def take(self, row: Row, label_clock: int, clock: int) -> list[Row]:
@@ -109,9 +117,10 @@ class Middle(Stage):
     """What is of one entity."""
 
     def __init__(self, pipeline: Pipeline, entity: Entity) -> None:
-        after = [*entities(pipeline), None]
+        after = [*entities(pipeline), KEY if is_by_id(pipeline) else None]
         own = [f for f in pipeline.features if ((f.by,) if isinstance(f.by, str) else f.by) == entity]
-        super().__init__(pipeline, after[after.index(entity) + 1], own, entity, is_raw=False)
+        following = after[entities(pipeline).index(entity) + 1]
+        super().__init__(pipeline, following, own, entity, is_raw=False)
         self.entity = entity
 
     def take(self, row: Row, label_clock: int, clock: int) -> list[Row]:
@@ -138,6 +147,7 @@ class Last(Stage):
     def __init__(self, pipeline: Pipeline) -> None:
         super().__init__(pipeline, None, [], (), is_raw=False)
         self.numbers: dict[tuple[str, str | None, int], int] = {}
+        self.is_by_id = is_by_id(pipeline)
         self.vectors: dict[int, list[float]] = {}
 
     def target(self, row: Row) -> int:
@@ -146,14 +156,15 @@ class Last(Stage):
     def take(self, row: Row, label_clock: int, clock: int) -> list[Row]:
         if row["kind"] == "mark":
             return []
-        name = (row["id"], row["key"], row["number"])
+        name = (row["id"], None if self.is_by_id else row["key"], row["number"])
         if row["kind"] == "event":
             number = self.numbers[name] = len(self.numbers)
             self.vectors[number] = vector_of(self.pipeline, row)
         number = self.numbers[name]
-        is_settling = row["kind"] == "event" or row["outcome"] in (SET, MISSING)
+        has_vector = row["kind"] == "event" or row["outcome"] in (SET, MISSING)
+        has_vector |= self.pipeline.labels.amend == "relearn"
         empty = [math.nan] * len(columns(self.pipeline))
-        return [{**row, "number": number, "vector": self.vectors[number] if is_settling else empty}]
+        return [{**row, "number": number, "vector": self.vectors[number] if has_vector else empty}]
 
 
 def vector_of(pipeline: Pipeline, row: Row) -> list[float]:
@@ -163,7 +174,8 @@ def vector_of(pipeline: Pipeline, row: Row) -> list[float]:
 
 def between(pipeline: Pipeline, row: Row, stage: int) -> dict[str, Any]:
     """A row as it travels behind a stage: the hashes of later entities, the vector so far."""
-    later = {f"entity.{n}": hash_of(row, one) for n, one in enumerate(entities(pipeline), 2) if n > stage}
+    every = [*entities(pipeline), *([KEY] if is_by_id(pipeline) else [])]
+    later = {f"entity.{n}": hash_of(row, one) for n, one in enumerate(every, 2) if n > stage}
     signed = {name: value - 2**64 if value >= 2**63 else value for name, value in later.items()}
     return {**row, **signed, "vector": vector_of(pipeline, row)}
 

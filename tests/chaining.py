@@ -66,11 +66,14 @@ def schema_of(pipeline: Pipeline, number: int) -> FrameSchema:
 
 
 def by_partition(of: Pipeline, rows: list[Row], clocks: Clocks) -> list[list[tuple[Row, tuple[int, int]]]]:
-    """The log: each row in the partition of its key, marks in all."""
+    """The log: each row in the partition of its key, or of its id where labels have no key, marks in all."""
+    is_by_id = reference.is_by_id(of)
     log: list[list[tuple[Row, tuple[int, int]]]] = [[] for _ in range(of.partitions)]
     for row, now in zip(rows, clocks, strict=True):
         everywhere = (
-            range(of.partitions) if row["kind"] == "mark" else [reference.partition_of(row, None, of.partitions)]
+            range(of.partitions)
+            if row["kind"] == "mark"
+            else [reference.partition_of({"key": row["id"]} if is_by_id else row, None, of.partitions)]
         )
         for partition in everywhere:
             log[partition].append((row, now))

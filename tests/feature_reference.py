@@ -63,7 +63,7 @@ class Reference:
 
     def take(self, index: int, row: Row, label_clock: int, clock: int) -> None:
         """Take a row, then let the clocks stand where they stand after it."""
-        name = (row.get("id") or "", row.get("key"))
+        name = (row.get("id") or "", None if self.pipeline.labels.match == "id" else row.get("key"))
         known = self.known.get(name)
         if known is not None and known.state in ("set", "missing", "retracted") and self.clock > known.forget_us:
             del self.known[name]
@@ -72,6 +72,8 @@ class Reference:
             self._count_labels()
         if row["kind"] == "event":
             self._event(index, row, name)
+        elif row["kind"] == "label" and self.pipeline.labels.match == "key":
+            self._nameless(index, row)
         elif row["kind"] == "label":
             self._label(index, row, name)
         self.clock = clock
@@ -185,6 +187,31 @@ class Reference:
         self._hold(event["key"], label_us, label)
         self.out.append((index, {**event, "kind": "label", "time": label_us, "label": label, "outcome": 0}))
 
+    def _nameless(self, index: int, row: Row) -> None:
+        """A label without an id: of the oldest event of its key that waits and is less than `within` older."""
+        self._count("labels")
+        labels = self.pipeline.labels
+        if math.isnan(row["label"]):
+            self._count("retracted")
+            return
+        found = [
+            known
+            for known in self.known.values()
+            if known.state == "pending"
+            and known.event is not None
+            and known.event["key"] == row["key"]
+            and row["time"] - labels.within_us
+            < known.event["time"]
+            <= row["time"]
+            <= known.event["time"] + labels.wait_us
+        ]
+        if not found:
+            self._count("unknown")
+            return
+        oldest = min(found, key=lambda known: (known.event["time"], known.event["number"]) if known.event else ())
+        assert oldest.event is not None
+        self._join(index, oldest.event, oldest, row["label"], row["time"])
+
     def _label(self, index: int, row: Row, name: tuple[str, str | None]) -> None:
         self._count("labels")
         known, label = self.known.get(name), row["label"]
@@ -223,9 +250,11 @@ class Reference:
         is_retraction = math.isnan(row["label"])
         known.state, known.label = "retracted" if is_retraction else "set", row["label"]
         self._count("retracted" if is_retraction else "amended")
-        vector = [math.nan] * len(known.event["vector"])
+        is_kept = self.pipeline.labels.amend == "relearn"
+        vector = known.event["vector"] if is_kept else [math.nan] * len(known.event["vector"])
         number, outcome = known.event["number"], 2 if is_retraction else 3
         of = {name: value for name, value in known.event.items() if name.startswith("field.")}
+        of["of_key"] = known.event["key"]
         self.out.append((index, {**row, **of, "produced": -1, "number": number, "outcome": outcome, "vector": vector}))
 
     def _settle_missing(self, index: int, label_clock: int) -> None:

@@ -63,7 +63,8 @@ def placed(rows: list[Row], seed: int) -> list[Row]:
 @pytest.mark.parametrize("seed", range(6))
 def test_every_stage_writes_what_the_reference_says(seed: int) -> None:
     """Whatever order Kafka gives the rows of several writers, and with ids that come again when they are forgotten."""
-    of = chain(wait_us=20 * SECOND, keep_us=10 * SECOND, missing=[None, 0.0][seed % 2])
+    amend = ["metrics", "relearn"][seed // 2 % 2]
+    of = chain(wait_us=20 * SECOND, keep_us=10 * SECOND, missing=[None, 0.0][seed % 2], amend=amend)
     rows, clocks = random_rows(seed, 500, ids=150, keys=20, span_s=30)
 
     assert assert_same_chain(of, by_partition(of, placed(rows, seed), clocks), seed, cuts=5) > 300
@@ -103,7 +104,7 @@ def test_each_stage_forgets_its_own_entities(bounds: tuple[Bound, ...]) -> None:
 
 def test_cut_and_restored_anywhere_a_chain_writes_the_same_bits() -> None:
     """Held labels, other entities of what waits and of what was settled, numbers of every partition: all are saved."""
-    of = chain(wait_us=20 * SECOND, keep_us=10 * SECOND, missing=0.0)
+    of = chain(wait_us=20 * SECOND, keep_us=10 * SECOND, missing=0.0, amend="relearn")
     rows, clocks = random_rows(3, 400, ids=120, keys=20, span_s=30)
     log = by_partition(of, placed(rows, 3), clocks)
 
@@ -111,6 +112,31 @@ def test_cut_and_restored_anywhere_a_chain_writes_the_same_bits() -> None:
     whole, restored = (run_chain(of, real_stages(of, restores=restores), log, 3, 30) for restores in (False, True))
 
     assert repr(whole) == repr(restored)
+
+
+def without_keys(rows: list[Row]) -> list[Row]:
+    """Labels as they come where they are matched by id."""
+    return [{**row, "key": None} if row["kind"] == "label" else row for row in rows]
+
+
+OF_THE_EVENT = tuple(feature for feature in FEATURES if feature.operation in ("cyclic", "calendar"))
+
+
+@pytest.mark.parametrize(("features", "stages"), [(FEATURES, 6), (FEATURES[:1] + FEATURES[6:7], 3), (OF_THE_EVENT, 2)])
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_without_a_key_find_their_event_in_a_stage_of_its_own(
+    features: tuple[Feature, ...], stages: int, seed: int
+) -> None:
+    """By id: the log goes by it, and what is of the key is one stage on; every stage writes what the reference says."""
+    amend = ["metrics", "relearn"][seed % 2]
+    of = chain(features, wait_us=20 * SECOND, keep_us=10 * SECOND, match="id", key=None, missing=0.0, amend=amend)
+    rows, clocks = random_rows(seed, 400, ids=120, keys=20, span_s=30)
+    log = by_partition(of, without_keys(placed(rows, seed)), clocks)
+
+    assert assert_same_chain(of, log, seed, cuts=7) > 250
+    whole, restored = (run_chain(of, real_stages(of, restores=restores), log, seed, 7) for restores in (False, True))
+    assert repr(whole) == repr(restored)
+    assert len(whole) == stages
 
 
 def test_rows_are_numbered_without_gaps_for_every_partition_and_source() -> None:

@@ -133,6 +133,21 @@ def test_a_label_without_declared_key_and_time_takes_its_id_and_timestamp() -> N
     assert (row["id"], row["key"], row["time"]) == ("e9", "e9", NOW_US)
 
 
+def test_labels_that_are_matched_by_id_have_no_key() -> None:
+    """Whichever way they are read."""
+    desk = labels_desk(key=None, match="id")
+
+    plain, careful = desk.take({"id": "e9", "at": NOW_US, "y": 0}, {"id": 'e\u00e9"9', "at": NOW_US, "y": 0})
+
+    assert [(row["id"], row["key"]) for row in (plain, careful)] == [("e9", None), ('e\u00e9"9', None)]
+
+
+def test_labels_that_are_matched_by_key_are_named_by_their_place() -> None:
+    (row,) = labels_desk(id=None, match="key", within_us=5).take({"key": "k", "at": NOW_US, "y": 0})
+
+    assert (row["id"], row["key"]) == ("labels-3-10", "k")
+
+
 @pytest.mark.parametrize(
     ("unit", "value", "time_us"),
     [
@@ -232,3 +247,14 @@ def test_rows_go_to_the_partition_of_their_key() -> None:
     places = [-1 if key is None else (hash_bytes(key.encode(), ENTITY_SEED) >> 32) % 4 for key in names]
     assert [key for key in names if key] == keys
     assert output.targets.tolist() == places
+
+
+def test_rows_go_to_the_partition_of_their_id_where_labels_have_no_key() -> None:
+    """So that an event and its label meet."""
+    desk = events_desk()
+    messages = [desk.message(event(id=f"e{i}", key="k")) for i in range(20)]
+    batch, _ = desk.inlet.admit(desk.inlet.decode(held(messages)).rows)
+
+    (output,) = IngestTask(4, desk.inlet, "id").process(batch)
+
+    assert output.targets.tolist() == [(hash_bytes(f"e{i}".encode(), ENTITY_SEED) >> 32) % 4 for i in range(20)]

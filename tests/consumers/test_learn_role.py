@@ -82,6 +82,24 @@ def test_a_version_that_a_store_does_not_take_is_written_later(tmp_path: Path, m
     assert metrics.registry.get_sample_value("millrace_incidents_total", labels) == 1.0
 
 
+def test_what_learned_an_amended_label_is_published_with_the_next_example(tmp_path: Path) -> None:
+    """Until then no number of examples names it."""
+    declared = pipeline(state=tmp_path)
+    broker = Broker(lambda: 0.0, {})
+    control = Control(MemoryControlLog(broker, "p.control"))
+    role = LearnRole(declared, declared.models[0], control, MemoryOutbox(broker), RoleMetrics("learn", "p"))
+    task = role.task(role.inlet("p.examples", 0, []), 0, [], 0)
+    station = cast("OpenPartition", SimpleNamespace(task=task))
+    found = []
+    for now_us, (examples, is_at_example) in enumerate([(5, False), (5, True)]):
+        task.examples_seen, task.is_at_example = examples, is_at_example
+        role.tick(now_us, [station])
+        control.refresh()
+        found.append("prior" in control.versions)
+
+    assert found == [False, True]
+
+
 def test_a_model_stays_bound_to_the_columns_it_was_made_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Under another list it is given these by name, and publishes versions for them; what is gone is missing."""
     broker, old = Broker(lambda: 0.0, {}), pipeline(state=tmp_path)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from models.pending import COUNTERS
 from streams import frames
 from streams.pipeline import Feature
 from tests.faults import mutations, verify
@@ -17,6 +19,8 @@ from tests.s3_server import S3Server
 
 SCHEDULES = 24  # about half a second each
 CHAINS = 8  # schedules over four stages of features, about a second each
+MATCHED = 2  # schedules of each way of matching labels
+AMENDED = 3  # schedules each in which amended labels are learned
 STORES = 2  # schedules over an S3 server, about 6 seconds each
 SEARCHED = 40  # schedules in which a mutation must show at least once
 
@@ -38,9 +42,11 @@ def simulate(
     is_replay: bool = False,
     of: tuple[Feature, ...] = OF_THE_KEY,
     state_url: str | None = None,
+    labels: Mapping[str, Any] | None = None,
 ) -> World:
     state = directory / str(seed)
-    world = World(seed, state, is_replay=is_replay, with_faults=not is_replay, of=of, state_url=state_url)
+    faults = not is_replay
+    world = World(seed, state, is_replay=is_replay, with_faults=faults, of=of, state_url=state_url, labels=labels)
     install(monkeypatch, world)
     world.run()
     verify.check(world)
@@ -67,6 +73,44 @@ def test_any_schedule_of_a_chain_gives_what_the_topics_as_written_say(
 
     assert world.crashes > 0
     assert len(world.inputs) == 7
+
+
+@pytest.mark.parametrize("seed", range(AMENDED))
+@pytest.mark.parametrize("of", [OF_THE_KEY, OF_SEVERAL], ids=["one stage", "chain"])
+def test_any_schedule_learns_amended_labels_once_more_and_serves_what_its_versions_say(
+    of: tuple[Feature, ...], seed: int, fast_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = simulate(seed, fast_directory, monkeypatch, of=of, labels={"amend": "relearn"})
+
+    assert world.crashes > 0
+    again = COUNTERS.index("relearned")
+    assert world.learned("logistic")["board.counters"][again] > 0
+
+
+MATCHES: dict[str, dict[str, Any]] = {
+    "id": {"match": "id", "key": None, "amend": "relearn"},
+    "key": {"match": "key", "id": None, "within_us": 60_000_000},
+}
+
+
+@pytest.mark.parametrize("seed", range(MATCHED))
+@pytest.mark.parametrize("match", MATCHES)
+@pytest.mark.parametrize("of", [OF_THE_KEY, OF_SEVERAL], ids=["of the key", "of several"])
+def test_any_schedule_settles_labels_that_lack_their_key_or_their_id(
+    of: tuple[Feature, ...], match: str, seed: int, fast_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By id the ledger is a stage of its own, by key one label may stand for several events: nothing else changes."""
+    world = simulate(seed, fast_directory, monkeypatch, of=of, labels=MATCHES[match])
+
+    assert world.crashes > 0
+    assert world.learned("logistic")["version"][1] > 20
+
+
+@pytest.mark.parametrize("match", MATCHES)
+def test_a_replay_keeps_the_order_however_labels_are_matched(
+    match: str, fast_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulate(1, fast_directory, monkeypatch, is_replay=True, labels=MATCHES[match])
 
 
 @pytest.mark.parametrize("seed", range(STORES))

@@ -22,7 +22,7 @@ from models.learner import LEARN, Learner, make_learner
 from streams import features, frames
 from streams.control import Claim, Control
 from streams.fitting import fit
-from streams.frames import EVENT, LABEL, MISSING, SET, FrameSchema
+from streams.frames import AMENDED, EVENT, LABEL, MISSING, SET, FrameSchema
 from streams.kafka import Message
 from streams.pipeline import Model, Pipeline
 from streams.snapshots import State
@@ -250,17 +250,29 @@ def replay(
     """Learn everything at once; gives the task, what it put out, and the learner's state at the wanted versions."""
     columns = features.columns(pipeline)
     batch, _ = SourceMemory(control).admit(examples)
-    learner = Observed(make_learner(model, columns), wanted)
-    task = LearnTask(model.name, learner, columns, aliases=control.aliases)
+    learner = Observed(make_learner(model, columns), wanted, batch.rows.numbers("outcome") == AMENDED)
+    labels = pipeline.labels
+    task = LearnTask(
+        model.name,
+        learner,
+        columns,
+        aliases=control.aliases,
+        keep_us=labels.keep_us,
+        is_relearned=labels.amend == "relearn",
+    )
     values = [value for output in task.process(batch) for value in output.values.unpack()]
     return task, values, learner.states
 
 
 class Observed:
-    """A learner whose state is kept at the wanted numbers of examples. Steps are cut there; they are row by row."""
+    """A learner whose state is kept at the wanted numbers of examples. Steps are cut there; they are row by row.
 
-    def __init__(self, learner: Learner, wanted: set[int]) -> None:
+    A row that is learned once more (`is_again_B`, of all rows that will come) is no example.
+    """
+
+    def __init__(self, learner: Learner, wanted: set[int], is_again_B: npt.NDArray[np.bool_]) -> None:
         self._learner, self._wanted, self._seen = learner, wanted, 0
+        self._is_again_B, self._at = is_again_B, 0
         self.predict, self.learn = learner.predict, learner.learn
         self.state, self.restore = learner.state, learner.restore
         self.is_finite, self.size_bytes = learner.is_finite, learner.size_bytes
@@ -271,13 +283,15 @@ class Observed:
         self, X_BF: npt.NDArray[np.float64], y_B: npt.NDArray[np.float64], action_B: npt.NDArray[np.int8]
     ) -> npt.NDArray[np.float64]:
         """Step from one wanted version to the next."""
-        learned = np.flatnonzero(action_B == LEARN) + 1
+        is_example_B = (action_B == LEARN) & ~self._is_again_B[self._at : self._at + action_B.size]
+        self._at += action_B.size
+        learned = np.flatnonzero(is_example_B) + 1
         inside = sorted(one - self._seen for one in self._wanted if self._seen < one <= self._seen + learned.size)
         cuts = [0, *(int(learned[count - 1]) for count in inside), action_B.size]
         scores = []
         for start, stop in itertools.pairwise(cuts):
             scores.append(self._learner.step(X_BF[start:stop], y_B[start:stop], action_B[start:stop]))
-            self._seen += int((action_B[start:stop] == LEARN).sum())
+            self._seen += int(is_example_B[start:stop].sum())
             self._keep()
         return np.concatenate(scores)
 

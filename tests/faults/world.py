@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -149,6 +151,7 @@ class World:
         state_url: of an object store for snapshots and blobs; then every worker starts on a host of its own.
         then: the features that the file declares from the middle on, if it is changed then.
         partitions: of the topics between roles.
+        labels: what is declared otherwise of the labels.
     """
 
     def __init__(
@@ -163,10 +166,13 @@ class World:
         state_url: str | None = None,
         then: tuple[Feature, ...] = (),
         partitions: int = PARTITIONS,
+        labels: Mapping[str, Any] | None = None,
     ) -> None:
         self.rng = random.Random(seed)
         self.now = START_S
-        self.pipeline = msgspec.structs.replace(pipeline(state, of), state_url=state_url, partitions=partitions)
+        small = pipeline(state, of)
+        declared = msgspec.structs.replace(small.labels, **(labels or {}))
+        self.pipeline = msgspec.structs.replace(small, state_url=state_url, partitions=partitions, labels=declared)
         self.hosts = 0
         self.then, self._change_at = then, events if then else -1  # half of the records are left
         between = ("log", *stage_topics(self.pipeline), "features", "predictions")

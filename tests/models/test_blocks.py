@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from models.blocks import Scoreboard
 from models.learner import LEARN, PREDICT
 from models.pending import BLOCK_EVENTS, COUNTERS, Rows
-from models.scoring import Scores, log_loss
+from models.scoring import Scores, add_score, log_loss
 from streams.errors import ModelError
 from streams.frames import AMENDED, EVENT, LABEL, MARK, MISSING, NO_OUTCOME, RETRACTED, SET
 
@@ -38,10 +38,17 @@ class Out(NamedTuple):
     row: int
 
 
+KEEP = 200  # rows: in these tests the clock follows them
+BEHIND = 40
+
+
 class Reference:
     """The rules of models/blocks.py in dictionaries."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_relearned: bool = False) -> None:
+        self.is_relearned = is_relearned
+        self.settled: dict[tuple[int, int], tuple[float, int]] = {}  # what was said, until when it is remembered
+        self.final: dict[tuple[int, int], tuple[float, float]] = {}  # what was said, the newest label
         self.first: dict[int, int] = {}
         self.next: dict[int, int] = {}
         self.head: dict[int, int] = {}
@@ -77,12 +84,18 @@ class Reference:
         name = row.source, row.number
         if row.outcome in {AMENDED, RETRACTED}:
             self.counts["amended" if row.outcome == AMENDED else "retracted"] += 1
+            if name in self.settled and i - BEHIND <= self.settled[name][1]:
+                self.counts["corrected"] += 1
+                self.final[name] = self.settled[name][0], row.label
+                if row.outcome == AMENDED and self.is_relearned:
+                    self.learned.append(i)
         elif not self.first.get(row.source, 1 << 60) <= row.number < self.next[row.source]:
             self.counts["unseen"] += 1
         elif name not in self.prediction:
             self.counts["repeated"] += 1
         else:
             p = self.prediction.pop(name)
+            self.settled[name], self.final[name] = (p, row.time + KEEP), (p, row.label)
             is_known = not math.isnan(row.label)
             self.counts["scored" if is_known else "unlabelled"] += 1
             self.loss[name] = log_loss(p, row.label > 0.5) if is_known else math.nan
@@ -109,6 +122,7 @@ class Reference:
         for name in pending:
             del self.prediction[name]
         self.loss = {name: loss for name, loss in self.loss.items() if name[0] != source}
+        self.settled = {name: known for name, known in self.settled.items() if name[0] != source}
         for of_source in (self.first, self.next, self.head):
             of_source.pop(source, None)
         self.counts["dropped"] += len(pending)
@@ -126,7 +140,7 @@ def run(
     """Give rows to a scoreboard as learn does; `at` is the number of the first one."""
     found, start, whole = [], 0, columns(rows)
     while start < len(rows):
-        stop, action = board.plan(whole, start)
+        stop, action = board.plan(whole, start, np.arange(at - BEHIND, at - BEHIND + len(rows)))
         given_B = np.where(action == PREDICT, score[start:stop], np.nan)
         blocks = board.settle(whole, start, stop, given_B, scores)
         learned.extend((np.flatnonzero(action == LEARN) + start + at).tolist())
@@ -146,6 +160,7 @@ def random_rows(seed: int, size: int, jump_rate: float) -> list[Row]:
     sources = rng.sample(range(1000), rng.randint(1, 6))
     next_number = {source: rng.choice([0, 0, 37, 100, 250]) for source in sources}
     waiting: list[tuple[int, int]] = []
+    settled: list[tuple[int, int]] = []
     rows: list[Row] = []
     for i in range(size):
         source = rng.choice(sources)
@@ -159,10 +174,15 @@ def random_rows(seed: int, size: int, jump_rate: float) -> list[Row]:
             )
         elif kind < 0.05 and next_number[source]:
             rows.append(Row(EVENT, source, rng.randint(0, next_number[source] - 1), i))
+        elif settled and kind < 0.1:
+            name = rng.choice(settled[-rng.choice([3, 60, 500]) :])
+            label, outcome = rng.choice([(1.0, AMENDED), (0.0, AMENDED), (math.nan, RETRACTED)])
+            rows.append(Row(LABEL, *name, i, label, outcome))
         elif waiting and kind < 0.55:
             name = waiting.pop(rng.randrange(min(len(waiting), rng.choice([3, 150]))))
             label, outcome = rng.choice([(1.0, SET), (0.0, SET), (math.nan, MISSING), (0.0, MISSING)])
             rows.append(Row(LABEL, *name, i, label, outcome))
+            settled.append(name)
         else:
             if rng.random() < jump_rate:
                 next_number[source] += rng.choice([1, 50, 100, 10**11])
@@ -173,15 +193,18 @@ def random_rows(seed: int, size: int, jump_rate: float) -> list[Row]:
     return rows + [Row(LABEL, *name, size, 1.0, SET) for name in waiting]
 
 
-@given(st.integers(0, 10**9), st.sampled_from([0.0, 0.003]), st.sampled_from([3, 50, 5000]), st.booleans())
+@given(
+    st.integers(0, 10**9), st.sampled_from([0.0, 0.003]), st.sampled_from([3, 50, 5000]), st.booleans(), st.booleans()
+)
 @settings(max_examples=40, deadline=None)
 def test_any_interleaving_in_any_cut_gives_what_the_dictionary_gives(
-    seed: int, jump_rate: float, cut: int, is_restored: bool
+    seed: int, jump_rate: float, cut: int, is_restored: bool, is_relearned: bool
 ) -> None:
     rng = random.Random(seed)
     rows = random_rows(seed, 1500, jump_rate)
     score = np.random.default_rng(seed).random(len(rows))
-    reference, board, scores = Reference(), Scoreboard(), Scores()
+    reference, scores = Reference(is_relearned=is_relearned), Scores()
+    board = Scoreboard(1, KEEP, is_relearned=is_relearned)
     for i, row in enumerate(rows):
         reference.take(i, row, float(score[i]))
     found: list[Out] = []
@@ -193,13 +216,25 @@ def test_any_interleaving_in_any_cut_gives_what_the_dictionary_gives(
         start = stop
         if is_restored and rng.random() < 0.3:
             state = board.state()
-            board = Scoreboard()
+            board = Scoreboard(1, KEEP, is_relearned=is_relearned)
             board.restore(state)
 
     assert same(found, reference.out)
     assert learned == reference.learned
     assert {name: board.count(name) for name in COUNTERS} == reference.counts
     assert board.pending() == len(reference.prediction)
+    assert scores.since_start() == pytest.approx(
+        scored_at_once(list(reference.final.values())).since_start(), abs=1e-12
+    )
+
+
+def scored_at_once(final: list[tuple[float, float]]) -> Scores:
+    """Score events by their final labels alone; NaN is none."""
+    scores = Scores()
+    for p, label in final:
+        if not math.isnan(label):
+            add_score(scores.tally, np.array([[p]]), 0, label)
+    return scores
 
 
 def test_a_block_waits_for_the_one_before_it_and_leaves_with_nan_where_no_label_counted() -> None:
@@ -253,7 +288,7 @@ def test_a_dropped_source_leaves_nothing_behind_and_others_stay() -> None:
 def test_state_depends_on_the_rows_not_on_the_batches_or_what_was_dropped_before() -> None:
     rows = random_rows(5, 3000, 0.0)
     score = np.random.default_rng(5).random(len(rows))
-    whole, cut = Scoreboard(), Scoreboard()
+    whole, cut = Scoreboard(1, KEEP), Scoreboard(1, KEEP)
     run(whole, Scores(), rows[:2500], score, 0, [])
     for start in range(0, 2500, 7):
         run(cut, Scores(), rows[start : min(start + 7, 2500)], score[start:], start, [])
@@ -263,15 +298,43 @@ def test_state_depends_on_the_rows_not_on_the_batches_or_what_was_dropped_before
     assert all(np.array_equal(a[name], b[name], equal_nan=a[name].dtype == np.float64) for name in a)
 
 
-def test_memory_follows_the_pending_events_not_the_history() -> None:
-    board, scores = Scoreboard(), Scores()
+def test_memory_follows_what_waits_or_is_remembered_not_the_history() -> None:
+    board, scores = Scoreboard(1, KEEP), Scores()
     for start in range(0, 60_000, 500):
         numbers = range(start, start + 500)
-        rows = [Row(EVENT, 1, n) for n in numbers] + [Row(LABEL, 1, n, 0, 1.0, SET) for n in numbers]
-        run(board, scores, rows, np.full(1000, 0.5), 0, [])
+        rows = [Row(EVENT, 1, n) for n in numbers] + [Row(LABEL, 1, n, 2 * n, 1.0, SET) for n in numbers]
+        run(board, scores, rows, np.full(1000, 0.5), 2 * start, [])
 
     assert board._nodes.left.size <= 32
-    assert sum(array.nbytes for array in board.state().values()) < 1000
+    assert board.state()["nodes.block"].tolist() == [598, 599]
+
+
+def test_an_amended_label_corrects_the_metrics_and_leaves_the_block_as_it_was_emitted() -> None:
+    board, scores = Scoreboard(1, KEEP), Scores()
+    rows = [Row(EVENT, 1, n) for n in range(100)] + [Row(LABEL, 1, n, 200, 1.0, SET) for n in range(99)]
+    amended = [Row(LABEL, 1, 3, 201, 0.0, AMENDED), Row(LABEL, 1, 4, 201, math.nan, RETRACTED)]
+    last = [Row(LABEL, 1, 99, 202, 1.0, SET), Row(LABEL, 1, 99, 203, 0.0, AMENDED)]
+    found = run(board, scores, rows + amended + last, np.full(203, 0.9), 0, [])
+
+    assert np.allclose(found[0].losses, -math.log(0.9))
+    quality, rolling = scores.since_start(), scores.rolling()
+    assert (quality.labels, rolling.labels) == (99, 100)
+    assert quality.loss == pytest.approx((-97 * math.log(0.9) - 2 * math.log(0.1)) / 99, abs=1e-12)
+    assert rolling.loss == pytest.approx(-math.log(0.9), abs=1e-12)
+    assert (board.count("corrected"), board.count("amended"), board.count("retracted")) == (3, 2, 1)
+
+
+def test_a_label_that_is_amended_once_its_event_is_forgotten_changes_nothing() -> None:
+    board, scores = Scoreboard(1, KEEP), Scores()
+    rows = [Row(EVENT, 1, 0), Row(LABEL, 1, 0, 100, 1.0, SET), Row(LABEL, 1, 0, 101, 0.0, AMENDED)]
+    run(board, scores, rows[:2], np.full(2, 0.9), 0, [])
+    before = scores.since_start()
+    run(board, scores, rows[2:], np.full(1, np.nan), 100 + KEEP + BEHIND + 1, [])
+    assert scores.since_start() == before
+    assert board.count("corrected") == 0
+
+    run(board, scores, rows[2:], np.full(1, np.nan), 100 + KEEP + BEHIND, [])
+    assert board.count("corrected") == 0, "the clock does not go back"
 
 
 def test_a_damaged_state_is_refused() -> None:

@@ -131,6 +131,21 @@ def test_a_chain_that_was_killed_again_and_again_has_no_skew(written: Written, w
     assert min(world.crashes, world.zombies) > 0, "else this world would prove little"
 
 
+def test_a_chain_behind_a_ledger_by_id_has_no_skew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels without a key, and amended ones that bear their event's vector."""
+    monkeypatch.setattr("os.fsync", lambda _: None)
+    labels = {"match": "id", "key": None, "amend": "relearn"}
+    world = World(2, tmp_path, events=120, of=OF_SEVERAL, labels=labels)
+    with monkeypatch.context() as patch:
+        install(patch, world)
+        world.run()
+
+    tallies = Written(world).tallies()
+
+    assert skew(tallies) == [0] * 5
+    assert all(sum(tally.compared for tally in stage) >= 120 for stage in tallies)
+
+
 def test_a_wrong_value_that_was_served_is_found_in_the_last_stage(written: Written) -> None:
     """By stage, feature and row."""
     hop = written.hops[-1]

@@ -162,10 +162,13 @@ def test_how_the_log_is_read_shows_in_no_bit(tmp_path: Path, monkeypatch: pytest
     assert set(found) == {found[0]}
 
 
-def test_a_backfill_equals_what_a_replay_has_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("labels", [{}, {"match": "id", "key": None}], ids=["id and key", "id"])
+def test_a_backfill_equals_what_a_replay_has_served(
+    labels: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Bit for bit, where events come in order: the roles themselves replayed this log, one worker a stage."""
     of = OF_SEVERAL[:-1]  # not those with bounds: entities are forgotten by marks, which came as they came
-    world = World(3, tmp_path / "state", 200, is_replay=True, with_faults=False, of=of)
+    world = World(3, tmp_path / "state", 200, is_replay=True, with_faults=False, of=of, labels=labels)
     with monkeypatch.context() as patch:
         install(patch, world)
         world.run()

@@ -11,6 +11,7 @@ import pytest
 from consumers.featurize import FeatureTask
 from streams.frames import END, Batch
 from streams.ledger import PLACES, SMALLEST
+from streams.pipeline import Pipeline
 from tests.feature_reference import Row
 from tests.featurizing import SECOND, SOURCE, START, batch, event, label, mark, run, small_pipeline
 
@@ -212,6 +213,34 @@ def test_a_correction_carries_the_number_and_no_vector() -> None:
     row = out[-1][1]
     assert (row["number"], row["produced"], row["id"], row["key"]) == (1, -1, "a", "k")
     assert all(math.isnan(value) for value in row["vector"])
+
+
+def test_a_correction_that_is_to_be_learned_carries_the_vector_of_its_event() -> None:
+    """Of one whose label came early, in time, and of one that waits no longer; not of one that is forgotten."""
+    of = small_pipeline(raw=True, amend="relearn")
+    rows = [label("early", 3), event("early", 0, amount=1.5), event("a", 1, amount=2.5), label("a", 5)]
+    rows += [label("a", 6, 0.0), label("early", 7, None), label("early", 8), mark(65.000001), label("a", 9)]
+
+    out = run(FeatureTask(of, 0, SOURCE), of, rows)
+
+    corrections = [(row["id"], row["outcome"], row["vector"][0]) for _, row in out[4:]]
+    assert corrections == [("a", 3, 2.5), ("early", 2, 1.5), ("early", 3, 1.5)]
+
+
+def test_vectors_are_kept_from_the_moment_on_that_corrections_are_to_be_learned() -> None:
+    """`amend` may change between two starts: what was settled before has no vector then."""
+    plain, kept = (small_pipeline(raw=True, amend=amend) for amend in ("metrics", "relearn"))
+    first = [event("a", 0), label("a", 5), event("b", 1)]
+    second = [label("b", 6), label("a", 7, 0.0), label("b", 8, 0.0)]
+
+    def settled_first_by(before: Pipeline, after: Pipeline) -> list[float]:
+        task, later = FeatureTask(before, 0, SOURCE), FeatureTask(after, 0, SOURCE)
+        run(task, before, first)
+        later.restore(task.state())
+        return [row["vector"][0] for _, row in run(later, after, second)]
+
+    np.testing.assert_array_equal(settled_first_by(plain, kept), [1.0, np.nan, 1.0])
+    np.testing.assert_array_equal(settled_first_by(kept, plain), [1.0, np.nan, np.nan])
 
 
 def test_missing_labels_may_have_a_value() -> None:

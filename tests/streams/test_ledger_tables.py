@@ -49,7 +49,7 @@ class Both:
     """A ledger, and a dict that says what it must say."""
 
     def __init__(self, first: int = 0) -> None:
-        self.ledger = empty_ledger(entities=2)
+        self.ledger = empty_ledger(entities=2, features=1)
         self.ledger.sizes[[FIRST, NEXT, RENEWED]] = first
         self.names = {PENDING: np.zeros(SLOTS, np.int64), EARLY: np.zeros(SLOTS, np.int64)}
         self.free = {kind: list(range(SLOTS)) for kind in self.names}
@@ -91,7 +91,8 @@ class Both:
         self.number += 1
         number = self.number * 2**33  # far above what a word half as long could hold
         kernels.settle(self.ledger, self.find(name), name, kind, number, value, until)
-        self.ledger.others[kernels.record(self.ledger, self.find(name))] = (number, ~name)
+        record = kernels.record(self.ledger, self.find(name))
+        self.ledger.others[record], self.ledger.vectors[record] = (number, ~name), -self.number
         self.leave(name)
         self.known[name] = Known(kind, 0, number, value, until)
 
@@ -110,8 +111,9 @@ class Both:
             assert kernels.kind(self.ledger, place, self.clock) == kind
             if kind >= SETTLED_SET:
                 assert kernels.settled(self.ledger, place) == self.known[name][2:4]
-                others = self.ledger.others[kernels.record(self.ledger, place)]
-                assert others.tolist() == [self.known[name].number, ~name]
+                record, number = kernels.record(self.ledger, place), self.known[name].number
+                assert self.ledger.others[record].tolist() == [number, ~name]
+                assert self.ledger.vectors[record].tolist() == [-(number // 2**33)]
         held = self.ledger.sizes[NEXT] - self.ledger.sizes[FIRST]
         assert held + self.waiting(PENDING) <= self.ledger.sizes[PLACES]
         assert np.count_nonzero(self.ledger.words) == self.ledger.sizes[USED]

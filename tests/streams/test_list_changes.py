@@ -19,7 +19,7 @@ from streams.list_changes import compare
 from streams.outline import Part
 from streams.pipeline import Bound, Feature
 from streams.planning import make_plan
-from tests.featurizing import SECOND, SOURCE, random_rows, run
+from tests.featurizing import SECOND, SOURCE, event, label, random_rows, run
 from tests.growing import FIELDS, changed_run, column, late, listed, marked, plain_rows, whole_run
 from tests.rows import events
 
@@ -238,6 +238,24 @@ def test_a_vector_that_waits_is_mapped_by_name() -> None:
     for name in ("amount", "shop", "last", "n"):
         assert column(new, waited, name, kind=1) == column(old, wanted, name, kind=1)
     assert all(np.isnan(np.frombuffer(bits)[0]) for bits in column(new, waited, "std", kind=1))
+
+
+def test_a_vector_of_a_settled_event_is_mapped_by_name() -> None:
+    """A label that is amended after the change is learned with the columns of the new list."""
+    old = listed((POOL[0], POOL[15]), raw=True, amend="relearn")
+    new = listed((POOL[15], POOL[6]), raw=True, amend="relearn")
+    rows = [event("a", 0, "k", 2.5, shop="s"), label("a", 1)]
+    task, after = FeatureTask(old, 0, SOURCE), FeatureTask(new, 0, SOURCE)
+    (_, before), _ = run(task, old, rows)
+    after.restore(task.state())
+
+    ((_, amended),) = run(after, new, [label("a", 2, 0.0)])
+
+    found = dict(zip((column.name for column in after.columns), amended["vector"], strict=True))
+    wanted = dict(zip((column.name for column in task.columns), before["vector"], strict=True))
+    assert found.keys() - wanted.keys() == {"std"}
+    for name, value in found.items():
+        np.testing.assert_equal(value, wanted.get(name, np.nan))
 
 
 def test_a_new_feature_of_labels_begins_with_those_that_settle_from_then_on() -> None:

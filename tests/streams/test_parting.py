@@ -21,13 +21,14 @@ from streams.errors import SnapshotError
 from streams.frames import MISSING, SET
 from streams.hashing import ENTITY_SEED, hash_bytes
 from streams.parting import part_states
-from streams.pipeline import Bound, Feature, Field, Pipeline
+from streams.pipeline import Bound, Feature, Field, Match, Pipeline
 from streams.stages import stage_specs
 from tests.chaining import RealStage, run_chain
 from tests.feature_reference import Row
 from tests.featurizing import SECOND, START, Clocks, batch, plain, random_rows
 from tests.growing import listed, plain_rows
 from tests.rows import events
+from tests.streams.test_label_life import nameless_rows
 from tests.streams.test_list_changes import LABELS, MINUTE, POOL
 
 FEATURES = (*POOL, Feature("since", "elapsed", "*", "key"), Feature("ratio", "ratio", "sum", other="n"))
@@ -119,7 +120,7 @@ def assert_named(rows: list[Row], aliases: Sequence[int]) -> None:
 @settings(deadline=None, max_examples=30)
 def test_whatever_the_partitions_rows_come_out_as_from_one(seed: int, partitions: list[int], cuts: list[int]) -> None:
     """To the last bit, with early, late, doubled and amended labels, rows far out of order and keyless ones."""
-    of = listed(FEATURES, raw=True, wait_us=20 * SECOND, keep_us=30 * SECOND, missing=0.0)
+    of = listed(FEATURES, raw=True, wait_us=20 * SECOND, keep_us=30 * SECOND, missing=0.0, amend="relearn")
     rows, clocks = random_rows(seed, 200, ids=70, keys=6, span_s=30)
 
     made, log = parted_run(of, rows, clocks, partitions, sorted(cuts)[: len(partitions) - 1])
@@ -128,6 +129,19 @@ def test_whatever_the_partitions_rows_come_out_as_from_one(seed: int, partitions
     assert Counter(map(line, made)) == Counter(map(line, whole))
     assert log.totals() == alone.totals()
     assert_named(made, log.aliases)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_queues_of_events_whose_labels_have_no_id_are_parted_with_their_keys(seed: int) -> None:
+    of = listed(FEATURES[:3], wait_us=20 * SECOND, keep_us=30 * SECOND, match="key", within_us=20 * SECOND, id=None)
+    rows, clocks = nameless_rows(seed, 300, keys=6)
+
+    made, log = parted_run(of, rows, clocks, [1, 4, 3], [90, 200])
+
+    whole, alone = parted_run(of, rows, clocks, [1], [])
+    assert Counter(map(line, made)) == Counter(map(line, whole))
+    assert log.totals() == alone.totals()
+    assert sum(row["outcome"] == SET for row in made) > 10
 
 
 def by_lower_half(keys: Any, partitions: int) -> Any:
@@ -259,10 +273,10 @@ OF_SHOPS = (
 )
 
 
-def of_shops(partitions: int) -> Pipeline:
-    """A chain of four stages."""
+def of_shops(partitions: int, match: Match = "id and key") -> Pipeline:
+    """A chain of four stages, or of five where the key is an entity like others."""
     fields = (*listed(()).events.fields[:3], Field("is_in", "category", ("is_in",)))
-    of = listed(OF_SHOPS, missing=0.0)
+    of = listed(OF_SHOPS, missing=0.0, match=match, key=None if match == "id" else ("key",))
     return msgspec.structs.replace(of, events=events(fields=fields), partitions=partitions)
 
 
@@ -276,11 +290,13 @@ def shop_rows() -> tuple[list[Row], Clocks]:
     return rows, [(clock, START + place * SECOND // 4) for place, (clock, _) in enumerate(clocks)]
 
 
-def by_partition(rows: list[Row], clocks: Clocks, partitions: int) -> list[list[tuple[Row, tuple[int, int]]]]:
-    """The log: each row in the partition of its key."""
+def by_partition(
+    rows: list[Row], clocks: Clocks, partitions: int, name: str = "key"
+) -> list[list[tuple[Row, tuple[int, int]]]]:
+    """The log: each row in the partition of its key, or of its id."""
     log: list[list[tuple[Row, tuple[int, int]]]] = [[] for _ in range(partitions)]
     for row, now in zip(rows, clocks, strict=True):
-        log[partition_of(row["key"], partitions)].append((row, now))
+        log[partition_of(row[name], partitions)].append((row, now))
     return log
 
 
@@ -299,6 +315,24 @@ def staged(of: Pipeline, before: list[list[RealStage]] | None = None) -> list[li
                 stage.task.restore(state | {"sequences": zeros})
         made.append(own)
     return made
+
+
+def test_a_ledger_by_id_is_parted_by_the_ids() -> None:
+    """And each stage behind it by its own entity, with rows of a key coming from every partition of the ledger."""
+    rows, clocks = shop_rows()
+    rows = [row | {"key": None} if row["kind"] == "label" else row for row in rows]
+    half, made, stages = len(rows) // 2, [], None
+    for partitions, start in ((2, 0), (5, half)):
+        of = of_shops(partitions, "id")
+        stages = staged(of, stages)
+        part = slice(start, start + half)
+        made += written_rows(run_chain(of, stages, by_partition(rows[part], clocks[part], partitions, "id"), None, 60))
+
+    one = of_shops(1, "id")
+    whole = written_rows(run_chain(one, staged(one), by_partition(rows, clocks, 1, "id"), None, 1))
+    assert len(stages or ()) == 5
+    assert Counter(map(line, made)) == Counter(map(line, whole))
+    assert_named(made, [500, 501])
 
 
 def written_rows(written: list[dict[tuple[int, int], list[Row]]]) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,6 +153,44 @@ def test_the_smallest_file_takes_every_default(tmp_path: Path) -> None:
     assert pipeline.serve == Serve("prior", "earliest", None, 7 * DAY_US)
     assert pipeline.run == Run()
     assert pipeline.source == tmp_path / "pipeline.toml"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ('id = "v"\nkey = "c"\nwait = "2h"\namend = "relearn"', {"amend": "relearn"}),
+        ('id = "v"\nmatch = "id"\nwait = "2h"', {"match": "id", "key": None}),
+        ('key = "c"\nmatch = "key"\nwithin = "2h"', {"match": "key", "id": None, "within_us": 2 * HOUR_US}),
+        ('key = "c"\nmatch = "key"\nwithin = "2d"\nwait = "2h"', {"match": "key", "id": None, "within_us": 2 * DAY_US}),
+        (
+            'key = "c"\nmatch = "key"\nwithin = "2h"\nwait = "3h"',
+            {"match": "key", "id": None, "within_us": 2 * HOUR_US},
+        ),
+    ],
+)
+def test_labels_are_matched_as_the_file_says(lines: str, expected: dict[str, Any], tmp_path: Path) -> None:
+    """By key an event waits no longer than a label may be newer."""
+    text = f"""
+        [pipeline]
+        name = "shop"
+        [events]
+        topic = "visits"
+        key = "c"
+        [events.fields]
+        price = "number"
+        [labels]
+        topic = "orders"
+        value = "y"
+        {lines}
+        [models.prior]
+        kind = "prior"
+    """
+    labels = pipeline_of(text, tmp_path).labels
+
+    assert labels.wait_us == labels.keep_us == 2 * HOUR_US
+    found = {name: getattr(labels, name) for name in ("match", "id", "key", "within_us", "amend")}
+    usual = {"match": "id and key", "id": ("v",), "key": ("c",), "within_us": 0, "amend": "metrics"}
+    assert found == usual | expected
 
 
 def test_every_key_of_the_file_reaches_its_struct(tmp_path: Path) -> None:
