@@ -13,6 +13,7 @@ from functools import partial
 import msgspec
 
 from consumers.chain_tasks import make_task
+from consumers.drifting import drifting_of
 from consumers.ingest import IngestRole
 from consumers.inlet import FrameInlet
 from consumers.learn import LearnTask, lineage_of
@@ -154,7 +155,7 @@ class LearnRole:
         is_champion = pipeline.serve.champion == model.name
         self._publish_every_us = int(1e6 * (pipeline.run.publish_every_s if is_champion else OTHERS_EVERY_S))
         self._next_publish_us = 0
-        self._published = 0  # serve answers with the untrained model by itself
+        self._published = 0, 0  # serve answers with the untrained model by itself
 
     def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
         """None: scores are told apart by their blocks."""
@@ -183,6 +184,7 @@ class LearnRole:
             bind=bind,
             aliases=self._control.aliases,
             sample=self._model.sample,
+            drift=drifting_of(self._pipeline, self._model, self._columns),
         )
 
     def _bind(self, inlet: FrameInlet, columns: tuple[Column, ...]) -> Learner:
@@ -210,7 +212,7 @@ class LearnRole:
             return
         task = partitions[0].task
         assert isinstance(task, LearnTask)  # noqa: S101 - made by `task` above
-        if task.examples_seen == self._published:
+        if task.version == self._published or not task.examples_seen:  # a model that was reset has yet to learn
             return
         began = time.perf_counter()
         try:
@@ -237,7 +239,7 @@ class LearnRole:
         except UnavailableError:
             self._metrics.incident("version_unwritten")  # learning goes on; its snapshots say what is wrong
             raise
-        self._published = task.examples_seen
+        self._published = task.version
         if version is None:
             self._metrics.incident("version_unsound")
             return

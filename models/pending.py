@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.drift import Detectors, observe_loss
 from models.learner import LEARN, PREDICT, Actions, Vector
 from models.scoring import Tally, add_score
 from streams.compiled import bare, inlined
@@ -24,7 +25,8 @@ COUNTERS = ("predicted", "scored", "unlabelled", "unseen", "repeated", "amended"
 PREDICTED, SCORED, UNLABELLED, UNSEEN, REPEATED, AMENDED_ROWS, RETRACTED_ROWS, DROPPED, JUMPS = range(len(COUNTERS))
 
 ABSENT, PENDING, DUE, SETTLED = 0, 1, 2, 3  # an event's status inside its block; due: its label is in this batch
-SOURCES, FREE, STOPPED = 0, 1, 2  # places in `sizes`: sources in use, unused nodes, why planning stopped
+# Places in `sizes`: sources in use, unused nodes, why planning stopped, the row behind the last one settled.
+SOURCES, FREE, STOPPED, SETTLED_TO = 0, 1, 2, 3
 AT_END, NO_SOURCE, NO_NODE, NO_RING, AT_JUMP = 0, 1, 2, 3, 4
 
 Int32 = npt.NDArray[np.int32]
@@ -50,6 +52,7 @@ class Sources(NamedTuple):
     next: Int64
     head: Int64  # the oldest open block
     ring: Int32  # [S, R]: node of open block b at b % R, R a power of two
+    since: Int64  # the first number that the model as it is now has predicted; what came before was another's
 
 
 class Nodes(NamedTuple):
@@ -148,7 +151,7 @@ def plan_kernel(
                 place = sizes[SOURCES]
                 sizes[SOURCES] += 1
                 sources.name[place] = rows.source[i]
-                sources.first[place] = sources.next[place] = number
+                sources.first[place] = sources.next[place] = sources.since[place] = number
                 sources.head[place] = number // BLOCK_EVENTS
             if number < sources.next[place]:
                 counters[REPEATED] += 1
@@ -188,11 +191,17 @@ def settle_kernel(
     nodes: Nodes,
     tally: Tally,
     counters: Int64,
+    sizes: Int64,
+    detectors: Detectors,
     ready_node: Int32,
     ready_row: Int64,
 ) -> int:
-    """Run `Scoreboard.settle`; gives how many nodes are complete, named in `ready_node` with the rows that did it."""
+    """Run `Scoreboard.settle`; gives how many nodes are complete, named in `ready_node` with the rows that did it.
+
+    It stops behind a row whose loss raises an alarm.
+    """
     ready = 0
+    sizes[SETTLED_TO] = stop
     for i in range(start, stop):
         at = i - start
         if place_at[at] < 0:
@@ -202,11 +211,15 @@ def settle_kernel(
             for place in range(score_BS.shape[1]):
                 nodes.said[place_at[at], place] = score_BS[at, place]
             continue
+        has_alarm = False
         if math.isnan(rows.label[i]):
             counters[UNLABELLED] += 1
         else:
-            nodes.loss[node, offset] = add_score(tally, nodes.said, place_at[at], rows.label[i])
+            loss = add_score(tally, nodes.said, place_at[at], rows.label[i])
+            nodes.loss[node, offset] = loss
             counters[SCORED] += 1
+            if nodes.block[node] * BLOCK_EVENTS + offset >= sources.since[nodes.owner[node]]:
+                has_alarm = observe_loss(detectors, loss)
         nodes.status[node, offset] = SETTLED
         nodes.left[node] -= 1
         place = nodes.owner[node]
@@ -220,4 +233,7 @@ def settle_kernel(
             following = sources.ring[place, (head + 1) & (sources.ring.shape[1] - 1)]
             if following >= 0:
                 node = following
+        if has_alarm:
+            sizes[SETTLED_TO] = i + 1
+            break
     return ready

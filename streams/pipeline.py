@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from streams.drift import RELEARN_ROWS, Drift, OnDrift
+
 FieldKind = Literal["number", "category", "boolean"]
 TimeUnit = Literal["rfc3339", "s", "ms", "us", "ns"]
 FieldPath = tuple[str, ...]
@@ -167,13 +169,16 @@ class Bound(msgspec.Struct, frozen=True):
 class Model(msgspec.Struct, frozen=True):
     """One candidate: `kind` is as docs/learning.md says; `params` go to its constructor.
 
-    It learns this `sample` of labelled events, a share above 0 up to all of them.
+    It learns this `sample` of labelled events, a share above 0 up to all of them. `on_drift` is what an alarm on its
+    loss does to it; it is relearned from the last `relearn_rows` examples.
     """
 
     name: str
     kind: str
     params: dict[str, bool | int | float | str]
     sample: float = 1.0
+    on_drift: OnDrift = "none"
+    relearn_rows: int = RELEARN_ROWS
 
 
 class Serve(msgspec.Struct, frozen=True):
@@ -227,6 +232,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     source: Path | None = None
     state_url: str | None = None
     bounds: tuple[Bound, ...] = ()
+    drift: Drift = Drift()
 
     def __repr__(self) -> str:
         """Name the pipeline and no more: its Kafka settings may hold secrets."""
