@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
+from streams.drift import RELEARN_ROWS, OnDrift
 from streams.durations import DAY_US
 from streams.model_kinds import KIND_NAMES, KINDS, Value, read_settings
 from streams.pipeline import Model, Serve, Task
@@ -22,12 +23,13 @@ REDIS_TTL_US = 7 * DAY_US
 _RIVER = re.compile(r"river:[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*\.[A-Za-z_][A-Za-z0-9_]*")
 _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _RESERVED = ("served",)  # the stream that scores what was really answered
-_OUR_KEYS = ("kind", "sample")  # of any candidate, whoever wrote its class
+_OUR_KEYS = ("kind", "sample", "on_drift", "relearn_rows")  # of any candidate, whoever wrote its class
 _LATER_KEYS = {
     "retrain": "retraining",
-    "on_drift": "retraining on drift",
     "shards": "a sharded model",
 }
+_ON_DRIFT: tuple[OnDrift, ...] = get_args(OnDrift)
+MOST_RELEARN_ROWS = 100_000  # in memory and in every snapshot, 8 bytes for each column
 _LATER_SERVE = {
     "http": "the HTTP API",
     "split": "splitting traffic",
@@ -96,6 +98,7 @@ def is_redis_url(text: str) -> bool:
 def _model(table: Table, name: str, task: Task) -> Model:
     kind = table.text("kind", allowed=KIND_NAMES)
     sample = table.number("sample", 1.0, 0.0, 1.0, is_open=True)
+    on_drift, relearn_rows = _on_drift(table)
     params: dict[str, Value] = {}
     if kind in KINDS:
         params = read_settings(table, kind, task)
@@ -104,7 +107,16 @@ def _model(table: Table, name: str, task: Task) -> Model:
         params = _river_params(table)
     elif kind:
         _refuse(table, kind)
-    return Model(name, kind, params, sample)
+    return Model(name, kind, params, sample, on_drift, relearn_rows)
+
+
+def _on_drift(table: Table) -> tuple[OnDrift, int]:
+    """Read what an alarm does to the model, and from how many examples it is then relearned."""
+    on_drift = table.choice("on_drift", _ON_DRIFT, "none")
+    rows = table.integer("relearn_rows", RELEARN_ROWS, 1, MOST_RELEARN_ROWS)
+    if "relearn_rows" in table.values and on_drift != "relearn":
+        table.mistake("relearn_rows", "nothing is relearned", 'on_drift = "relearn" with it')
+    return on_drift, rows
 
 
 def _river_params(table: Table) -> dict[str, Value]:
