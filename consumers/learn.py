@@ -8,7 +8,8 @@ those of one step:
     {"candidate", "lineage", "generation", "order": "number", "predict_p99_us", "bytes",
      "blocks": [{"source", "block", "n", "first_time_us", "last_time_us", "losses"}, ...]}
 
-`predict_p99_us` and `bytes` are measurements; all else depends on the rows alone (see docs/learning.md).
+`predict_p99_us` and `bytes` are measurements; all else depends on the rows alone (see docs/learning.md). Alarms of
+drift go to P.decisions (docs/drift.md); one may let the model begin anew, from that row on.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from consumers.drifting import Alarmed, Drifting, ModelNow, decisions, renews
 from consumers.quarantine import Ward
 from models.blocks import Blocks, Scoreboard
 from models.cost import Cost
@@ -32,6 +36,7 @@ from models.sampling import in_sample
 from models.scoring import Scores
 from models.sharded import ShardedLearner
 from models.version import About, Costs
+from streams.drift import Drift
 from streams.errors import ModelError
 from streams.event_numbers import resolved
 from streams.frames import AMENDED, Batch, Column, Outgoing
@@ -89,10 +94,12 @@ class LearnTask:
         aliases: the sources that numbered events before partitions were parted anew, by alias: label rows that bear one
             find what was predicted under the source's own number.
         parameters: tells the declarations of this candidate apart (consumers/quarantine.py).
-        bind: gives an untrained learner for other columns, and lets examples come with these from then on.
+        bind: gives an untrained learner for other columns, and lets examples come with these from then on; for the same
+            columns where drift lets the model begin anew.
         sample: the share of labelled events to learn; all are predicted and scored.
         keep_us: how long what was said of a settled event is remembered, for labels that are amended or retracted.
         is_relearned: whether an amended label is learned once more; it is no example more.
+        drift: what is watched; nothing if it is not said.
 
     Example:
         >>> from models.learner import make_learner
@@ -118,6 +125,7 @@ class LearnTask:
         parameters: str = "",
         keep_us: int = 0,
         is_relearned: bool = False,
+        drift: Drifting | None = None,
     ) -> None:
         self.task = task = task or Task()
         self.candidate = candidate
@@ -129,6 +137,8 @@ class LearnTask:
         self.scores = Scores(task)
         self.board = Scoreboard(task.outputs, keep_us, is_relearned=is_relearned, learns_all=task.is_unsupervised)
         self.is_at_example = True  # whether the last row learned was an example, so that `version` names this model
+        self.drift = drift or Drifting(Drift(loss=()), columns)
+        self.board.drift = self.drift.losses
         self._clock = clock
         self._ended = ended
         self._aliases = {} if aliases is None else aliases
@@ -144,26 +154,44 @@ class LearnTask:
         return self.lineage, self.examples_seen
 
     def process(self, batch: Batch) -> list[Outgoing]:
-        """Predict, score and learn the rows in order; gives the blocks that became complete."""
+        """Predict, score and learn the rows in order; gives the blocks that became complete, and alarms of drift."""
         rows, X_BF = self._named(_columns_of(batch)), batch.rows.matrix()
         is_left_B = None if self._sample == 1.0 else ~in_sample(batch.rows.text("id"), self._sample)
         if isinstance(self.learner, ShardedLearner):
             self.learner.place(batch.rows.text("key"))
-        done: list[Blocks] = []
+        found = _Found([], [])
         start = 0
         while start < rows.kind.size:
             stop, action_B = self.board.plan(rows, start, batch.clock)
             if is_left_B is not None:
                 action_B[(action_B == LEARN) & is_left_B[start:stop]] = SKIP
-            is_amended_B = self._choose_amended(rows.outcome[start:stop], X_BF[start:stop], action_B)
-            score_B = self._step(X_BF[start:stop], rows.label[start:stop], action_B)
-            taken = self.ward.taken(self.learner, rows, start, stop, (self.lineage, self.generation))
-            self._count_learned(action_B[:taken], is_amended_B[:taken])
-            done.append(self.board.settle(rows, start, stop, score_B, self.scores))
+            self.drift.see(X_BF, start, action_B)
+            self._take(rows, X_BF, start, action_B, found)
             start = stop
         for source in sorted(set(self._ended()).difference(self._aliases.values())):
             self.board.drop(source)
-        return [*self.ward.decisions(), *self._records([blocks for blocks in done if blocks.row.size])]
+        return [*self.ward.decisions(), *self._records(found.blocks), *decisions(found.alarms)]
+
+    def _take(self, rows: Rows, X_BF: Matrix, start: int, action_B: Actions, found: _Found) -> None:
+        """Predict, score and learn planned rows; where an alarm renews the model, what follows is the new one's."""
+        stop = start + action_B.size
+        is_amended_B = self._choose_amended(rows.outcome[start:stop], X_BF[start:stop], action_B)
+        stepped, score_B = start, self._step(X_BF[start:stop], rows.label[start:stop], action_B)
+        while start < stop:  # once, if there is no alarm
+            blocks = self.board.settle(rows, start, stop, score_B, self.scores)
+            found.blocks.append((self.lineage, blocks))
+            settled = self.board.settled_to
+            model = ModelNow(self.candidate, self.lineage, self.generation, self.examples_seen)
+            alarms = self.drift.alarms(rows, start, action_B[: settled - start], model)
+            found.alarms.extend(alarms)
+            taken = self.ward.taken(self.learner, rows, stepped, settled, (self.lineage, self.generation))
+            some = max(0, stepped + taken - start)  # of these rows; those behind one that failed were not learned
+            self._learned(rows, X_BF, start, action_B[:some], is_amended_B[:some])
+            size, start = settled - start, settled
+            action_B, is_amended_B, score_B = action_B[size:], is_amended_B[size:], score_B[size:]
+            if renews(alarms) and self.ward.quarantine is None:
+                self._renew(rows, start, action_B)
+                stepped, score_B = start, self._step(X_BF[start:stop], rows.label[start:stop], action_B)
 
     def _choose_amended(self, outcome_B: Actions, X_BF: Matrix, action_B: Actions) -> npt.NDArray[np.bool_]:
         """Say which rows are learned once more; one without its vector, kept before `amend` was set, is passed over."""
@@ -174,12 +202,28 @@ class LearnTask:
             is_amended_B &= ~is_bare_B
         return is_amended_B
 
-    def _count_learned(self, action_B: Actions, is_amended_B: npt.NDArray[np.bool_]) -> None:
+    def _learned(
+        self, rows: Rows, X_BF: Matrix, start: int, action_B: Actions, is_amended_B: npt.NDArray[np.bool_]
+    ) -> None:
+        stop = start + action_B.size
+        self.drift.learned(X_BF[start:stop], rows.label[start:stop], action_B)
         learned, again = np.flatnonzero(action_B == LEARN), int(np.count_nonzero(is_amended_B))
         self.examples_seen += learned.size - again
         self.board.counters[RELEARNED] += again
         if learned.size:
             self.is_at_example = not is_amended_B[learned[-1]]
+
+    def _renew(self, rows: Rows, start: int, action_B: Actions) -> None:
+        """Begin the next lineage at row `start`, with what is kept of the examples before it."""
+        if self._bind is None:
+            raise ModelError(f"{self.candidate}: nothing makes an untrained model to begin anew with")
+        self.learner, self.lineage, self.examples_seen = self._bind(self.columns), self.lineage + 1, 0
+        self.is_at_example = True
+        recent = self.drift.recent()
+        if recent is not None:
+            self.learner.learn(*recent)
+            self.examples_seen = len(recent[1])
+        self.board.renew(rows, start, action_B)
 
     def _named(self, rows: Rows) -> Rows:
         """Give label rows the names that their events had when they were predicted."""
@@ -198,6 +242,7 @@ class LearnTask:
     def state(self) -> State:
         """Give model, pending predictions, open blocks, metrics and counters."""
         parts = {"learner": self.learner.state(), "board": self.board.state(), "scores": self.scores.state()}
+        parts["drift"] = self.drift.state()
         state = {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
         state["version"] = np.array(self.version, np.int64)
         state["is_at_example"] = np.array([self.is_at_example])
@@ -211,7 +256,7 @@ class LearnTask:
         Raises:
             ModelError: when something is absent, damaged or not ours.
         """
-        parts: dict[str, State] = {"learner": {}, "board": {}, "scores": {}}
+        parts: dict[str, State] = {"learner": {}, "board": {}, "scores": {}, "drift": {}}
         for name, array in state.items():
             part, _, rest = name.partition(".")
             if part in parts:
@@ -233,6 +278,7 @@ class LearnTask:
         self.ward.halt(self.learner)
         self.board.restore(parts["board"])
         self.scores.restore(parts["scores"])
+        self.drift.restore(parts["drift"], self.candidate)
         self.lineage, self.examples_seen = (int(number) for number in state["version"].astype(np.int64))
         self.is_at_example = bool(state["is_at_example"][0]) if "is_at_example" in state else True
         self._noted = {what: self.board.count(counter) for what, counter in INCIDENTS.items()}
@@ -248,6 +294,7 @@ class LearnTask:
         gone = [column.name for column in columns if column not in self.columns]
         unused = [column.name for column in self.columns if column not in columns]
         self.learner, self.columns = self._bind(columns), columns
+        self.drift.bind(columns)
         LOG.warning(
             "%s: goes on with the %d columns it was made for%s", self.candidate, len(columns), _told(gone, unused)
         )
@@ -286,6 +333,7 @@ class LearnTask:
             if found > self._noted[what]:
                 mine.incident(what, found - self._noted[what])
             self._noted[what] = found
+        self.drift.measure(mine)
 
     def _step(self, X_BF: Matrix, y_B: Vector, action_B: Actions) -> Vector:
         began = self._clock()
@@ -294,19 +342,35 @@ class LearnTask:
         self.cost.add(took, *(int(np.count_nonzero(action_B == what)) for what in (PREDICT, LEARN)))
         return score_B
 
-    def _records(self, done: list[Blocks]) -> list[Outgoing]:
-        if not done:
-            return []
-        blocks = [block for some in done for block in _encode_blocks(some)]
-        row = np.concatenate([some.row for some in done])
-        p99_us, size = round(self.cost.predict_p99_us, 3), self.learner.size_bytes()
+    def _records(self, done: list[tuple[int, Blocks]]) -> list[Outgoing]:
+        """Give the records of blocks, each under the lineage that had its row."""
         values, last = [], []
-        for at in range(0, len(blocks), MAX_BLOCKS_PER_RECORD):
-            few = tuple(blocks[at : at + MAX_BLOCKS_PER_RECORD])
-            record = ScoresRecord(self.candidate, self.lineage, self.generation, "number", p99_us, size, few)
-            values.append(msgspec.json.encode(record))
-            last.append(int(row[at + len(few) - 1]))
-        return [Outgoing("scores", 0, pack(values), None, np.array(last, np.int64))]
+        for lineage, some in groupby(done, key=itemgetter(0)):
+            parts = [blocks for _, blocks in some if blocks.row.size]
+            for few, row in _in_records(parts):
+                values.append(msgspec.json.encode(self._record(lineage, few)))
+                last.append(row)
+        return [Outgoing("scores", 0, pack(values), None, np.array(last, np.int64))] if values else []
+
+    def _record(self, lineage: int, blocks: tuple[Block, ...]) -> ScoresRecord:
+        p99_us, size = round(self.cost.predict_p99_us, 3), self.learner.size_bytes()
+        return ScoresRecord(self.candidate, lineage, self.generation, "number", p99_us, size, blocks)
+
+
+class _Found(NamedTuple):
+    """What one step has to say: blocks with the lineage that completed them, alarms with their rows."""
+
+    blocks: list[tuple[int, Blocks]]
+    alarms: list[Alarmed]
+
+
+def _in_records(parts: list[Blocks]) -> Iterator[tuple[tuple[Block, ...], int]]:
+    """Give as many blocks as a record may have, and the row of the last one."""
+    blocks = [block for some in parts for block in _encode_blocks(some)]
+    row = [row for some in parts for row in some.row.tolist()]
+    for at in range(0, len(blocks), MAX_BLOCKS_PER_RECORD):
+        few = tuple(blocks[at : at + MAX_BLOCKS_PER_RECORD])
+        yield few, row[at + len(few) - 1]
 
 
 def _known(value: float) -> float | None:

@@ -69,14 +69,15 @@ class Ward:
         self._untold: list[Quarantined | Released] = []
 
     def taken(self, learner: Learner, rows: Rows, start: int, stop: int, order: tuple[int, int]) -> int:
-        """Say how many of the rows from `start` on the model took, and set it aside if it raised at one.
+        """Say how many of the rows from `start` to `stop` the model took, and set it aside if it raised at one.
 
+        `start` is the first row of its last step, which may have gone further: drift may renew it before that counts.
         `order` is the candidate's lineage and generation.
         """
         if self.quarantine is not None:
             return 0
         failure = learner.failure if isinstance(learner, Contained) else None
-        if failure is None:
+        if failure is None or start + failure.row >= stop:
             return stop - start
         at = start + failure.row
         kind = "event" if rows.kind[at] == EVENT else "label"

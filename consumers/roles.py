@@ -13,6 +13,7 @@ from functools import partial
 import msgspec
 
 from consumers.chain_tasks import make_task
+from consumers.drifting import drifting_of
 from consumers.ingest import IngestRole
 from consumers.inlet import FrameInlet
 from consumers.learn import LearnTask, lineage_of
@@ -157,7 +158,7 @@ class LearnRole:
         self._publish_every_us = int(1e6 * (pipeline.run.publish_every_s if is_champion else OTHERS_EVERY_S))
         self._next_publish_us = 0
         self._is_quarantine_told = False
-        self._published = 0  # serve answers with the untrained model by itself
+        self._published = 0, 0  # serve answers with the untrained model by itself
 
     def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
         """None: scores are told apart by their blocks."""
@@ -189,6 +190,7 @@ class LearnRole:
             parameters=parameters_of(self._model),
             keep_us=self._pipeline.labels.keep_us,
             is_relearned=self._pipeline.labels.is_relearned,
+            drift=drifting_of(self._pipeline, self._model, self._columns),
         )
 
     def _bind(self, inlet: FrameInlet, columns: tuple[Column, ...]) -> Learner:
@@ -217,7 +219,8 @@ class LearnRole:
         task = partitions[0].task
         assert isinstance(task, LearnTask)  # noqa: S101 - made by `task` above
         self._tell(task)
-        if now_us < self._next_publish_us or task.examples_seen == self._published or not task.is_at_example:
+        is_new = task.version != self._published and task.examples_seen  # a model that was reset has yet to learn
+        if now_us < self._next_publish_us or not is_new or not task.is_at_example:
             return  # one that has learned an amended label since is what no number of examples names
         began = time.perf_counter()
         try:
@@ -250,7 +253,7 @@ class LearnRole:
         except UnavailableError:
             self._metrics.incident("version_unwritten")  # learning goes on; its snapshots say what is wrong
             raise
-        self._published = task.examples_seen
+        self._published = task.version
         if version is None:
             self._metrics.incident("version_unsound")
             return

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.learner import Actions, State, Vector
+from models.drift import LossDrift
+from models.learner import PREDICT, Actions, State, Vector
 from models.pending import (
     AT_JUMP,
     BLOCK_EVENTS,
@@ -34,6 +35,7 @@ from models.pending import (
     PENDING,
     PREDICTED,
     SCORED,
+    SETTLED_TO,
     SOURCES,
     STOPPED,
     UNLABELLED,
@@ -47,6 +49,7 @@ from models.pending import (
     settle_kernel,
 )
 from models.scoring import Scores
+from streams.drift import Drift
 from streams.errors import ModelError
 from streams.frames import BEGINNING
 
@@ -90,10 +93,11 @@ class Scoreboard:
             is_relearned: whether an amended label is to be learned.
             learns_all: whether models learn all that passes, with a label or without.
         """
+        self.drift = LossDrift(Drift(loss=()))
         self._outputs, self._learns_all = outputs, learns_all
         self._keep_us, self._is_relearned = keep_us, is_relearned
         self.counters: Int64 = np.zeros(len(COUNTERS), np.int64)
-        self._sizes: Int64 = np.array([0, 0, 0, BEGINNING], np.int64)
+        self._sizes: Int64 = np.array([0, 0, 0, BEGINNING, 0], np.int64)
         self._sources = _new_sources(4, 16)
         self._nodes = _new_nodes(0, outputs)
         self._place: Int64 = np.zeros(0, np.int64)
@@ -141,7 +145,8 @@ class Scoreboard:
     def settle(self, rows: Rows, start: int, stop: int, score_B: Vector, scores: Scores) -> Blocks:
         """Store the predictions and score the labels of rows `start` to `stop`; gives the blocks they complete.
 
-        `score_B` is [B], or [B, S] where a prediction has several numbers.
+        `score_B` is [B], or [B, S] where a prediction has several numbers. Where a loss raises an alarm of `drift` it
+        stops: call it again for the rows from `settled_to` on.
         """
         node, row = self._ready
         ready = settle_kernel(
@@ -154,13 +159,35 @@ class Scoreboard:
             self._nodes,
             scores.tally,
             self.counters,
+            self._sizes,
+            self.drift.detectors,
             node,
             row,
             self._learns_all,
         )
+        self._place = self._place[self.settled_to - start :]
         blocks = self._take(node[:ready], row[:ready])
-        forget_kernel(self._sources, self._nodes, self._sizes)
+        if not self._place.size:  # what is planned may yet correct what its clock has not forgotten
+            forget_kernel(self._sources, self._nodes, self._sizes)
         return blocks
+
+    @property
+    def settled_to(self) -> int:
+        """The row behind the last one that was settled."""
+        return int(self._sizes[SETTLED_TO])
+
+    def renew(self, rows: Rows, start: int, action_B: Actions) -> None:
+        """Let another model predict from row `start` on, for which there is a plan already (`action_B`).
+
+        What the one before has said is scored as it comes, but is neither evidence nor drift of the new one.
+        """
+        sources = self._sources
+        sources.since[...] = sources.next
+        ahead = start + np.flatnonzero(action_B == PREDICT)
+        for name in np.unique(rows.source[ahead]).tolist():
+            place = np.flatnonzero(sources.name[: self._sizes[SOURCES]] == name)
+            sources.since[place] = rows.number[ahead[rows.source[ahead] == name]].min()
+        self.drift.clear()
 
     def drop(self, source: int) -> int:
         """Forget a source that was replaced; gives how many predictions were still pending. Unknown: 0."""
@@ -193,7 +220,7 @@ class Scoreboard:
         state: State = {f"sources.{name}": column for name, column in sources.items()}
         state.update({f"nodes.{name}": column for name, column in nodes.items()})
         state["counters"] = self.counters.copy()
-        state["clock"] = self._sizes[CLOCK:].copy()
+        state["clock"] = self._sizes[CLOCK : CLOCK + 1].copy()
         return state
 
     def restore(self, state: State) -> None:
@@ -212,6 +239,7 @@ class Scoreboard:
             )
             for name in ("name", "first", "next", "head", "tail"):
                 getattr(sources, name)[:used] = state[f"sources.{name}"]
+            sources.since[:used] = state.get("sources.since", 0)
             for name, column in nodes._asdict().items():
                 if name != "free":
                     column[...] = state[f"nodes.{name}"].reshape(column.shape)
@@ -224,7 +252,7 @@ class Scoreboard:
             ) from error
         self._sources, self._nodes = sources, nodes
         self._ready = np.zeros(count, np.int32), np.zeros(count, np.int64)
-        self._sizes[:] = used, 0, 0, clock_us
+        self._sizes[:] = used, 0, 0, clock_us, 0
 
     def _by_node(self, name: str) -> npt.NDArray[Any]:
         """View a column with the nodes as its first axis."""
@@ -249,7 +277,7 @@ class Scoreboard:
             return _NOTHING
         nodes, sources = self._nodes, self._sources
         owner, block = nodes.owner[node], nodes.block[node]
-        whole = block * BLOCK_EVENTS >= sources.first[owner]
+        whole = block * BLOCK_EVENTS >= np.maximum(sources.first, sources.since)[owner]
         times = nodes.first_time[node][whole], nodes.last_time[node][whole]
         losses = nodes.loss[node[whole]].astype(np.float32)
         return Blocks(sources.name[owner][whole], block[whole], *times, losses, row[whole])
@@ -305,7 +333,7 @@ _NOTHING = Blocks(
 def _new_sources(size: int, ring: int) -> Sources:
     column = np.zeros(size, np.int64)
     name, rings = np.full(size, -1, np.int32), np.full((size, ring), -1, np.int32)
-    return Sources(name, column, column.copy(), column.copy(), column.copy(), rings)
+    return Sources(name, column, column.copy(), column.copy(), column.copy(), column.copy(), rings)
 
 
 def _new_nodes(size: int, outputs: int) -> Nodes:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.drift import Detectors, observe_loss
 from models.learner import LEARN, PREDICT, Actions, Vector
 from models.scoring import CLUSTERING, Tally, add_score, give_score, take_score
 from streams.compiled import bare, inlined
@@ -29,8 +30,9 @@ PREDICTED, SCORED, UNLABELLED, UNSEEN, REPEATED, AMENDED_ROWS, RETRACTED_ROWS, D
 CORRECTED, RELEARNED = 9, 10  # amended and retracted labels that changed the metrics; those learned once more
 
 ABSENT, PENDING, DUE, SETTLED = 0, 1, 2, 3  # an event's status inside its block; due: its label is in this batch
-# Places in `sizes`: sources in use, unused nodes, why planning stopped, and the largest that the clock has been.
-SOURCES, FREE, STOPPED, CLOCK = 0, 1, 2, 3
+# Places in `sizes`: sources in use, unused nodes, why planning stopped, the largest that the clock has been, the row
+# behind the last one settled.
+SOURCES, FREE, STOPPED, CLOCK, SETTLED_TO = 0, 1, 2, 3, 4
 AT_END, NO_SOURCE, NO_NODE, NO_RING, AT_JUMP = 0, 1, 2, 3, 4
 
 Int32 = npt.NDArray[np.int32]
@@ -56,6 +58,7 @@ class Sources(NamedTuple):
     next: Int64
     head: Int64  # the oldest open block
     tail: Int64  # the oldest block that is remembered
+    since: Int64  # the first number that the model as it is now has predicted; what came before was another's
     ring: Int32  # [S, R]: node of block b at b % R from the tail on, R a power of two
 
 
@@ -183,7 +186,7 @@ def plan_kernel(
                 place = sizes[SOURCES]
                 sizes[SOURCES] += 1
                 sources.name[place] = rows.source[i]
-                sources.first[place] = sources.next[place] = number
+                sources.first[place] = sources.next[place] = sources.since[place] = number
                 sources.head[place] = sources.tail[place] = number // BLOCK_EVENTS
             if number < sources.next[place]:
                 counters[REPEATED] += 1
@@ -226,12 +229,18 @@ def settle_kernel(
     nodes: Nodes,
     tally: Tally,
     counters: Int64,
+    sizes: Int64,
+    detectors: Detectors,
     ready_node: Int32,
     ready_row: Int64,
     learns_all: bool,
 ) -> int:
-    """Run `Scoreboard.settle`; gives how many nodes are complete, named in `ready_node` with the rows that did it."""
+    """Run `Scoreboard.settle`; gives how many nodes are complete, named in `ready_node` with the rows that did it.
+
+    It stops behind a row whose loss raises an alarm.
+    """
     ready = 0
+    sizes[SETTLED_TO] = stop
     for i in range(start, stop):
         at = i - start
         if place_at[at] < 0:
@@ -244,9 +253,13 @@ def settle_kernel(
         if rows.outcome[i] not in (SET, MISSING):
             _correct(tally, nodes, node, offset, rows.label[i], counters)
             continue
-        has_label = not math.isnan(rows.label[i])
+        has_alarm, has_label = False, not math.isnan(rows.label[i])
         if learns_all or has_label:
-            nodes.loss[node, offset] = add_score(tally, nodes.said, place_at[at], rows.label[i])
+            loss = add_score(tally, nodes.said, place_at[at], rows.label[i])
+            nodes.loss[node, offset] = loss
+            is_ours = nodes.block[node] * BLOCK_EVENTS + offset >= sources.since[nodes.owner[node]]
+            if is_ours and not math.isnan(loss):
+                has_alarm = observe_loss(detectors, loss)
         counters[SCORED if has_label or tally.code == CLUSTERING else UNLABELLED] += 1
         nodes.status[node, offset] = SETTLED
         nodes.label[node, offset] = rows.label[i]
@@ -261,6 +274,9 @@ def settle_kernel(
             following = sources.ring[place, (head + 1) & (sources.ring.shape[1] - 1)]
             if head + 1 <= (sources.next[place] - 1) // BLOCK_EVENTS:
                 node = following
+        if has_alarm:
+            sizes[SETTLED_TO] = i + 1
+            break
     return ready
 
 

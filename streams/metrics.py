@@ -91,6 +91,10 @@ class _Families:
         self.model_cpu = counter("millrace_model_cpu_seconds_total", "CPU time spent in the candidate.", "what")
         self.model_row = gauge("millrace_model_row_seconds", "CPU time of one row, recent rows counting most.", "what")
         self.quarantine = gauge("millrace_model_quarantined", "1 if the candidate raised and learns no more.")
+        self.drift_alarms = counter(
+            "millrace_drift_alarms_total", "Alarms of drift.", "detector", "feature", "direction"
+        )
+        self.feature_drift = gauge("millrace_feature_drift", "How far a feature is from its reference.", "feature")
         self.version_examples = gauge("millrace_version_examples", "Examples seen by the version that serves.")
         self.version_lineage = gauge("millrace_version_lineage", "Lineage of the version that serves.")
         self.version_age = gauge("millrace_version_age_seconds", "Time since the version that serves was made.")
@@ -256,6 +260,15 @@ class RoleMetrics:
     def quarantined(self, *, is_set_aside: bool) -> None:
         """Say whether a candidate is in quarantine."""
         self.families.quarantine.labels(*self._base).set(is_set_aside)
+
+    def drifted(self, detector: str, feature: str, direction: str, alarms: int) -> None:
+        """Count alarms: of a feature, or (it is empty) of the candidate's loss, which went up or down."""
+        self.families.drift_alarms.labels(*self._base, detector, feature, direction).inc(alarms)
+
+    def feature_drift(self, index: Mapping[str, float]) -> None:
+        """Set how far each feature is from its reference; NaN while that is not known."""
+        for feature, value in index.items():
+            self.families.feature_drift.labels(*self._base, feature).set(value)
 
     def serving(self, lineage: int, examples: int, made_us: int) -> None:
         """Set the version that answers now; its age is computed at each scrape."""

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from streams.drift import RELEARN_ROWS, Drift, OnDrift
+
 FieldKind = Literal["number", "category", "boolean"]
 TimeUnit = Literal["rfc3339", "s", "ms", "us", "ns"]
 FieldPath = tuple[str, ...]
@@ -215,6 +217,7 @@ class Model(msgspec.Struct, frozen=True):
     """One candidate: `kind` is as docs/learning.md says; `params`, all of it plain JSON, go to its constructor.
 
     It learns this `sample` of labelled events, a share above 0 up to all of them, in so many `shards` at a time.
+    `on_drift` is what an alarm on its loss does to it; it is relearned from the last `relearn_rows` examples.
     """
 
     name: str
@@ -222,6 +225,8 @@ class Model(msgspec.Struct, frozen=True):
     params: Mapping[str, Any]
     sample: float = 1.0
     shards: int = 1
+    on_drift: OnDrift = "none"
+    relearn_rows: int = RELEARN_ROWS
 
 
 class Serve(msgspec.Struct, frozen=True):
@@ -275,6 +280,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     source: Path | None = None
     state_url: str | None = None
     bounds: tuple[Bound, ...] = ()
+    drift: Drift = Drift()
 
     def __repr__(self) -> str:
         """Name the pipeline and no more: its Kafka settings may hold secrets."""

@@ -34,6 +34,7 @@ from streams.pipeline import (
     TimeUnit,
 )
 from streams.pipeline_bounds import read_bounds
+from streams.pipeline_drift import read_drift
 from streams.pipeline_features import NAME_FORM as FIELD_NAME_FORM
 from streams.pipeline_features import NAME_PATTERN as FIELD_NAME_PATTERN
 from streams.pipeline_features import FeatureReader
@@ -44,7 +45,7 @@ from streams.stages import stage_topic
 from streams.toml_table import PATH_FORM, Table, flattened, mistake_line, one_line, shown
 from streams.topic_specs import INNER_TOPICS
 
-TABLES = ("pipeline", "kafka", "events", "labels", "task", "features", "entities", "models", "serve", "run")
+TABLES = ("pipeline", "kafka", "events", "labels", "task", "features", "entities", "models", "drift", "serve", "run")
 DEFAULT_PARTITIONS = 4
 MOST_PARTITIONS = 4_096
 MOST_PENDING_ALLOWED = 200_000_000  # with what is remembered, a partition's ledger has room for 268 million
@@ -111,6 +112,7 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
     models = read_models(tables["models"], mistakes, task)
     if not models and isinstance(values.get("models", {}), dict):
         mistakes.append('[models]: no model; allowed: at least one, such as [models.logistic] with kind = "linear"')
+    drift = read_drift(tables["drift"], models, mistakes)
     serve = read_serve(tables["serve"], models, environment, mistakes)
     run = _run(Table("run", tables["run"], mistakes))
     return Pipeline(
@@ -129,6 +131,7 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
         source=path,
         state_url=state_url,
         bounds=bounds,
+        drift=drift,
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
+from streams.drift import RELEARN_ROWS, OnDrift
 from streams.durations import DAY_US
 from streams.model_kinds import KIND_NAMES, KINDS, is_own, read_settings
 from streams.pipeline import Model, Serve, Task
@@ -23,11 +24,12 @@ PLAIN_FORM = "numbers, texts, true, false, and lists and tables of them"
 MOST_SHARDS = 64  # threads of one process
 _RIVER = re.compile(r"river:[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*\.[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = ("served",)  # the stream that scores what was really answered
-_OUR_KEYS = ("kind", "sample", "shards")  # of any candidate, whoever wrote its class
+_OUR_KEYS = ("kind", "sample", "shards", "on_drift", "relearn_rows")  # of any candidate, whoever wrote its class
 _LATER_KEYS = {
     "retrain": "retraining",
-    "on_drift": "retraining on drift",
 }
+_ON_DRIFT: tuple[OnDrift, ...] = get_args(OnDrift)
+MOST_RELEARN_ROWS = 100_000  # in memory and in every snapshot, 8 bytes for each column
 _LATER_SERVE = {
     "http": "the HTTP API",
     "split": "splitting traffic",
@@ -96,6 +98,7 @@ def is_redis_url(text: str) -> bool:
 def _model(table: Table, name: str, task: Task) -> Model:
     kind = table.text("kind", allowed=KIND_NAMES)
     sample = table.number("sample", 1.0, 0.0, 1.0, is_open=True)
+    on_drift, relearn_rows = _on_drift(table)
     shards = _shards(table, kind)
     params: dict[str, Any] = {}
     if kind in KINDS:
@@ -105,7 +108,16 @@ def _model(table: Table, name: str, task: Task) -> Model:
         params = _foreign_params(table)
     elif kind:
         _refuse(table, kind)
-    return Model(name, kind, params, sample, shards)
+    return Model(name, kind, params, sample, shards, on_drift, relearn_rows)
+
+
+def _on_drift(table: Table) -> tuple[OnDrift, int]:
+    """Read what an alarm does to the model, and from how many examples it is then relearned."""
+    on_drift = table.choice("on_drift", _ON_DRIFT, "none")
+    rows = table.integer("relearn_rows", RELEARN_ROWS, 1, MOST_RELEARN_ROWS)
+    if "relearn_rows" in table.values and on_drift != "relearn":
+        table.mistake("relearn_rows", "nothing is relearned", 'on_drift = "relearn" with it')
+    return on_drift, rows
 
 
 def _shards(table: Table, kind: str) -> int:
@@ -115,6 +127,8 @@ def _shards(table: Table, kind: str) -> int:
         table.mistake("shards", f"models of kind {shown(kind)} cannot become one", f"1, or kind = {', '.join(merging)}")
     if shards > 1 and table.values.get("optimizer", "sgd") != "sgd":
         table.mistake("shards", "only models that learn by sgd can become one", '1, or optimizer = "sgd"')
+    if shards > 1 and table.values.get("on_drift") in ("reset", "relearn"):
+        table.mistake("shards", "a model that begins anew on drift learns alone", '1, or on_drift = "none"')
     return shards
 
 

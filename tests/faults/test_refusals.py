@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -93,10 +94,15 @@ def test_a_candidate_whose_examples_were_cut_begins_a_new_lineage(system: System
     learn.start()
     decisions = f"{system.pipeline.name}.decisions"
     models = len(system.pipeline.models)
-    until(lambda: len(list(read_all(system.pipeline.kafka, decisions, 0))) >= models, "a decision for every candidate")
+
+    def restarted() -> list[Any]:
+        values = [record.value() or b"" for record in read_all(system.pipeline.kafka, decisions, 0)]
+        return [one for one in map(msgspec.json.decode, values) if one["decision"] == "restarted"]
+
+    until(lambda: len(restarted()) >= models, "a decision for every candidate")
     learn.child.stop()
 
-    found = [msgspec.json.decode(record.value() or b"") for record in read_all(system.pipeline.kafka, decisions, 0)]
+    found = restarted()
     assert {one["candidate"] for one in found} == {model.name for model in system.pipeline.models}
     assert {(one["decision"], one["lineage"], one["generation"]) for one in found} == {("restarted", 1, 1)}
     assert all("cut by retention" in one["reason"] for one in found)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consumers.chain_tasks import make_task
+from consumers.drifting import drifting_of
 from consumers.learn import LearnTask
 from models.learner import LEARN, Learner, make_learner
 from streams import features, frames
@@ -231,8 +232,18 @@ def check_learning(
     assert not differing, f"learn's {', '.join(differing)} differ"
     records = [json.loads(r.value() or b"") for r in of(written, "scores", 0)]
     got = blocks(record for record in records if record["candidate"] == model.name)
-    assert got == blocks(json.loads(value) for value in values), "scores differ from the recomputation"
+    assert got == blocks(json.loads(value) for value in values["scores"]), "scores differ from the recomputation"
+    decided = [r.value() or b"" for r in of(written, "decisions", 0)]
+    assert alarms(decided, model) == alarms(values["decisions"], model), "alarms of drift differ"
     return states
+
+
+def alarms(values: Iterable[bytes], model: Model) -> set[str]:
+    """A candidate's alarms of drift, without repeats and in whichever generation."""
+    found = [json.loads(value) for value in values]
+    return {
+        str({**one, "generation": 0}) for one in found if (one["decision"], one["candidate"]) == ("drift", model.name)
+    }
 
 
 def blocks(records: Iterable[Any]) -> Numbered:
@@ -246,7 +257,7 @@ def blocks(records: Iterable[Any]) -> Numbered:
 
 def replay(
     pipeline: Pipeline, control: Control, examples: Table, model: Model, wanted: set[int]
-) -> tuple[LearnTask, list[bytes], dict[int, State]]:
+) -> tuple[LearnTask, dict[str, list[bytes]], dict[int, State]]:
     """Learn everything at once; gives the task, what it put out, and the learner's state at the wanted versions."""
     columns = features.columns(pipeline)
     batch, _ = SourceMemory(control).admit(examples)
@@ -259,8 +270,11 @@ def replay(
         aliases=control.aliases,
         keep_us=labels.keep_us,
         is_relearned=labels.amend == "relearn",
+        drift=drifting_of(pipeline, model, columns),
     )
-    values = [value for output in task.process(batch) for value in output.values.unpack()]
+    values: dict[str, list[bytes]] = {"scores": [], "decisions": []}
+    for output in task.process(batch):
+        values[output.topic] += output.values.unpack()
     return task, values, learner.states
 
 
