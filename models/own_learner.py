@@ -154,6 +154,8 @@ class OwnLearner:
             is_sound_B = np.asarray(np.isfinite(by_row).all(axis=1))
             if not self._is_number:
                 is_sound_B &= ((by_row >= -_ROUNDING) & (by_row <= 1.0 + _ROUNDING)).all(axis=1)
+            if self._task.kind == "clustering":
+                is_sound_B &= ((by_row >= 0.0) & (by_row == np.floor(by_row))).all(axis=1)
             if self._outputs > 1:
                 is_sound_B &= np.abs(by_row.sum(axis=1) - 1.0) <= _ROUNDING
         self._replaced += int(np.count_nonzero(~is_sound_B))
@@ -177,8 +179,8 @@ def _make(model: Model, columns: tuple[Column, ...], task: Task) -> Any:
     try:
         return found(columns, task, **model.params)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise PipelineError([f"{where} kind: {model.kind!r} can not be made: {reason}"]) from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PipelineError([f"{where} kind: {model.kind!r} cannot be made: {reason}"]) from error
 
 
 def _find(kind: str, where: str) -> type:
@@ -189,7 +191,8 @@ def _find(kind: str, where: str) -> type:
         place = importlib.import_module(module)
     except Exception as error:
         advice = "start in its folder, put that on PYTHONPATH, or install its package"
-        raise PipelineError([f"{where} can not be imported: {type(error).__name__}: {error}; {advice}"]) from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PipelineError([f"{where} cannot be imported: {reason}; {advice}"]) from error
     found = getattr(place, name, None)
     if not inspect.isclass(found):
         names = [one for one, value in vars(place).items() if inspect.isclass(value)]

@@ -106,7 +106,7 @@ class _Maker:
         try:
             return _call(found, given)
         except Exception as error:  # noqa: BLE001 - whatever its constructor thinks of the parameters
-            self._mistake(key, f"{name} can not be made: {error}")
+            self._mistake(key, f"{name} cannot be made: {error}")
             return None
 
     def _mistake(self, key: str, wrong: str, allowed: str = "", found: str = "", options: Sequence[str] = ()) -> None:

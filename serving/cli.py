@@ -121,7 +121,7 @@ def rebuild(file: Annotated[Path, typer.Argument(help="The pipeline file.")]) ->
     from streams.stages import stage_topics
     from streams.state_url import masked
 
-    pipeline = load_pipeline(file, None)
+    pipeline = load_pipeline(file, None, needs_brokers=False)
     names = ("log", *stage_topics(pipeline), "features", "examples", "scores", "control")
     topics = ", ".join(f"{pipeline.name}.{name}" for name in names)
     line = "not available yet; by hand: stop the pipeline, delete the topics"

@@ -56,7 +56,11 @@ def linear_weights(pipeline: Pipeline, version: Version) -> Weights | None:
     if version.kind != "linear":
         return None
     names = tuple(column.name for column in version.columns if not column.is_category)
-    return names, np.asarray(read_weights(state_of(pipeline), version)["weight"], np.float64)
+    arrays = read_weights(state_of(pipeline), version)
+    weight = np.asarray(arrays["weight"], np.float64)
+    if "paid" in arrays:  # an optimiser's model has its outputs first, [O, N] (models/adaptive_kernels.py)
+        weight = weight.T if version.task.classes else weight[0]
+    return names, weight
 
 
 def export(pipeline: Pipeline, version: Version, directory: Path) -> list[Path]:

@@ -140,7 +140,7 @@ def test_a_version_is_written_and_read_without_a_pickle(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "params", "message"),
     [
-        ("no_module:Thing", {}, r"\[models.m\] kind: 'no_module:Thing' can not be imported: ModuleNotFound.*PYTHON"),
+        ("no_module:Thing", {}, r"\[models.m\] kind: 'no_module:Thing' cannot be imported: ModuleNotFound.*PYTHON"),
         (f"{HERE}:Runing", {}, f'is no class of {HERE}; did you mean "Running"'),
         (f"{HERE}:Lacking", {}, "has no learn, state, restore; see docs/own-learners.md"),
         (f"{HERE}:Running", {"rat": 1}, r"\[models.m\] rat: unknown key; allowed: rate; did you mean \"rate\""),

@@ -16,7 +16,7 @@ from models.registry import write_version
 from models.version import About, Costs, Version, decode_record
 from serving.cli import app
 from streams.frames import Column
-from streams.pipeline import Model
+from streams.pipeline import Model, Task
 
 COLUMNS = (Column("distance", False), Column("carrier", True), Column("delay", False))
 FILE = """
@@ -168,3 +168,30 @@ def test_what_is_not_there_is_told_in_one_line(file: str, version: str, message:
 
     assert message in str(done.exception)
     assert "\n" not in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("params", "task"),
+    [
+        ({"optimizer": "adagrad"}, Task()),
+        ({"l1": 0.001}, Task()),
+        ({"optimizer": "ftrl"}, Task("multiclass", ("a", "b"))),  # as many classes as numbers: shapes tell nothing
+        ({}, Task("multiclass", ("a", "b"))),
+    ],
+)
+def test_weights_of_every_optimiser_bear_the_names_of_their_columns(
+    params: dict[str, str | float], task: Task, file: str, tmp_path: Path
+) -> None:
+    """Of `delay`, which decides, and `distance`, which says nothing; a version does not differ from itself."""
+    model, rng = Model("logistic", "linear", {"bits": 6, **params}), np.random.default_rng(0)
+    learner = make_learner(model, COLUMNS, None, task)
+    X_BF = np.column_stack([rng.normal(size=2_000), rng.integers(0, 5, 2_000), rng.normal(size=2_000)])
+    learner.learn(X_BF, (X_BF[:, 2] > 0).astype(float))
+    write_version(tmp_path, model, COLUMNS, learner, (1, 2_000), NOW_US, task=task)
+
+    found = rows(millrace("show", file, "logistic"))
+    outputs = max(1, len(task.classes))
+    strength = {name: max(abs(float(weight)) for weight in found[name]) for name in ("delay", "distance")}
+    assert [len(found[name]) for name in ("delay", "distance")] == [outputs, outputs]
+    assert strength["delay"] > 5 * strength["distance"]
+    assert rows(millrace("diff", file, "logistic", "logistic"))["delay"][-1] in ("+0.0000", "-0.0000")
