@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 
@@ -30,11 +33,19 @@ def show(pipeline: Pipeline, file: Path) -> None:
         features.add_row(feature.name, kind, str(len(feature.columns)), feature.meaning)
     models = grid("candidate", "kind", "parameters", "", wrap=("parameters",))
     for model in found.models:
-        values = {name: list(value) if isinstance(value, tuple) else value for name, value in model.params.items()}
-        params = ", ".join(f"{name} = {value}" for name, value in values.items())
+        params = ", ".join(f"{name} = {_written(value)}" for name, value in model.params.items())
         models.add_row(model.name, model.kind, params, "champion: answers" if model.is_champion else "")
     for table in (topics, stages, features, models):
         out.print(table)
+
+
+def _written(value: Any) -> str:
+    """Write a value as the pipeline file has it."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{name} = {_written(one)}' for name, one in value.items())} }}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _kept(topic: TopicSpec) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from streams.durations import duration_text
 from streams.feature_words import FeatureLine, feature_lines
-from streams.pipeline import Pipeline
+from streams.pipeline import Model, Pipeline
 from streams.stages import ID, KEY, StageSpec, stage_specs, stage_topic
 from streams.topic_specs import TopicSpec, topic_specs
 
@@ -49,10 +50,18 @@ def describe(pipeline: Pipeline) -> Description:
         stages=_stages(pipeline),
         features=feature_lines(pipeline),
         models=tuple(
-            ModelLine(model.name, model.kind, model.params, is_champion=model.name == pipeline.serve.champion)
+            ModelLine(model.name, model.kind, _declared(model), is_champion=model.name == pipeline.serve.champion)
             for model in pipeline.models
         ),
     )
+
+
+def _declared(model: Model) -> dict[str, Any]:
+    """Give a model's parameters, and what every kind may have where it is not as usual."""
+    usual = Model("", "", {})
+    common = ("sample", "shards", "on_drift", "relearn_rows")
+    found = {name: getattr(model, name) for name in common if getattr(model, name) != getattr(usual, name)}
+    return {**model.params, **found}
 
 
 def _stages(pipeline: Pipeline) -> tuple[Stage, ...]:
