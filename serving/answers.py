@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.scoring import ANOMALY, BINARY, CLUSTERING, CODES, REGRESSION, likeliest
+from models.tally import ANOMALY, BINARY, CLUSTERING, CODES, REGRESSION, likeliest
 from streams.compiled import bare, inlined
 from streams.frames import EVENT
 from streams.intrinsics import load_8, load_32

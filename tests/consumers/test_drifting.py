@@ -20,7 +20,7 @@ from consumers.score_records import Block, ScoresRecord
 from consumers.station import Shop
 from consumers.worker import Settings, Worker
 from models.learner import Learner, make_learner
-from models.scoring import log_loss
+from models.tally import log_loss
 from models.version import Version, decode_record
 from streams import frames
 from streams.control import Claim, Control

@@ -17,7 +17,7 @@ from consumers.learn import LearnTask
 from consumers.score_records import MAX_BLOCKS_PER_RECORD, Block, ScoresRecord
 from models.learner import make_learner
 from models.sampling import in_sample
-from models.scoring import log_loss
+from models.tally import log_loss
 from streams.errors import ModelError
 from streams.frames import (
     AMENDED,
