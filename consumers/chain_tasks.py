@@ -16,11 +16,11 @@ from streams.accounts import ROW_ACCOUNT, UNKNOWN, accounts
 from streams.completing import complete_rows_kernel
 from streams.frames import BEGINNING, END, Batch, Rows
 from streams.inputs import make_input
+from streams.label_terms import Terms
 from streams.metrics import RoleMetrics
 from streams.passing import pass_rows_kernel
 from streams.pipeline import Pipeline
 from streams.plan import empty_totals
-from streams.settling import Terms
 from streams.stages import stage_specs
 
 

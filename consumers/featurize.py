@@ -18,11 +18,12 @@ from consumers.stage_task import LOG, StageTask, longest_names
 from streams.accounts import ROW_ACCOUNT, SETTLED_MISSING, accounts
 from streams.frames import Batch, Rows
 from streams.inputs import make_input
+from streams.label_terms import CODES, Terms
 from streams.metrics import RoleMetrics
 from streams.outputs import DELAYS
 from streams.pipeline import Pipeline
 from streams.plan import empty_totals
-from streams.settling import CODES, Terms, take_rows_kernel
+from streams.settling import take_rows_kernel
 
 MOST_DELAYS = 1_000_000  # label delays kept between two measurements
 

@@ -5,29 +5,25 @@ A record is ignored, dead or taken, never two of these; `millrace_unaccounted_ro
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from consumers.raw_marks import BadRecordError, read_mark
 from consumers.role import Decoded
 from streams import decoding, frames
 from streams.building import Builder
 from streams.decoding import Bad, WhereTest
 from streams.flat_records import Columns, flat_reader
-from streams.frames import BEGINNING, END, EVENT, LABEL, MARK, RETRACTED, SET, Batch, FrameSchema
+from streams.frames import BEGINNING, EVENT, LABEL, MARK, RETRACTED, SET, Batch, FrameSchema
 from streams.layouts import Text
 from streams.pipeline import Pipeline
 from streams.records import Records, Values, value
 from streams.snapshots import State
 from streams.tables import Table, empty, join
 from streams.timestamps import INVALID
-
-MARK_HEADER = "millrace-mark"
-
-_MARK_TIME = re.compile(rb"-?[0-9]{1,18}")  # what fits into int64
 
 Int64s = npt.NDArray[np.int64]
 Bury = Callable[[Records, int, Bad], None]
@@ -134,13 +130,13 @@ class RecordInlet:
             payload = value(records, i)
             try:
                 if payload is None:
-                    marks.append((i, self._read_mark(records, i)))
+                    marks.append((i, read_mark(records, i, self._skew_us)))
                     continue
                 limit = self._pipeline.run.max_record_bytes
                 if len(payload) > limit:
-                    raise _BadRecordError(Bad("too_large", f"{len(payload)} bytes, at most {limit} are allowed"))
+                    raise BadRecordError(Bad("too_large", f"{len(payload)} bytes, at most {limit} are allowed"))
                 found = list(self._pick(payload))
-            except _BadRecordError as error:
+            except BadRecordError as error:
                 bad[i] = error.bad
             except decoding.DECODE_ERRORS as error:
                 bad[i] = decoding.explain(error)
@@ -160,19 +156,6 @@ class RecordInlet:
         if "labels" in self._sources and (self._is_label is None or self._is_label(payload)):
             found.append(("labels", self._labels.decode(payload)))
         return found
-
-    def _read_mark(self, records: Records, i: int) -> int:
-        """Read a publisher's mark (PROTOCOL 11): a record without value whose header says how far the partition is."""
-        text = records.header(i, MARK_HEADER)
-        if text is None:
-            raise _BadRecordError(Bad("empty", "the record has no value"))
-        if text == b"end":
-            return END
-        if not _MARK_TIME.fullmatch(text):
-            raise _BadRecordError(Bad("invalid", f"{MARK_HEADER} must be microseconds or `end`"))
-        if int(text) > records.stamps[i] + self._skew_us:
-            raise _BadRecordError(Bad("future", "the mark lies in the future of its record"))
-        return int(text)
 
     # Columns
 
@@ -296,9 +279,3 @@ class RecordInlet:
 
     def restore(self, state: State) -> None:
         """Nothing: ingest has no state."""
-
-
-class _BadRecordError(Exception):
-    def __init__(self, bad: Bad) -> None:
-        super().__init__(bad.reason)
-        self.bad = bad

@@ -2,80 +2,43 @@
 
 A candidate is judged on what it said when the event passed, and learns when the label passes, so nothing it could not
 have known enters a score. A label that is amended or retracted later corrects the metrics since the start, and if the
-pipeline says so it is learned once more (PROTOCOL 18). Output: blocks of losses for the evidence, one JSON record for
-those of one step:
-
-    {"candidate", "lineage", "generation", "order": "number", "predict_p99_us", "bytes",
-     "blocks": [{"source", "block", "n", "first_time_us", "last_time_us", "losses"}, ...]}
-
-`predict_p99_us` and `bytes` are measurements; all else depends on the rows alone (see docs/learning.md). Alarms of
-drift go to P.decisions (docs/drift.md); one may let the model begin anew, from that row on.
+pipeline says so it is learned once more (PROTOCOL 18). Output: blocks of losses for the evidence (score_records.py).
+Alarms of drift go to P.decisions (docs/drift.md); one may let the model begin anew, from that row on.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from itertools import groupby
-from operator import itemgetter
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from consumers.candidate_figures import about_version, watched_figures
 from consumers.drifting import Alarmed, Drifting, ModelNow, decisions, renews
+from consumers.learn_snapshot import check_task, columns_in, lineage_of, parts_of, tell_columns
 from consumers.quarantine import Ward
+from consumers.score_records import Block, ScoresRecord, encode_records
 from models.blocks import Blocks, Scoreboard
 from models.cost import Cost
 from models.learner import LEARN, PREDICT, SKIP, Actions, Learner, Matrix, State, Vector
-from models.pending import COUNTERS, RELEARNED, Rows
+from models.pending import RELEARNED, Rows
 from models.sampling import in_sample
 from models.scoring import Scores
 from models.sharded import ShardedLearner
-from models.version import About, Costs
+from models.version import About
 from streams.drift import Drift
 from streams.errors import ModelError
 from streams.event_numbers import resolved
 from streams.frames import AMENDED, Batch, Column, Outgoing
 from streams.metrics import RoleMetrics
 from streams.pipeline import Task
-from streams.records import pack
 
 LOG = logging.getLogger("consumers.learn")
-MAX_BLOCKS_PER_RECORD = 200  # 540 bytes each: a record stays far below Kafka's 1 MiB
-
-
 INCIDENTS = {"label_corrected": "corrected", "label_relearned": "relearned"}  # in metrics, by what the board counts
-
-
-class Block(msgspec.Struct, frozen=True):
-    """One block of P.scores; `n` of its 100 losses are numbers; these are little-endian float32, in JSON as base64."""
-
-    source: int
-    block: int
-    n: int
-    first_time_us: int
-    last_time_us: int
-    losses: bytes
-
-    def values(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-        """Give the 100 losses; NaN where no label counted."""
-        return np.frombuffer(self.losses, "<f4").astype(np.float32)
-
-
-class ScoresRecord(msgspec.Struct, frozen=True):
-    """One record of P.scores."""
-
-    candidate: str
-    lineage: int
-    generation: int
-    order: Literal["number"]
-    predict_p99_us: float
-    bytes: int
-    blocks: tuple[Block, ...]
 
 
 class LearnTask:
@@ -170,7 +133,7 @@ class LearnTask:
             start = stop
         for source in sorted(set(self._ended()).difference(self._aliases.values())):
             self.board.drop(source)
-        return [*self.ward.decisions(), *self._records(found.blocks), *decisions(found.alarms)]
+        return [*self.ward.decisions(), *encode_records(found.blocks, self._record), *decisions(found.alarms)]
 
     def _take(self, rows: Rows, X_BF: Matrix, start: int, action_B: Actions, found: _Found) -> None:
         """Predict, score and learn planned rows; where an alarm renews the model, what follows is the new one's."""
@@ -256,21 +219,12 @@ class LearnTask:
         Raises:
             ModelError: when something is absent, damaged or not ours.
         """
-        parts: dict[str, State] = {"learner": {}, "board": {}, "scores": {}, "drift": {}}
-        for name, array in state.items():
-            part, _, rest = name.partition(".")
-            if part in parts:
-                parts[part][rest] = array
-        if not {"version", "task"} <= state.keys():
-            raise ModelError(f"the snapshot of {self.candidate} holds no model; run `millrace rebuild`")
-        found = msgspec.json.decode(state["task"].tobytes(), type=Task)
-        if found != self.task:
-            text = f"the snapshot of {self.candidate} was written for another task ({found}; now {self.task})"
-            raise ModelError(f"{text}; run `millrace rebuild`")
+        parts = parts_of(state)
+        check_task(state, self.task, self.candidate)
         if self.ward.restore(state, self.generation):
             self.lineage = lineage_of(state) + 1
             return
-        self._bind_to(_columns_in(state))
+        self._bind_to(columns_in(state))
         try:
             self.learner.restore(parts["learner"])
         except ModelError as error:
@@ -291,33 +245,19 @@ class LearnTask:
             raise ModelError(
                 f"the snapshot of {self.candidate} is of a model for other columns; run `millrace rebuild`"
             )
-        gone = [column.name for column in columns if column not in self.columns]
-        unused = [column.name for column in self.columns if column not in columns]
+        told = tell_columns(columns, self.columns)
         self.learner, self.columns = self._bind(columns), columns
         self.drift.bind(columns)
-        LOG.warning(
-            "%s: goes on with the %d columns it was made for%s", self.candidate, len(columns), _told(gone, unused)
-        )
+        LOG.warning("%s: goes on with the %d columns it was made for%s", self.candidate, len(columns), told)
 
     def about(self, parent: str) -> About:
         """Give what there is to say of the model when it is published as the successor of `parent`."""
-        cost, size = self.cost, self.learner.size_bytes()
-        costs = Costs(_known(cost.predict_us), _known(cost.predict_p99_us) or None, _known(cost.learn_us), size)
-        spans = self.scores.since_start()._asdict(), self.scores.rolling()._asdict()
-        start, rolling = ({name: _known(value) for name, value in span.items()} for span in spans)
-        return About(start, rolling, costs, parent)
+        return about_version(self.scores, self.cost, self.learner.size_bytes(), parent)
 
     def metrics(self) -> Mapping[str, float]:
         """Give what there is to watch, by name. Costs about 2 ms: for a scrape, not for a row."""
-        spans = {"start": self.scores.since_start(), "rolling": self.scores.rolling()}
-        values: dict[str, float] = {
-            f"{name}_{span}": float(value)
-            for span, quality in spans.items()
-            for name, value in quality._asdict().items()
-        }
-        values.update({name: float(self.board.count(name)) for name in COUNTERS})
-        values.update(pending=self.board.pending(), learned=self.examples_seen, bytes=self.learner.size_bytes())
-        return values
+        counted = {"learned": self.examples_seen, "bytes": self.learner.size_bytes()}
+        return watched_figures(self.scores, self.board) | counted
 
     def measure(self, metrics: RoleMetrics) -> None:
         """Set the gauges of this candidate."""
@@ -342,16 +282,6 @@ class LearnTask:
         self.cost.add(took, *(int(np.count_nonzero(action_B == what)) for what in (PREDICT, LEARN)))
         return score_B
 
-    def _records(self, done: list[tuple[int, Blocks]]) -> list[Outgoing]:
-        """Give the records of blocks, each under the lineage that had its row."""
-        values, last = [], []
-        for lineage, some in groupby(done, key=itemgetter(0)):
-            parts = [blocks for _, blocks in some if blocks.row.size]
-            for few, row in _in_records(parts):
-                values.append(msgspec.json.encode(self._record(lineage, few)))
-                last.append(row)
-        return [Outgoing("scores", 0, pack(values), None, np.array(last, np.int64))] if values else []
-
     def _record(self, lineage: int, blocks: tuple[Block, ...]) -> ScoresRecord:
         p99_us, size = round(self.cost.predict_p99_us, 3), self.learner.size_bytes()
         return ScoresRecord(self.candidate, lineage, self.generation, "number", p99_us, size, blocks)
@@ -364,44 +294,5 @@ class _Found(NamedTuple):
     alarms: list[Alarmed]
 
 
-def _in_records(parts: list[Blocks]) -> Iterator[tuple[tuple[Block, ...], int]]:
-    """Give as many blocks as a record may have, and the row of the last one."""
-    blocks = [block for some in parts for block in _encode_blocks(some)]
-    row = [row for some in parts for row in some.row.tolist()]
-    for at in range(0, len(blocks), MAX_BLOCKS_PER_RECORD):
-        few = tuple(blocks[at : at + MAX_BLOCKS_PER_RECORD])
-        yield few, row[at + len(few) - 1]
-
-
-def _known(value: float) -> float | None:
-    """JSON has no NaN."""
-    return round(float(value), 9) if math.isfinite(value) else None
-
-
-def lineage_of(state: State) -> int:
-    """Give the lineage in a task's saved state."""
-    return int(state["version"][0]) if "version" in state else 0
-
-
-def _columns_in(state: State) -> tuple[Column, ...]:
-    try:
-        return msgspec.json.decode(state["columns"].tobytes(), type=tuple[Column, ...])
-    except (KeyError, msgspec.MsgspecError) as error:
-        raise ModelError(f"the snapshot does not say which columns its model is for: {error}") from error
-
-
-def _told(gone: list[str], unused: list[str]) -> str:
-    told = f"; no longer declared, and so missing: {', '.join(gone)}" if gone else ""
-    return told + (f"; not among them: {', '.join(unused)}" if unused else "")
-
-
 def _columns_of(batch: Batch) -> Rows:
     return Rows(*(batch.rows.numbers(name) for name in Rows._fields))
-
-
-def _encode_blocks(blocks: Blocks) -> list[Block]:
-    count = np.isfinite(blocks.losses).sum(axis=1)
-    losses = [row.tobytes() for row in blocks.losses.astype("<f4", copy=False)]
-    columns = (blocks.source, blocks.block, count, blocks.first_time_us, blocks.last_time_us)
-    lists = (column.tolist() for column in columns)
-    return [Block(*values) for values in zip(*lists, losses, strict=True)]

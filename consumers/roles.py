@@ -16,7 +16,8 @@ from consumers.chain_tasks import make_task
 from consumers.drifting import drifting_of
 from consumers.ingest import IngestRole
 from consumers.inlet import FrameInlet
-from consumers.learn import LearnTask, lineage_of
+from consumers.learn import LearnTask
+from consumers.learn_snapshot import lineage_of
 from consumers.process import RoleProcess
 from consumers.quarantine import parameters_of
 from consumers.role import Decoded, Inlet, OpenPartition, Task, decode_each

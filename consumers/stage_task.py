@@ -14,6 +14,7 @@ from consumers.delivery import ExamplesDelivery, StageDelivery
 from streams.accounts import EVICTED, EXPIRED, GONE_LABELS, PENDING_EVICTED
 from streams.deadlines import WAITING
 from streams.inputs import Input, longest_kernel
+from streams.label_terms import Terms
 from streams.list_changes import compare, refuse_other_rules
 from streams.metrics import RoleMetrics
 from streams.moving import moved_state
@@ -23,7 +24,6 @@ from streams.pending import LIVE, count_due_kernel, let_rows_change
 from streams.pipeline import Pipeline
 from streams.planning import make_plan
 from streams.scratch import Scratch
-from streams.settling import Terms
 from streams.stage import empty_stage, restored_stage, stage_state, with_room
 from streams.windows import HELD
 

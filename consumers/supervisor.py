@@ -7,21 +7,18 @@ on.
 
 from __future__ import annotations
 
-import difflib
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
+from consumers.jobs import Job
 from streams.children import Child
-from streams.errors import MillraceError, PipelineError, UnavailableError
-from streams.model_kinds import KINDS
-from streams.pipeline import Pipeline
-from streams.stages import stage_specs, stage_topic
+from streams.errors import MillraceError, UnavailableError
 
 FIRST_BACKOFF_S = 0.5  # a role that died by accident is back at once
 LONGEST_BACKOFF_S = 30.0  # one that cannot start does not burn the machine
@@ -29,8 +26,6 @@ HEALTHY_AFTER_S = 30.0  # having lived so long, the next death counts as the fir
 STOP_WAIT_S = 10.0  # draining and a last snapshot take under 5 s; then the process is killed
 POLL_S = 0.05
 
-SCALABLE = ("ingest", "features", "serve")  # the examples have one partition, so a second learn process would idle
-SHARED_KINDS = tuple(KINDS)  # compiled and fast: they share a process; a River model has its own
 HOPELESS = frozenset({2, 4, 5, 6, 9})  # exit codes of streams.errors that no restart can mend
 
 
@@ -59,15 +54,6 @@ def spawn_child(name: str, command: Sequence[str], log_path: Path) -> Running:
     return child
 
 
-class Job(msgspec.Struct, frozen=True):
-    """One process to keep up: `millrace run <role> <file> <arguments>`; `part` is what it does of a divided role."""
-
-    name: str
-    role: str
-    arguments: tuple[str, ...] = ()
-    part: str = ""
-
-
 class Status(msgspec.Struct, frozen=True):
     """How a job is doing, for the table; stages of features are roles of their own there."""
 
@@ -77,47 +63,6 @@ class Status(msgspec.Struct, frozen=True):
     pid: int | None
     restarts: int
     retry_in_s: float | None
-
-
-def plan_jobs(pipeline: Pipeline, scale: Mapping[str, int]) -> list[Job]:
-    """Say which processes a pipeline needs: ingest, features, serve, one learn for fast candidates, one per River one.
-
-    Where features take several stages, each stage has its processes.
-
-    Raises:
-        PipelineError: `scale` names a role that cannot be scaled, or fewer than one process.
-    """
-    mistakes = [line for role, count in scale.items() for line in _scale_mistakes(role, count)]
-    if mistakes:
-        raise PipelineError(mistakes)
-    jobs = [
-        Job(part if number == 1 else f"{part}-{number}", role, arguments, part if part != role else "")
-        for role in SCALABLE
-        for part, arguments in _parts(pipeline, role)
-        for number in range(1, scale.get(role, 1) + 1)
-    ]
-    shared = [model.name for model in pipeline.models if model.kind in SHARED_KINDS]
-    if shared:
-        jobs.append(Job("learn", "learn", ("--models", ",".join(shared))))
-    alone = [model.name for model in pipeline.models if model.name not in shared]
-    return [*jobs, *(Job(f"learn.{name}", "learn", ("--models", name)) for name in alone)]
-
-
-def _parts(pipeline: Pipeline, role: str) -> list[tuple[str, tuple[str, ...]]]:
-    """Name the parts of a role, each with its arguments."""
-    specs = stage_specs(pipeline)
-    if role != "features" or specs[0].is_only:
-        return [(role, ())]
-    names = [role, *(f"{role}.{stage_topic(spec.number)}" for spec in specs[1:])]
-    return [(name, ("--stage", str(spec.number))) for name, spec in zip(names, specs, strict=True)]
-
-
-def _scale_mistakes(role: str, count: int) -> list[str]:
-    if role not in SCALABLE:
-        near = difflib.get_close_matches(role, SCALABLE, 1)
-        hint = f'; did you mean "{near[0]}"?' if near else ""
-        return [f'--scale {role}={count}: "{role}" cannot be scaled, {", ".join(SCALABLE)} can{hint}']
-    return [] if count >= 1 else [f"--scale {role}={count}: at least 1 process is needed"]
 
 
 class Supervisor:

@@ -14,20 +14,36 @@ blocks, 100 events each.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from models.block_arrays import (
+    BLOCK_EVENTS,
+    CLOCK,
+    FREE,
+    SETTLED_TO,
+    SOURCES,
+    STOPPED,
+    Int32,
+    Int64,
+    arrays_state,
+    forget_kernel,
+    longer_rings,
+    more_nodes,
+    more_sources,
+    new_nodes,
+    new_sources,
+    nodes_of,
+    restored_arrays,
+)
 from models.drift import LossDrift
 from models.learner import PREDICT, Actions, State, Vector
 from models.pending import (
     AT_JUMP,
-    BLOCK_EVENTS,
-    CLOCK,
     COUNTERS,
     DROPPED,
-    FREE,
     JUMPS,
     NO_NODE,
     NO_RING,
@@ -35,16 +51,8 @@ from models.pending import (
     PENDING,
     PREDICTED,
     SCORED,
-    SETTLED_TO,
-    SOURCES,
-    STOPPED,
     UNLABELLED,
-    Int32,
-    Int64,
-    Nodes,
     Rows,
-    Sources,
-    forget_kernel,
     plan_kernel,
     settle_kernel,
 )
@@ -98,8 +106,8 @@ class Scoreboard:
         self._keep_us, self._is_relearned = keep_us, is_relearned
         self.counters: Int64 = np.zeros(len(COUNTERS), np.int64)
         self._sizes: Int64 = np.array([0, 0, 0, BEGINNING, 0], np.int64)
-        self._sources = _new_sources(4, 16)
-        self._nodes = _new_nodes(0, outputs)
+        self._sources = new_sources(4, 16)
+        self._nodes = new_nodes(0, outputs)
         self._place: Int64 = np.zeros(0, np.int64)
         self._ready = np.zeros(0, np.int32), np.zeros(0, np.int64)  # room for all nodes and the rows that complete them
 
@@ -214,11 +222,7 @@ class Scoreboard:
 
     def state(self) -> State:
         """Give sources, open and remembered blocks, in an order that depends on the rows alone."""
-        node, used = self._known_nodes(), int(self._sizes[SOURCES])
-        nodes = {name: self._by_node(name)[node] for name in Nodes._fields if name != "free"}
-        sources = {name: column[:used].copy() for name, column in self._sources._asdict().items() if name != "ring"}
-        state: State = {f"sources.{name}": column for name, column in sources.items()}
-        state.update({f"nodes.{name}": column for name, column in nodes.items()})
+        state = arrays_state(self._sources, self._nodes, int(self._sizes[SOURCES]))
         state["counters"] = self.counters.copy()
         state["clock"] = self._sizes[CLOCK : CLOCK + 1].copy()
         return state
@@ -230,20 +234,8 @@ class Scoreboard:
             ModelError: when arrays are absent or do not fit together.
         """
         try:
-            used, count = state["sources.name"].size, state["nodes.block"].size
-            tail, after = state["sources.tail"], state["sources.next"]
-            known_blocks = int(np.max((after - 1) // BLOCK_EVENTS - tail + 1, initial=1))  # type: ignore[operator]
-            sources, nodes = (
-                _new_sources(_power_of_two(used + 1), _power_of_two(known_blocks)),
-                _new_nodes(count, self._outputs),
-            )
-            for name in ("name", "first", "next", "head", "tail"):
-                getattr(sources, name)[:used] = state[f"sources.{name}"]
-            sources.since[:used] = state.get("sources.since", 0)
-            for name, column in nodes._asdict().items():
-                if name != "free":
-                    column[...] = state[f"nodes.{name}"].reshape(column.shape)
-            sources.ring[nodes.owner, nodes.block % sources.ring.shape[1]] = np.arange(count)
+            sources, nodes = restored_arrays(state, self._outputs)
+            used, count = state["sources.name"].size, nodes.block.size
             self.counters = np.array(state["counters"], np.int64).reshape(len(COUNTERS))
             clock_us = int(np.array(state["clock"], np.int64).reshape(1)[0])
         except (KeyError, ValueError, IndexError) as error:
@@ -253,23 +245,6 @@ class Scoreboard:
         self._sources, self._nodes = sources, nodes
         self._ready = np.zeros(count, np.int32), np.zeros(count, np.int64)
         self._sizes[:] = used, 0, 0, clock_us, 0
-
-    def _by_node(self, name: str) -> npt.NDArray[Any]:
-        """View a column with the nodes as its first axis."""
-        column: npt.NDArray[Any] = getattr(self._nodes, name)
-        return column.reshape(-1, BLOCK_EVENTS, self._outputs) if name == "said" else column
-
-    def _known_nodes(self) -> Int32:
-        """Name the nodes in use, by source and block."""
-        found = [self._nodes_of(place) for place in range(int(self._sizes[SOURCES]))]
-        return np.concatenate([np.zeros(0, np.int32), *found])
-
-    def _nodes_of(self, place: int) -> Int32:
-        sources = self._sources
-        last = (int(sources.next[place]) - 1) // BLOCK_EVENTS
-        blocks = np.arange(int(sources.tail[place]), last + 1)
-        node: Int32 = sources.ring[place, blocks % sources.ring.shape[1]]
-        return node[node >= 0]
 
     def _take(self, node: Int32, row: Int64) -> Blocks:
         """Read complete blocks out; one that was not seen from its first number is no evidence."""
@@ -288,7 +263,7 @@ class Scoreboard:
         self._sizes[FREE] += node.size
 
     def _clear(self, place: int) -> int:
-        node = self._nodes_of(place)
+        node = nodes_of(self._sources, place)
         pending = int((self._nodes.status[node] == PENDING).sum())
         self._release(node)
         self._sources.ring[place] = -1
@@ -299,19 +274,14 @@ class Scoreboard:
         sources, nodes = self._sources, self._nodes
         if why == NO_NODE:
             size = nodes.left.size
-            more = size or 16
-            said = _grown(nodes.said, more * BLOCK_EVENTS)
-            self._nodes = Nodes(said, *(_grown(column, more) for column in nodes[1:]))
+            self._nodes = more_nodes(nodes)
             room = self._nodes.left.size
             self._ready = np.zeros(room, np.int32), np.zeros(room, np.int64)
             self._release(np.arange(size, room, dtype=np.int32))
         elif why == NO_SOURCE:
-            self._sources = Sources._make(_grown(column, len(column)) for column in sources)
+            self._sources = more_sources(sources)
         elif why == NO_RING:
-            ring = np.full((sources.ring.shape[0], sources.ring.shape[1] * 2), -1, np.int32)
-            node = self._known_nodes()
-            ring[nodes.owner[node], nodes.block[node] % ring.shape[1]] = node
-            self._sources = sources._replace(ring=ring)
+            self._sources = longer_rings(sources, nodes, int(self._sizes[SOURCES]))
         elif why == AT_JUMP:
             place = int(np.flatnonzero(sources.name[: self._sizes[SOURCES]] == rows.source[stop])[0])
             self._clear(place)
@@ -320,45 +290,5 @@ class Scoreboard:
             sources.head[place] = sources.tail[place] = rows.number[stop] // BLOCK_EVENTS
 
 
-_NOTHING = Blocks(
-    np.zeros(0, np.int32),
-    np.zeros(0, np.int64),
-    np.zeros(0, np.int64),
-    np.zeros(0, np.int64),
-    np.zeros((0, BLOCK_EVENTS), np.float32),
-    np.zeros(0, np.int64),
-)
-
-
-def _new_sources(size: int, ring: int) -> Sources:
-    column = np.zeros(size, np.int64)
-    name, rings = np.full(size, -1, np.int32), np.full((size, ring), -1, np.int32)
-    return Sources(name, column, column.copy(), column.copy(), column.copy(), column.copy(), rings)
-
-
-def _new_nodes(size: int, outputs: int) -> Nodes:
-    column, owner = np.zeros(size, np.int64), np.zeros(size, np.int32)
-    grid = np.full((size, BLOCK_EVENTS), np.nan)
-    return Nodes(
-        np.full((size * BLOCK_EVENTS, outputs), np.nan),
-        grid,
-        np.zeros((size, BLOCK_EVENTS), np.uint8),
-        grid.copy(),
-        np.zeros((size, BLOCK_EVENTS), np.int64),
-        column.copy(),
-        column,
-        column.copy(),
-        column.copy(),
-        column.copy(),
-        owner,
-        owner.copy(),
-    )
-
-
-def _grown(column: npt.NDArray[Any], by: int) -> npt.NDArray[Any]:
-    more = np.full((by, *column.shape[1:]), -1 if column.dtype == np.int32 else 0, column.dtype)
-    return np.concatenate([column, more])
-
-
-def _power_of_two(at_least: int) -> int:
-    return max(16, 1 << (at_least - 1).bit_length())
+_NONE: Int64 = np.zeros(0, np.int64)
+_NOTHING = Blocks(np.zeros(0, np.int32), _NONE, _NONE, _NONE, np.zeros((0, BLOCK_EVENTS), np.float32), _NONE)

@@ -17,7 +17,7 @@ import numpy as np
 
 from models.learner import LEARN, MAX_MAGNITUDE, PREDICT, Actions, Learner, Matrix, Vector
 from models.rehearsal import SurroundingLearner, said_before
-from models.scoring import MOST_CLUSTERS
+from models.tally import MOST_CLUSTERS
 from streams.compiled import bare, inlined
 from streams.frames import Column
 

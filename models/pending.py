@@ -2,7 +2,7 @@
 
 Per source a ring of blocks leads to nodes; a node holds one block's 100 predictions, which become losses as label
 rows come. `plan_kernel` enters events and finds labels' predictions, `settle_kernel` stores scores and losses. A block
-that has left stays in the ring until the clock has passed all that is remembered of it; `forget_kernel` frees it.
+that has left stays in the ring until the clock has passed all that is remembered of it (block_arrays.py).
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.block_arrays import BLOCK_EVENTS, CLOCK, FREE, SETTLED_TO, SOURCES, STOPPED, Int32, Int64, Nodes, Sources
 from models.drift import Detectors, observe_loss
 from models.learner import LEARN, PREDICT, Actions, Vector
-from models.scoring import CLUSTERING, Tally, add_score, give_score, take_score
+from models.tally import CLUSTERING, Tally, add_score, give_score, take_score
 from streams.compiled import bare, inlined
 from streams.event_numbers import number_kernel, source_kernel
 from streams.frames import AMENDED, BEGINNING, EVENT, LABEL, MISSING, SET
-
-BLOCK_EVENTS = 100
 
 COUNTERS = (
     "predicted", "scored", "unlabelled", "unseen", "repeated", "amended", "retracted", "dropped", "jumps",
@@ -30,13 +29,7 @@ PREDICTED, SCORED, UNLABELLED, UNSEEN, REPEATED, AMENDED_ROWS, RETRACTED_ROWS, D
 CORRECTED, RELEARNED = 9, 10  # amended and retracted labels that changed the metrics; those learned once more
 
 ABSENT, PENDING, DUE, SETTLED = 0, 1, 2, 3  # an event's status inside its block; due: its label is in this batch
-# Places in `sizes`: sources in use, unused nodes, why planning stopped, the largest that the clock has been, the row
-# behind the last one settled.
-SOURCES, FREE, STOPPED, CLOCK, SETTLED_TO = 0, 1, 2, 3, 4
 AT_END, NO_SOURCE, NO_NODE, NO_RING, AT_JUMP = 0, 1, 2, 3, 4
-
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
 
 
 class Rows(NamedTuple):
@@ -48,35 +41,6 @@ class Rows(NamedTuple):
     time: Int64
     label: Vector
     outcome: npt.NDArray[np.int8]
-
-
-class Sources(NamedTuple):
-    """Per source, in the order of their first event."""
-
-    name: Int32
-    first: Int64  # the first number seen: labels of earlier ones find no prediction
-    next: Int64
-    head: Int64  # the oldest open block
-    tail: Int64  # the oldest block that is remembered
-    since: Int64  # the first number that the model as it is now has predicted; what came before was another's
-    ring: Int32  # [S, R]: node of block b at b % R from the tail on, R a power of two
-
-
-class Nodes(NamedTuple):
-    """Per block: what was said of each event, and its loss and label once that has come. S numbers a prediction."""
-
-    said: npt.NDArray[np.float64]  # [N * 100, S]
-    loss: npt.NDArray[np.float64]  # [N, 100]
-    status: npt.NDArray[np.uint8]  # [N, 100]
-    label: npt.NDArray[np.float64]  # [N, 100] the newest of a settled event, NaN where none counts
-    until: Int64  # [N, 100] up to which clock a settled event is remembered
-    last_until: Int64  # [N] the largest of these
-    first_time: Int64
-    last_time: Int64
-    block: Int64
-    left: Int64  # events not settled yet
-    owner: Int32  # place of its source
-    free: Int32  # stack of unused nodes; its height is in `sizes`
 
 
 @inlined
@@ -293,18 +257,3 @@ def _correct(tally: Tally, nodes: Nodes, node: int, offset: int, label: float, c
         give_score(tally, nodes.said, place, label)
     nodes.label[node, offset] = label
     counters[CORRECTED] += 1
-
-
-@bare
-def forget_kernel(sources: Sources, nodes: Nodes, sizes: Int64) -> None:
-    """Free the blocks that have left and of which every event is forgotten, oldest first."""
-    for place in range(sizes[SOURCES]):
-        mask = sources.ring.shape[1] - 1
-        while sources.tail[place] < sources.head[place]:
-            node = sources.ring[place, sources.tail[place] & mask]
-            if sizes[CLOCK] <= nodes.last_until[node]:
-                break
-            sources.ring[place, sources.tail[place] & mask] = -1
-            sources.tail[place] += 1
-            nodes.free[sizes[FREE]] = node
-            sizes[FREE] += 1

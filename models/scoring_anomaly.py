@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.scoring import ALERTS, LABELS, LOSS, RANKED, SCORE, Counts, Tally, Vector
 from models.scoring_binary import area_under_curve, average_precision
+from models.tally import ALERTS, LABELS, LOSS, RANKED, SCORE, Counts, Tally, Vector
 
 
 class AnomalyQuality(NamedTuple):

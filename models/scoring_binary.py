@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.scoring import AUC_BINS, AUC_LOGIT, LOSS, SQUARED, Counts, Tally, Vector, bounded_log_loss, f1_scores, kappa
+from models.scoring import bounded_log_loss, f1_scores, kappa
+from models.tally import AUC_BINS, AUC_LOGIT, LOSS, SQUARED, Counts, Tally, Vector
 
 CALIBRATION_BINS = 10
 

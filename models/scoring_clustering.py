@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.scoring import LABELS, LOSS, SILHOUETTE, Tally, Vector
+from models.tally import LABELS, LOSS, SILHOUETTE, Tally, Vector
 
 
 class ClusteringQuality(NamedTuple):

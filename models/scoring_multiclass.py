@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.scoring import LABELS, LOSS, Tally, Vector, bounded_log_loss, f1_scores, kappa
+from models.scoring import bounded_log_loss, f1_scores, kappa
+from models.tally import LABELS, LOSS, Tally, Vector
 
 
 class MulticlassQuality(NamedTuple):

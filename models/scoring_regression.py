@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.exact_sums import Words, exact_total
-from models.scoring import ANSWERS, ERRORS, LABELS, SQUARED_ANSWERS, SQUARED_ERRORS, Tally, Vector
+from models.tally import ANSWERS, ERRORS, LABELS, SQUARED_ANSWERS, SQUARED_ERRORS, Tally, Vector
 
 
 class RegressionQuality(NamedTuple):

@@ -13,12 +13,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.scoring import ANOMALY, BINARY, CLUSTERING, CODES, REGRESSION, likeliest
+from models.tally import ANOMALY, BINARY, CLUSTERING, CODES, REGRESSION, likeliest
 from streams.compiled import bare, inlined
 from streams.frames import EVENT
 from streams.intrinsics import load_8, load_32
 from streams.layouts import TextAt
-from streams.metrics import LATENCY_BOUNDS_S
+from streams.metric_families import LATENCY_BOUNDS_S
 from streams.pipeline import Task
 from streams.records import Packed
 from streams.rendering import (

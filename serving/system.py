@@ -13,7 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
-from consumers.supervisor import Supervisor, plan_jobs
+from consumers.jobs import plan_jobs
+from consumers.supervisor import Supervisor
 from serving.brokers import ADDRESS_FILE, REDIS_FILE, ensure_topics, load_pipeline, with_broker, with_redis
 from serving.kept_server import KeptServer
 from serving.overview import Overview, Watch

@@ -25,17 +25,11 @@ from streams.compiled import bare, inlined
 from streams.deadlines import NO_SLOT, due_kernel, push_kernel
 from streams.frames import END, EVENT, LABEL, MISSING, NO_OUTCOME, SET
 from streams.inputs import Input
+from streams.label_rows import send_label_row_kernel, settle_missing_kernel
+from streams.label_terms import Terms
 from streams.outputs import Output, copy_row_kernel, emit_kernel, emit_names_kernel
 from streams.plan import Plan
-from streams.settling import (
-    MOST_DROPPED,
-    Terms,
-    find_kernel,
-    recall_settled_kernel,
-    remember_vector_kernel,
-    send_label_row_kernel,
-    settle_missing_kernel,
-)
+from streams.remembering import MOST_DROPPED, find_kernel, recall_settled_kernel, remember_vector_kernel
 from streams.stage import Stage, has_room_kernel
 
 Floats = npt.NDArray[np.float64]

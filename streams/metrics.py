@@ -1,4 +1,4 @@
-"""What every role tells Prometheus; with its histograms (histograms.py) the only door to the client library.
+"""What every role tells Prometheus; with metric_families.py and histograms.py the only door to the client library.
 
 One `RoleMetrics` belongs to one process. It has a registry of its own, so that tests and several roles never share a
 series. Updates are per batch: histograms take whole NumPy arrays, and no row is touched in Python. Label values come
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -18,96 +18,19 @@ import numpy.typing as npt
 from prometheus_client import (
     CollectorRegistry,
     Counter,
-    Gauge,
     ProcessCollector,
     disable_created_metrics,
     start_http_server,
 )
 
 from streams.errors import UnavailableError
-from streams.histograms import BinnedHistogram
+from streams.metric_families import BASE, Families
 
 KINDS = ("event", "label", "mark", "version", "command")  # by the codes of the `kind` column in frames
 END_US = np.iinfo(np.int64).max  # the mark of a partition that has ended
 UNKNOWN_US = np.iinfo(np.int64).min  # the mark of a partition not heard of yet
 
-LATENCY_BOUNDS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25,
-                    0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)  # fmt: skip
-FRAME_BOUNDS_ROWS = tuple(float(2**power) for power in range(14))  # 1 … 8,192 rows, the most a frame may hold
-SNAPSHOT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-STORE_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
-DELAY_BOUNDS_S = (1.0, 10.0, 60.0, 600.0, 1_800.0, 3_600.0, 7_200.0, 10_800.0, 14_400.0, 21_600.0, 43_200.0, 86_400.0,
-                  259_200.0, 604_800.0, 2_592_000.0)  # fmt: skip
-
-_BASE = ("pipeline", "role", "candidate")  # labels of every series; `candidate` is empty outside learn and serve
-
 Span = Literal["start", "rolling"]
-
-
-class _Families:
-    """All metric families of a process, each a clearly named field."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, (*_BASE, *labels), registry=registry)
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(name, text, (*_BASE, *labels), registry=registry)
-
-        def histogram(name: str, text: str, bounds: Sequence[float]) -> BinnedHistogram:
-            return BinnedHistogram(name, text, _BASE, bounds, registry)
-
-        self.rows_in = counter("millrace_rows_in_total", "Rows taken, by kind.", "kind")
-        self.rows_out = counter("millrace_rows_out_total", "Rows sent, by kind.", "kind")
-        self.dead_letters = counter("millrace_dead_letters_total", "Records refused, by reason.", "reason")
-        self.repeats = counter("millrace_repeats_total", "Rows dropped because their number was seen before.")
-        self.incidents = counter(
-            "millrace_incidents_total", "Things counted because they are neither rows nor errors.", "what"
-        )
-        self.lag = gauge("millrace_lag_records", "Messages of a partition not read yet.", "topic", "partition")
-        self.mark = gauge("millrace_mark_seconds", "Event time read up to; +Inf at the end.", "topic", "partition")
-        self.pending = gauge("millrace_pending_events", "Events that wait for their label.", "partition")
-        self.entities = gauge("millrace_entities", "Entities known, where they are bounded.", "partition")
-        self.accounts = gauge(
-            "millrace_account_rows", "Rows of an account, by what became of them.", "account", "partition", "state"
-        )
-        self.unaccounted = gauge(
-            "millrace_unaccounted_rows", "Rows an account cannot explain; must be 0.", "account", "partition"
-        )
-        self.latency = histogram("millrace_latency_seconds", "Event produced to prediction produced.", LATENCY_BOUNDS_S)
-        self.frame_rows = histogram("millrace_frame_rows", "Rows per frame sent.", FRAME_BOUNDS_ROWS)
-        self.label_delay = histogram(
-            "millrace_label_delay_seconds", "Event time to label time of joined labels.", DELAY_BOUNDS_S
-        )
-        self.snapshot = histogram("millrace_snapshot_seconds", "Time one snapshot took.", SNAPSHOT_BOUNDS_S)
-        self.snapshot_pause = histogram(
-            "millrace_snapshot_pause_seconds", "Time the stream stood still for a snapshot.", SNAPSHOT_BOUNDS_S
-        )
-        self.snapshot_bytes = gauge("millrace_snapshot_bytes", "Size of the newest snapshot.", "partition")
-        self.snapshot_age = gauge("millrace_snapshot_age_seconds", "Time since the newest snapshot.", "partition")
-        self.quality = gauge("millrace_model_quality", "How good predictions were, by figure.", "figure", "span")
-        self.learned = gauge("millrace_model_examples", "Examples the candidate has learned.")
-        self.model_bytes = gauge("millrace_model_bytes", "Size of the candidate.")
-        self.model_cpu = counter("millrace_model_cpu_seconds_total", "CPU time spent in the candidate.", "what")
-        self.model_row = gauge("millrace_model_row_seconds", "CPU time of one row, recent rows counting most.", "what")
-        self.quarantine = gauge("millrace_model_quarantined", "1 if the candidate raised and learns no more.")
-        self.drift_alarms = counter(
-            "millrace_drift_alarms_total", "Alarms of drift.", "detector", "feature", "direction"
-        )
-        self.feature_drift = gauge("millrace_feature_drift", "How far a feature is from its reference.", "feature")
-        self.version_examples = gauge("millrace_version_examples", "Examples seen by the version that serves.")
-        self.version_lineage = gauge("millrace_version_lineage", "Lineage of the version that serves.")
-        self.version_age = gauge("millrace_version_age_seconds", "Time since the version that serves was made.")
-        self.audited = counter("millrace_feature_audited_total", "Served rows compared with a recomputation.")
-        self.skew = counter(
-            "millrace_feature_skew_total", "Values and rows that are not as a recomputation gives them.", "column"
-        )
-        self.store_rows = counter("millrace_store_rows_total", "Rows for the online store, by outcome.", "outcome")
-        self.store_failures = counter("millrace_store_failures_total", "Failed writes to the online store.", "reason")
-        self.store_open = gauge("millrace_store_open", "1 while the online store is given a rest after failures.")
-        self.store_pending = gauge("millrace_store_pending_rows", "Rows that wait for the online store.")
-        self.store_write = histogram("millrace_store_write_seconds", "Time one batch took to write.", STORE_BOUNDS_S)
-        self.info = gauge("millrace_info", "Always 1; names the release.", "version")
 
 
 class RoleMetrics:
@@ -124,7 +47,7 @@ class RoleMetrics:
     def __init__(self, role: str, pipeline: str, *, clock: Callable[[], float] = time.time) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it unannotated
         self.registry = CollectorRegistry()
-        self.families = _Families(self.registry)
+        self.families = Families(self.registry)
         self._clock = clock
         self._base = (pipeline, role, "")
         self._counters: dict[tuple[Counter, tuple[str, ...], int], Counter] = {}  # the library's own look-up is slow
@@ -204,7 +127,7 @@ class RoleMetrics:
 
     def forget(self, topic: str, partition: int) -> None:
         """Drop the series of a partition that went to another worker, so that none shows a frozen value."""
-        mine = {**dict(zip(_BASE, self._base, strict=True)), "partition": str(partition)}
+        mine = {**dict(zip(BASE, self._base, strict=True)), "partition": str(partition)}
         of_all = self.families
         for family in (of_all.lag, of_all.mark):
             family.remove_by_labels({**mine, "topic": topic})

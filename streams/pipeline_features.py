@@ -9,38 +9,12 @@ from typing import Any
 
 from streams.expressions import ExpressionError, parse
 from streams.pipeline import Feature, Field, FieldPath, Operation, Task
+from streams.pipeline_operations import CALENDAR, CODED, ENCODED, NOW, OF_LABELS, OF_TIME, PERIODS, TRAILS, WINDOWED
 from streams.stages import COMPUTED
 from streams.toml_table import Table, shown
 
 NAME_PATTERN = "[A-Za-z_][A-Za-z0-9_]{0,99}"
 NAME_FORM = "a letter or _, then letters, digits or _, at most 100"
-PERIODS = ("hour", "weekday", "month")
-CALENDAR = ("weekend", "night")
-
-# What each operation is declared with: the kinds of field it takes, and its keys beside the operation itself.
-_ANY, _NUMBERS = ("number", "boolean", "category"), ("number", "boolean")
-_WINDOWED: dict[Operation, tuple[str, ...]] = {
-    "count": _ANY,
-    "sum": _NUMBERS,
-    "mean": _NUMBERS,
-    "std": _NUMBERS,
-    "min": _NUMBERS,
-    "max": _NUMBERS,
-    "rate": ("boolean",),
-    "distinct": _ANY,
-    "quantile": _NUMBERS,
-}
-_OF_LABELS: tuple[Operation, ...] = ("count", "sum", "mean", "std", "min", "max", "rate")
-_TRAILS: dict[Operation, tuple[str, ...]] = {
-    "last": _ANY,
-    "lag": _ANY,
-    "ewm_mean": _NUMBERS,
-    "ewm_std": _NUMBERS,
-}
-_ENCODED: tuple[Operation, ...] = ("frequency", "target")
-_CODED: tuple[Operation, ...] = ("one_hot", "hash")
-_OF_TIME: tuple[Operation, ...] = ("cyclic", "calendar")
-_NOW: tuple[Operation, ...] = (*_WINDOWED, *_TRAILS, "elapsed", *_ENCODED, *_OF_TIME, *COMPUTED, *_CODED)
 _PRECISIONS = 4, 12  # as in distinct.py, which would load numba
 _DETAILS = ("by", "window", "where", "exact", "k", "half_life", "values", "edges", "low", "high", "buckets", "delay",
             "q", "precision", "prior", "weight")  # fmt: skip
@@ -98,35 +72,35 @@ class FeatureReader:
     def _operation(self, features: Table, name: str, values: dict[str, Any]) -> Operation | None:
         if not re.fullmatch(NAME_PATTERN, name):
             features.mistake(name, "is no name for a feature", NAME_FORM)
-        named = [key for key in values if key in _NOW]
+        named = [key for key in values if key in NOW]
         if len(named) > 1:
             features.mistake(name, f"names {len(named)} operations, {' and '.join(named)}", "one operation a feature")
         elif not named:
             nearest = next((key for key in values if key not in (*_DETAILS, *_LATER_KEYS)), "")
-            features.mistake(name, "names no operation", ", ".join(_NOW), nearest, _NOW)
+            features.mistake(name, "names no operation", ", ".join(NOW), nearest, NOW)
         else:
-            return next(operation for operation in _NOW if operation == named[0])
+            return next(operation for operation in NOW if operation == named[0])
         return None
 
     def _declared(self, table: Table, name: str, operation: Operation) -> Feature:
-        if operation in _OF_LABELS and table.values.get(operation) == "label" and "label" not in self.fields:
+        if operation in OF_LABELS and table.values.get(operation) == "label" and "label" not in self.fields:
             feature = self._of_label(table, name, operation)
-        elif operation in _WINDOWED:
-            of = self._field(table, operation, _WINDOWED[operation])
+        elif operation in WINDOWED:
+            of = self._field(table, operation, WINDOWED[operation])
             by, window_us, where = self._entity(table), table.duration("window"), self._where(table)
             precision = table.integer("precision", 8, *_PRECISIONS) if operation == "distinct" else 8
             q = self._share(table, "q") if operation == "quantile" else 0.5
             is_exact = table.boolean("exact", default=False)
             feature = Feature(name, operation, of, by, window_us, where, precision=precision, q=q, is_exact=is_exact)
-        elif operation in _TRAILS:
+        elif operation in TRAILS:
             feature = self._trail(table, name, operation)
         elif operation in COMPUTED:
             feature = self._computed(table, name, operation)
-        elif operation in _CODED:
+        elif operation in CODED:
             feature = self._coded(table, name, operation)
-        elif operation in _ENCODED:
+        elif operation in ENCODED:
             feature = self._encoded(table, name, operation)
-        elif operation in _OF_TIME:
+        elif operation in OF_TIME:
             words = PERIODS if operation == "cyclic" else CALENDAR
             feature = Feature(name, operation, table.choice(operation, words, words[0]))
         else:
@@ -155,7 +129,7 @@ class FeatureReader:
                        delay_us=delay_us)  # fmt: skip
 
     def _trail(self, table: Table, name: str, operation: Operation) -> Feature:
-        of, by = self._field(table, operation, _TRAILS[operation]), self._entity(table)
+        of, by = self._field(table, operation, TRAILS[operation]), self._entity(table)
         if operation in ("ewm_mean", "ewm_std"):
             half_life_us = table.duration("half_life")
             return Feature(name, operation, of, by, where=self._where(table), half_life_us=half_life_us)

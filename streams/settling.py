@@ -9,10 +9,6 @@ Nothing here depends on how rows were cut into batches, on the wall clock, or on
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 
 from streams import accounts as count
 from streams import ledger as known
@@ -22,45 +18,27 @@ from streams.deadlines import NO_SLOT, WAITING, due_kernel, push_kernel, remove_
 from streams.entities import arena_need_kernel
 from streams.featuring import count_due_labels_kernel, fill_vector_kernel, hold_label_kernel
 from streams.forgetting import pass_idle_kernel
-from streams.frames import AMENDED, END, EVENT, LABEL, MISSING, NO_OUTCOME, RETRACTED, SET
+from streams.frames import END, EVENT, LABEL, MISSING, NO_OUTCOME, RETRACTED, SET
 from streams.inputs import Input, copy_others_kernel, is_there_kernel
-from streams.key_queues import has_queues_kernel, oldest_kernel, queue_kernel, unqueue_kernel
-from streams.outputs import (
-    DELAYS,
-    KEYLESS,
-    Output,
-    copy_row_kernel,
-    emit_kernel,
-    emit_names_kernel,
-    emit_text_kernel,
-    fill_row_kernel,
+from streams.key_queues import has_queues_kernel, oldest_kernel, queue_kernel
+from streams.label_rows import (
+    emit_kept_names_kernel,
+    recall_vector_kernel,
+    send_label_row_kernel,
+    settle_missing_kernel,
 )
-from streams.pipeline import Match
+from streams.label_terms import BY_BOTH, BY_KEY, Terms
+from streams.outputs import DELAYS, Output, copy_row_kernel, emit_kernel, emit_names_kernel, fill_row_kernel
 from streams.plan import Plan, Totals
 from streams.prefetching import prefetch_kernel
+from streams.remembering import (
+    MOST_DROPPED,
+    correct_kernel,
+    find_kernel,
+    remember_others_kernel,
+    remember_vector_kernel,
+)
 from streams.stage import Stage, has_room_kernel
-
-Int64s = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-
-NO_PRODUCED = -1
-NO_LIMIT = 2**62
-MOST_DROPPED = 4  # forgotten records that leave the ledger with a row; more than a row adds, and never a burst
-BY_BOTH, BY_ID, BY_KEY = 0, 1, 2  # by what a label finds its event
-CODES: dict[Match, int] = {"id and key": BY_BOTH, "id": BY_ID, "key": BY_KEY}
-
-
-class Terms(NamedTuple):
-    """How long an event waits, how long it is remembered, what a missing label counts as, how labels are matched."""
-
-    wait_us: int
-    keep_us: int
-    missing: float  # NaN = dropped
-    is_keyed: bool
-    most: int = NO_LIMIT  # events that may wait
-    has_labels: bool = True  # without, every event is settled as missing when it passes
-    match: int = BY_BOTH
-    within_us: int = 0  # BY_KEY: how much older than its label an event is at most
 
 
 @bare
@@ -122,7 +100,7 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
         if label_us <= time_us + terms.wait_us:
             at = emit_kernel(output, LABEL, SET, row, label_us, rows.produced[row], number, label)
             emit_names_kernel(rows, row, output, at)
-            _recall_vector(stage, output, at, output.vectors_BF, event)
+            recall_vector_kernel(stage, output, at, output.vectors_BF, event)
             copy_others_kernel(output.others, at, rows.others, row)
             _count_join(stage, output, label_us - time_us)
             hold_label_kernel(plan, stage, rows.keys[row], label, label_us)
@@ -130,7 +108,7 @@ def _take_event(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
             counters[count.LABEL_ROWS] += 1
             until_us = label_us + terms.keep_us
             known.settle_kernel(ledger, place, name, rows.keys[row], known.SETTLED_SET, number, label, until_us)
-            _remember_others(ledger, place, rows.others, row)
+            remember_others_kernel(ledger, place, rows.others, row)
             remember_vector_kernel(ledger, place, output.vectors_BF, event)
             return
         counters[count.TOO_LATE] += 1
@@ -174,14 +152,14 @@ def _settle_at_once(rows: Input, row: int, terms: Terms, stage: Stage, output: O
     counters, time_us, number = stage.counters, rows.time[row], stage.counters[count.NUMBERED] - 1
     at = emit_kernel(output, LABEL, MISSING, row, time_us, rows.produced[row], number, terms.missing)
     emit_names_kernel(rows, row, output, at)
-    _recall_vector(stage, output, at, output.vectors_BF, event)
+    recall_vector_kernel(stage, output, at, output.vectors_BF, event)
     copy_others_kernel(output.others, at, rows.others, row)
     counters[count.SETTLED] += 1
     counters[count.SETTLED_MISSING] += 1
     counters[count.LABEL_ROWS] += 1
     name, key, until_us = rows.names[row], rows.keys[row], time_us + terms.keep_us
     known.settle_kernel(stage.ledger, place, name, key, known.SETTLED_MISSING, number, terms.missing, until_us)
-    _remember_others(stage.ledger, place, rows.others, row)
+    remember_others_kernel(stage.ledger, place, rows.others, row)
 
 
 @inlined
@@ -218,7 +196,7 @@ def _take_label(rows: Input, row: int, plan: Plan, terms: Terms, stage: Stage, o
         ):
             counters[count.LABEL_DUPLICATE] += 1
         else:
-            _correct(rows, row, stage, output, record, label, is_retraction)
+            correct_kernel(rows, row, stage, output, record, label, is_retraction)
 
 
 @inlined
@@ -238,46 +216,8 @@ def _join(
     stage.counters[count.PENDING] -= 1
     until_us = time_us + terms.keep_us
     known.settle_kernel(ledger, place, name, rows.keys[row], known.SETTLED_SET, number, label, until_us)
-    _remember_others(ledger, place, pending.others, at)
+    remember_others_kernel(ledger, place, pending.others, at)
     remember_vector_kernel(ledger, place, pending.vectors_PF, at)
-
-
-@inlined
-def _recall_vector(stage: Stage, output: Output, at: int, vectors_BF: Floats, row: int) -> None:
-    """Give a label row its event's vector, if this is the stage that keeps it."""
-    if kept.keeps_vectors_kernel(stage.pending):
-        copy_row_kernel(output.vectors_BF, at, vectors_BF, row)
-    else:
-        fill_row_kernel(output.vectors_BF, at, math.nan)
-
-
-@inlined
-def _remember_others(ledger: known.Ledger, place: int, others: Int64s, row: int) -> None:
-    """Keep the other entities of an event that has just been settled, for what may be said of it later."""
-    if others.shape[1] > 0:
-        copy_others_kernel(ledger.others, known.record_kernel(ledger, ledger.words[place]), others, row)
-
-
-@inlined
-def remember_vector_kernel(ledger: known.Ledger, place: int, vectors_PF: Floats, row: int) -> None:
-    """Keep the vector of an event that has just been settled, if amended labels are to be learned with it."""
-    if ledger.vectors.shape[1] > 0:
-        copy_row_kernel(ledger.vectors, known.record_kernel(ledger, ledger.words[place]), vectors_PF, row)
-
-
-@inlined
-def recall_settled_kernel(ledger: known.Ledger, record: int, output: Output, at: int) -> None:
-    """Give a row about a settled event that event's vector, if it is kept."""
-    if ledger.vectors.shape[1] > 0:
-        copy_row_kernel(output.vectors_BF, at, ledger.vectors, record)
-    else:
-        fill_row_kernel(output.vectors_BF, at, math.nan)
-
-
-@inlined
-def find_kernel(stage: Stage, name: int) -> int:
-    """Give the place of a name in the ledger, or of the empty word where it belongs."""
-    return known.find_kernel(stage.ledger, stage.pending.waiting.names, stage.early.waiting.names, name)
 
 
 @inlined
@@ -307,48 +247,6 @@ def _take_second_early(
         return
     counters[count.AMENDED] += 1
     _keep_early(terms, stage, place, name, key, label, time_us)
-
-
-@inlined
-def _correct(
-    rows: Input,
-    row: int,
-    stage: Stage,
-    output: Output,
-    record: int,
-    label: float,
-    is_retraction: bool,
-) -> None:
-    """Pass on what a label changes after its event was settled."""
-    number = known.number_kernel(stage.ledger, record)
-    outcome = RETRACTED if is_retraction else AMENDED
-    label = math.nan if is_retraction else label
-    at = emit_kernel(output, LABEL, outcome, row, rows.time[row], NO_PRODUCED, number, label)
-    emit_names_kernel(rows, row, output, at)
-    recall_settled_kernel(stage.ledger, record, output, at)
-    copy_others_kernel(output.others, at, stage.ledger.others, record)
-    stage.counters[count.RETRACTED if is_retraction else count.AMENDED] += 1
-    kind = known.SETTLED_RETRACTED if is_retraction else known.SETTLED_SET
-    known.amend_kernel(stage.ledger, record, kind, number, label)
-
-
-@inlined
-def send_label_row_kernel(
-    stage: Stage, output: Output, slot: int, cause: int, outcome: int, label: float, time_us: int
-) -> int:
-    """Send the label row of a pending row and give its number; the row's id and key follow."""
-    pending = stage.pending
-    number: int = pending.rows[slot, kept.NUMBER]
-    at = emit_kernel(output, LABEL, outcome, cause, time_us, pending.rows[slot, kept.PRODUCED], number, label)
-    _recall_vector(stage, output, at, pending.vectors_PF, slot)
-    copy_others_kernel(output.others, at, pending.others, slot)
-    if has_queues_kernel(stage.queues):
-        unqueue_kernel(stage.queues, pending.rows, slot)
-    remove_kernel(pending.waiting, slot)
-    kept.forget_text_kernel(pending, slot)
-    stage.counters[count.SETTLED] += 1
-    stage.counters[count.LABEL_ROWS] += 1
-    return number
 
 
 @inlined
@@ -390,34 +288,3 @@ def _next_missing(terms: Terms, stage: Stage, label_clock_us: int) -> int:
         due = due_kernel(waiting, END)
         stage.counters[count.PENDING_EVICTED] += 1
     return due
-
-
-@inlined
-def emit_kept_names_kernel(pending: kept.Pending, slot: int, output: Output, at: int) -> None:
-    """Write the id and key of a pending row to an output row; they are there until the next row is kept."""
-    words = pending.rows
-    start, id_size, key_size = words[slot, kept.TEXT], words[slot, kept.ID_SIZE], words[slot, kept.KEY_SIZE]
-    emit_text_kernel(output.id_offsets, output.id_data, at, pending.arena, start, id_size)
-    emit_text_kernel(output.key_offsets, output.key_data, at, pending.arena, start + id_size, max(key_size, 0))
-    output.key_valid[at] = key_size >= 0
-    output.sizes[KEYLESS] += key_size < 0
-
-
-@inlined
-def settle_missing_kernel(plan: Plan, terms: Terms, stage: Stage, output: Output, cause: int, slot: int) -> None:
-    """Settle the pending event of a slot as missing."""
-    pending = stage.pending
-    name, words = pending.waiting.names[slot], pending.rows
-    deadline_us = words[slot, kept.TIME] + terms.wait_us
-    at = output.sizes[0]
-    hold_label_kernel(plan, stage, words[slot, kept.KEY], terms.missing, deadline_us)
-    number = send_label_row_kernel(stage, output, slot, cause, MISSING, terms.missing, deadline_us)
-    emit_kept_names_kernel(pending, slot, output, at)
-    stage.counters[count.PENDING] -= 1
-    stage.counters[count.SETTLED_MISSING] += 1
-    until_us = deadline_us + terms.keep_us
-    place = find_kernel(stage, name)
-    key = words[slot, kept.KEY]
-    known.settle_kernel(stage.ledger, place, name, key, known.SETTLED_MISSING, number, terms.missing, until_us)
-    _remember_others(stage.ledger, place, pending.others, slot)
-    remember_vector_kernel(stage.ledger, place, pending.vectors_PF, slot)

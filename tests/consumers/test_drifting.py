@@ -14,12 +14,13 @@ import pytest
 from river import drift as river
 
 from consumers.drifting import Drifting, DriftRecord, Recent
-from consumers.learn import Block, LearnTask, ScoresRecord
+from consumers.learn import LearnTask
 from consumers.roles import LearnRole
+from consumers.score_records import Block, ScoresRecord
 from consumers.station import Shop
 from consumers.worker import Settings, Worker
 from models.learner import Learner, make_learner
-from models.scoring import log_loss
+from models.tally import log_loss
 from models.version import Version, decode_record
 from streams import frames
 from streams.control import Claim, Control

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from consumers.learn import MAX_BLOCKS_PER_RECORD, Block, LearnTask, ScoresRecord
+from consumers.learn import LearnTask
+from consumers.score_records import MAX_BLOCKS_PER_RECORD, Block, ScoresRecord
 from models.learner import make_learner
 from models.sampling import in_sample
-from models.scoring import log_loss
+from models.tally import log_loss
 from streams.errors import ModelError
 from streams.frames import (
     AMENDED,

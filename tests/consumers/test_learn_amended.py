@@ -12,7 +12,8 @@ import pytest
 
 from consumers.learn import LearnTask
 from models.learner import make_learner
-from models.scoring import Scores, add_score
+from models.scoring import Scores
+from models.tally import add_score
 from streams.frames import AMENDED, EVENT, LABEL, MISSING, NO_OUTCOME, RETRACTED, SET, Batch, Column, build
 from streams.frames import examples_schema as schema_of
 from streams.metrics import RoleMetrics

@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from consumers.supervisor import HEALTHY_AFTER_S, Job, Running, Supervisor, free_ports, plan_jobs, spawn_child
+from consumers.jobs import Job, plan_jobs
+from consumers.supervisor import HEALTHY_AFTER_S, Running, Supervisor, free_ports, spawn_child
 from streams.errors import MillraceError, PipelineError
 from streams.pipeline import Feature, Model
 from streams.pipeline_file import read_pipeline

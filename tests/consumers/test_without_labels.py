@@ -12,7 +12,8 @@ import pytest
 
 from consumers.chain_tasks import LastTask
 from consumers.featurize import FeatureTask
-from consumers.learn import LearnTask, ScoresRecord
+from consumers.learn import LearnTask
+from consumers.score_records import ScoresRecord
 from models.learner import make_learner
 from streams.errors import ModelError
 from streams.frames import EVENT, LABEL, MISSING, NO_OUTCOME, SET, Batch, Column, build, examples_schema

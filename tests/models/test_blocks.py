@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.block_arrays import BLOCK_EVENTS
 from models.blocks import Scoreboard
 from models.learner import LEARN, PREDICT
-from models.pending import BLOCK_EVENTS, COUNTERS, Rows
-from models.scoring import Scores, add_score, log_loss
+from models.pending import COUNTERS, Rows
+from models.scoring import Scores
+from models.tally import add_score, log_loss
 from streams.errors import ModelError
 from streams.frames import AMENDED, EVENT, LABEL, MARK, MISSING, NO_OUTCOME, RETRACTED, SET
 

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.exact_sums import add_exactly, add_square_exactly, empty_sums, exact_total
-from models.scoring import Scores, add_score, give_score, take_score
+from models.scoring import Scores
 from models.scoring_regression import RegressionQuality
+from models.tally import add_score, give_score, take_score
 from streams.pipeline import Task
 
 TASKS = {"binary": Task(), "multiclass": Task("multiclass", ("a", "b", "c")), "regression": Task("regression")}

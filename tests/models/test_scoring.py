@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.scoring import ROLLING_LABELS, Scores, add_score, log_loss
+from models.scoring import Scores
 from models.scoring_binary import BinaryQuality
+from models.tally import ROLLING_LABELS, add_score, log_loss
 from streams.errors import ModelError
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from models.learner import LEARN, PREDICT, Learner, make_learner
-from models.scoring import log_loss
 from models.sharded import ShardedLearner, way_of
+from models.tally import log_loss
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
 from streams.pipeline import Model, Task

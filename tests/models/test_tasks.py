@@ -13,10 +13,11 @@ from river import compose, linear_model, optim, preprocessing, tree
 from river import metrics as river_metrics
 
 from models.learner import LEARN, PREDICT, Learner, make_learner
-from models.scoring import Scores, add_score
+from models.scoring import Scores
 from models.scoring_binary import BinaryQuality
 from models.scoring_multiclass import MulticlassQuality
 from models.scoring_regression import RegressionQuality
+from models.tally import add_score
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
 from streams.pipeline import Model, Task

@@ -17,7 +17,8 @@ from rich.console import Console
 from consumers.supervisor import Status
 from serving import overview, table
 from serving.overview import Overview, Watch, percentile
-from streams.metrics import END_US, LATENCY_BOUNDS_S, RoleMetrics
+from streams.metric_families import LATENCY_BOUNDS_S
+from streams.metrics import END_US, RoleMetrics
 from streams.pipeline import Feature
 from streams.pipeline_file import read_pipeline
 

@@ -21,7 +21,8 @@ from serving.predict import ServeRole, ServeTask
 from streams import frames
 from streams.control import Control
 from streams.frames import Batch
-from streams.metrics import LATENCY_BOUNDS_S, RoleMetrics
+from streams.metric_families import LATENCY_BOUNDS_S
+from streams.metrics import RoleMetrics
 from streams.pipeline import Model, Task
 from tests.memory_kafka import Broker, MemoryControlLog, MemoryInbox, MemoryOutbox
 from tests.rows import COLUMNS, batch_of, claim_of, pipeline

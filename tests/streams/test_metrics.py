@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, ge
 from streams import metrics, scraping
 from streams.errors import UnavailableError
 from streams.histograms import BinnedHistogram
+from streams.metric_families import LATENCY_BOUNDS_S
 from streams.metrics import RoleMetrics
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -129,7 +130,7 @@ def test_ages_grow_between_updates() -> None:
 def test_latencies_are_added_by_bucket() -> None:
     """As the kernel that renders answers counts them."""
     role = RoleMetrics("learn", "flights")
-    counts = np.bincount([0, 2], minlength=len(metrics.LATENCY_BOUNDS_S) + 1)
+    counts = np.bincount([0, 2], minlength=len(LATENCY_BOUNDS_S) + 1)
     role.predicted(counts, 0.003)
     role.predicted(counts, 0.004)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from consumers.learn import Block
+from consumers.score_records import Block
 from models.learner import LEARN, PREDICT, SKIP, Learner, make_learner
 from models.sealed import model_key
 from streams import features
