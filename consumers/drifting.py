@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from models.drift import Alarm, LossDrift
 from models.drift_psi import FeatureDrift
-from models.learner import LEARN, Actions, Matrix, State, Vector
+from models.learner import Actions, Matrix, State, Vector
 from models.pending import Rows
 from streams.drift import RELEARN_ROWS, Drift, OnDrift
 from streams.frames import Column, Outgoing
@@ -27,6 +29,7 @@ from streams.records import pack
 LOG = logging.getLogger("consumers.drifting")
 
 Direction = Literal["up", "down", ""]
+Bools = npt.NDArray[np.bool_]
 
 
 class DriftRecord(msgspec.Struct, frozen=True, tag="drift", tag_field="decision"):
@@ -114,7 +117,7 @@ class Recent:
     def restore(self, state: State) -> None:
         """Take back what `state` gave, or the newest of it if the ring is smaller now."""
         y_N = np.array(state["y"], np.float64)
-        self.add(np.array(state["X"], np.float64).reshape(y_N.size, -1), y_N)
+        self.add(np.array(state["X"], np.float64).reshape(y_N.size, self._X_NF.shape[1]), y_N)
 
 
 class Drifting:
@@ -157,31 +160,31 @@ class Drifting:
                 for alarm in self._features.watch(X_BF[start : start + action_B.size], action_B)
             ]
 
-    def learned(self, X_BF: Matrix, y_B: Vector, action_B: Actions) -> None:
+    def learned(self, X_BF: Matrix, y_B: Vector, is_example_B: Bools) -> None:
         """Remember the examples learned, if a model may be relearned from them."""
         if self._recent is not None:
-            is_learned = action_B == LEARN
-            self._recent.add(X_BF[is_learned], y_B[is_learned])
+            self._recent.add(X_BF[is_example_B], y_B[is_example_B])
 
     def recent(self) -> tuple[Matrix, Vector] | None:
         """Give the last examples that were learned; None for a model that is only reset."""
         return None if self._recent is None else self._recent.rows()
 
-    def alarms(self, rows: Rows, start: int, action_B: Actions, model: ModelNow) -> list[Alarmed]:
+    def alarms(self, rows: Rows, start: int, is_example_B: Bools, model: ModelNow, *, is_frozen: bool) -> list[Alarmed]:
         """Give the alarms of rows from `start` on that were just settled, in order.
 
-        An alarm of a loss is of the last of them, for settling stops there.
+        An alarm of a loss is of the last of them, for settling stops there. `is_example_B` says which of them the model
+        learned as examples; one that is frozen, for it is in quarantine, stays what it is.
         """
-        stop = start + action_B.size
+        stop = start + is_example_B.size
         found = [finding for finding in self._ahead if finding.row < stop]
         self._ahead = self._ahead[len(found) :]
-        found += [self._of_loss(stop - 1, alarm) for alarm in self.losses.alarms()]
+        found += [self._of_loss(stop - 1, alarm, is_frozen=is_frozen) for alarm in self.losses.alarms()]
         self._untold.update((one.detector, one.feature, one.direction) for one in found)
-        learned_B = np.cumsum(action_B == LEARN) if found else action_B
+        learned_B = np.cumsum(is_example_B)
         return [Alarmed(one.row, _record(one, rows, model, int(learned_B[one.row - start]))) for one in found]
 
-    def _of_loss(self, row: int, alarm: Alarm) -> _Finding:
-        action: OnDrift = self._on_drift if alarm.is_up else "none"
+    def _of_loss(self, row: int, alarm: Alarm, *, is_frozen: bool) -> _Finding:
+        action: OnDrift = self._on_drift if alarm.is_up and not is_frozen else "none"
         return _Finding(row, alarm.detector, "", "up" if alarm.is_up else "down", alarm.value, alarm.threshold, action)
 
     def measure(self, metrics: RoleMetrics) -> None:
@@ -242,9 +245,10 @@ def renews(alarms: list[Alarmed]) -> bool:
     return any(record.action in {"reset", "relearn"} for _, record in alarms)
 
 
-def decisions(alarms: list[Alarmed]) -> list[Outgoing]:
-    """Give the records for P.decisions."""
-    if not alarms:
+def decisions(told: Sequence[tuple[int, msgspec.Struct]]) -> list[Outgoing]:
+    """Give the records for P.decisions in the order of the rows that caused them, whatever the batch."""
+    if not told:
         return []
-    cause = np.array([alarm.row for alarm in alarms], np.int64)
-    return [Outgoing("decisions", 0, pack([msgspec.json.encode(alarm.record) for alarm in alarms]), None, cause)]
+    in_order = sorted(told, key=lambda one: one[0])
+    cause = np.array([row for row, _ in in_order], np.int64)
+    return [Outgoing("decisions", 0, pack([msgspec.json.encode(record) for _, record in in_order]), None, cause)]

@@ -15,14 +15,14 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from consumers.candidate_figures import about_version, watched_figures
-from consumers.drifting import Alarmed, Drifting, ModelNow, decisions, renews
+from consumers.drifting import Alarmed, Bools, Drifting, ModelNow, decisions, renews
 from consumers.learn_snapshot import check_task, columns_in, lineage_of, parts_of, tell_columns
 from consumers.quarantine import Ward
 from consumers.score_records import Block, ScoresRecord, encode_records
 from models.blocks import Blocks, Scoreboard
+from models.contained import Contained
 from models.cost import Cost
 from models.learner import LEARN, PREDICT, SKIP, Actions, Learner, Matrix, State, Vector
 from models.pending import RELEARNED, Rows
@@ -133,7 +133,8 @@ class LearnTask:
             start = stop
         for source in sorted(set(self._ended()).difference(self._aliases.values())):
             self.board.drop(source)
-        return [*self.ward.decisions(), *encode_records(found.blocks, self._record), *decisions(found.alarms)]
+        told = [*self.ward.told(), *found.alarms]
+        return [*encode_records(found.blocks, self._record), *decisions(told)]
 
     def _take(self, rows: Rows, X_BF: Matrix, start: int, action_B: Actions, found: _Found) -> None:
         """Predict, score and learn planned rows; where an alarm renews the model, what follows is the new one's."""
@@ -143,38 +144,38 @@ class LearnTask:
         while start < stop:  # once, if there is no alarm
             blocks = self.board.settle(rows, start, stop, score_B, self.scores)
             found.blocks.append((self.lineage, blocks))
-            settled = self.board.settled_to
-            model = ModelNow(self.candidate, self.lineage, self.generation, self.examples_seen)
-            alarms = self.drift.alarms(rows, start, action_B[: settled - start], model)
+            settled, order = self.board.settled_to, (self.lineage, self.generation)
+            size, taken = settled - start, self.ward.taken(self.learner, rows, stepped, settled, order)
+            is_learned_B = action_B[:size] == LEARN
+            is_learned_B[max(0, stepped + taken - start) :] = False  # those behind a row that failed were not
+            model, is_frozen = ModelNow(self.candidate, *order, self.examples_seen), self.ward.quarantine is not None
+            is_example_B = is_learned_B & ~is_amended_B[:size]
+            alarms = self.drift.alarms(rows, start, is_example_B, model, is_frozen=is_frozen)
             found.alarms.extend(alarms)
-            taken = self.ward.taken(self.learner, rows, stepped, settled, (self.lineage, self.generation))
-            some = max(0, stepped + taken - start)  # of these rows; those behind one that failed were not learned
-            self._learned(rows, X_BF, start, action_B[:some], is_amended_B[:some])
-            size, start = settled - start, settled
+            self._learned(X_BF[start:settled], rows.label[start:settled], is_learned_B, is_example_B)
+            start = settled
             action_B, is_amended_B, score_B = action_B[size:], is_amended_B[size:], score_B[size:]
-            if renews(alarms) and self.ward.quarantine is None:
+            if renews(alarms):
                 self._renew(rows, start, action_B)
                 stepped, score_B = start, self._step(X_BF[start:stop], rows.label[start:stop], action_B)
 
-    def _choose_amended(self, outcome_B: Actions, X_BF: Matrix, action_B: Actions) -> npt.NDArray[np.bool_]:
+    def _choose_amended(self, outcome_B: Actions, X_BF: Matrix, action_B: Actions) -> Bools:
         """Say which rows are learned once more; one without its vector, kept before `amend` was set, is passed over."""
-        is_amended_B: npt.NDArray[np.bool_] = (action_B == LEARN) & (outcome_B == AMENDED)
+        is_amended_B: Bools = (action_B == LEARN) & (outcome_B == AMENDED)
         if is_amended_B.any():
             is_bare_B = is_amended_B & np.isnan(X_BF).all(axis=1)
             action_B[is_bare_B] = SKIP
             is_amended_B &= ~is_bare_B
         return is_amended_B
 
-    def _learned(
-        self, rows: Rows, X_BF: Matrix, start: int, action_B: Actions, is_amended_B: npt.NDArray[np.bool_]
-    ) -> None:
-        stop = start + action_B.size
-        self.drift.learned(X_BF[start:stop], rows.label[start:stop], action_B)
-        learned, again = np.flatnonzero(action_B == LEARN), int(np.count_nonzero(is_amended_B))
-        self.examples_seen += learned.size - again
-        self.board.counters[RELEARNED] += again
+    def _learned(self, X_BF: Matrix, y_B: Vector, is_learned_B: Bools, is_example_B: Bools) -> None:
+        """Count what was learned, for the first time or once more."""
+        self.drift.learned(X_BF, y_B, is_example_B)
+        learned, examples = np.flatnonzero(is_learned_B), int(np.count_nonzero(is_example_B))
+        self.examples_seen += examples
+        self.board.counters[RELEARNED] += learned.size - examples
         if learned.size:
-            self.is_at_example = not is_amended_B[learned[-1]]
+            self.is_at_example = bool(is_example_B[learned[-1]])
 
     def _renew(self, rows: Rows, start: int, action_B: Actions) -> None:
         """Begin the next lineage at row `start`, with what is kept of the examples before it."""
@@ -185,7 +186,10 @@ class LearnTask:
         recent = self.drift.recent()
         if recent is not None:
             self.learner.learn(*recent)
-            self.examples_seen = len(recent[1])
+            failure = self.learner.failure if isinstance(self.learner, Contained) else None
+            self.examples_seen = len(recent[1]) if failure is None else failure.row
+            if failure is not None:
+                self.ward.set_aside(failure.reason, rows, start - 1, (self.lineage, self.generation))
         self.board.renew(rows, start, action_B)
 
     def _named(self, rows: Rows) -> Rows:
@@ -204,7 +208,9 @@ class LearnTask:
 
     def state(self) -> State:
         """Give model, pending predictions, open blocks, metrics and counters."""
-        parts = {"learner": self.learner.state(), "board": self.board.state(), "scores": self.scores.state()}
+        learner = self.learner.state()
+        self.ward.notice(self.learner, (self.lineage, self.generation))
+        parts = {"learner": learner, "board": self.board.state(), "scores": self.scores.state()}
         parts["drift"] = self.drift.state()
         state = {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
         state["version"] = np.array(self.version, np.int64)

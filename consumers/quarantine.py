@@ -17,9 +17,8 @@ from models.contained import Contained
 from models.learner import Learner, State
 from models.pending import Rows
 from streams.errors import ModelError
-from streams.frames import EVENT, Outgoing
+from streams.frames import EVENT
 from streams.pipeline import Model
-from streams.records import pack
 
 LOG = logging.getLogger("consumers.quarantine")
 _NAME = "quarantine"  # of its array in a snapshot
@@ -66,7 +65,7 @@ class Ward:
     def __init__(self, candidate: str, parameters: str) -> None:
         self.quarantine: Quarantined | None = None
         self._candidate, self._parameters = candidate, parameters
-        self._untold: list[Quarantined | Released] = []
+        self._untold: list[tuple[int, Quarantined | Released]] = []
 
     def taken(self, learner: Learner, rows: Rows, start: int, stop: int, order: tuple[int, int]) -> int:
         """Say how many of the rows from `start` to `stop` the model took, and set it aside if it raised at one.
@@ -79,18 +78,28 @@ class Ward:
         failure = learner.failure if isinstance(learner, Contained) else None
         if failure is None or start + failure.row >= stop:
             return stop - start
-        at = start + failure.row
-        kind = "event" if rows.kind[at] == EVENT else "label"
-        place = int(rows.source[at]), int(rows.number[at]), int(rows.time[at])
-        self.quarantine = Quarantined(self._candidate, *order, failure.reason, kind, *place, self._parameters)
-        self._untold.append(self.quarantine)
+        self.set_aside(failure.reason, rows, start + failure.row, order)
         return failure.row
 
-    def decisions(self) -> list[Outgoing]:
-        """Give the records for P.decisions that were not given yet."""
+    def set_aside(self, reason: str, rows: Rows, at: int, order: tuple[int, int]) -> None:
+        """Set the candidate aside at a row, with the reason."""
+        kind = "event" if rows.kind[at] == EVENT else "label"
+        place = int(rows.source[at]), int(rows.number[at]), int(rows.time[at])
+        self.quarantine = Quarantined(self._candidate, *order, reason, kind, *place, self._parameters)
+        self._untold.append((at, self.quarantine))
+
+    def notice(self, learner: Learner, order: tuple[int, int]) -> None:
+        """Set a candidate aside whose state cannot be written; no row is to blame, so none is named."""
+        if self.quarantine is None and isinstance(learner, Contained) and learner.unwritable:
+            self.quarantine = Quarantined(
+                self._candidate, *order, learner.unwritable, "no", -1, -1, -1, self._parameters
+            )
+            self._untold.append((0, self.quarantine))
+
+    def told(self) -> list[tuple[int, Quarantined | Released]]:
+        """Give the records for P.decisions that were not given yet, each with the row of the batch that caused it."""
         told, self._untold = self._untold, []
-        values = pack([msgspec.json.encode(decision) for decision in told])
-        return [Outgoing("decisions", 0, values, None, np.zeros(len(told), np.int64))] if told else []
+        return told
 
     def state(self) -> State:
         """Give the quarantine, nothing without one."""
@@ -115,7 +124,7 @@ class Ward:
             self.quarantine = found
             return False
         reason = "its parameters are others than those that raised"
-        self._untold.append(Released(self._candidate, found.lineage + 1, generation, reason))
+        self._untold.append((0, Released(self._candidate, found.lineage + 1, generation, reason)))
         LOG.warning("%s: is out of quarantine and begins anew: %s", self._candidate, reason)
         return True
 

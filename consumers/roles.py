@@ -221,7 +221,8 @@ class LearnRole:
         assert isinstance(task, LearnTask)  # noqa: S101 - made by `task` above
         self._tell(task)
         is_new = task.version != self._published and task.examples_seen  # a model that was reset has yet to learn
-        if now_us < self._next_publish_us or not is_new or not task.is_at_example:
+        is_named = task.is_at_example or task.ward.quarantine is not None  # one set aside stays what it is
+        if now_us < self._next_publish_us or not is_new or not is_named:
             return  # one that has learned an amended label since is what no number of examples names
         began = time.perf_counter()
         try:

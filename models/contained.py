@@ -55,12 +55,14 @@ class Contained:
         self.learner = make()
         self.failure: Failure | None = None  # of the last `step`
         self.is_halted = False
+        self.unwritable = ""  # why its state could not be written, if so
         self.failed_answers = 0  # answers that the learner raised at
         self._make = make
         self._task = task
         self._kept: State | None = None  # the last state; None: untrained
         self._since: list[tuple[Matrix, Vector, Actions]] = []  # rows taken after it
         self._since_bytes = 0
+        self._size_bytes = 0
 
     def predict(self, X_BF: Matrix) -> Vector:
         """Give each row's score; a row that the learner raises at gets the untrained one."""
@@ -90,8 +92,20 @@ class Contained:
         return score_B
 
     def state(self) -> State:
-        """Give the learner's state; rows up to here need not be kept any more."""
-        self._kept = self.learner.state()
+        """Give the learner's state; rows up to here need not be kept any more.
+
+        One that raises at it is halted as it was when it was last written, for nothing later could be kept.
+        """
+        try:
+            self._kept = self.learner.state()
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - unknown code
+            self.unwritable, self.learner = _line(str(error)), self._make()
+            if self._kept is None:
+                self._kept = self.learner.state()
+            self.learner.restore(self._kept)
+            self.halt()
         self._since.clear()
         self._since_bytes = 0
         return self._kept
@@ -104,12 +118,23 @@ class Contained:
         self.failure, self.is_halted = None, False
 
     def is_finite(self) -> bool:
-        """Say whether every number in the model is finite."""
-        return self.learner.is_finite()
+        """Say whether every number in the model is finite; one that raises at the question is not."""
+        try:
+            return self.learner.is_finite()
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - unknown code
+            return False
 
     def size_bytes(self) -> int:
-        """Give the memory that the model's state takes."""
-        return self.learner.size_bytes()
+        """Give the memory that the model's state takes; what was known last of one that raises at the question."""
+        try:
+            self._size_bytes = self.learner.size_bytes()
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001, S110 - unknown code
+            pass
+        return self._size_bytes
 
     def halt(self) -> None:
         """Learn nothing from here on; after a restart, of a learner that had raised before it."""
@@ -136,6 +161,8 @@ class Contained:
                 one = slice(row, row + 1)
                 score_BS[row] = self.learner.step(X_BF[one], y_B[one], action_B[one])[0]
             row, reason = 0, f"{reason} (and not again at the same rows: it is not deterministic)"
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001 - unknown code
             reason = str(error)
         self._stand_before(X_BF[:row], y_B[:row], action_B[:row])
@@ -149,6 +176,8 @@ class Contained:
         try:
             self._go_back()
             self.learner.step(X_BF, y_B, action_B)
+        except MemoryError:
+            raise
         except Exception:  # noqa: BLE001 - what cannot go the same way twice answers as untrained
             self.learner = self._make()
 
@@ -170,6 +199,8 @@ class Contained:
         for row in range(len(X_BF)):
             try:
                 score_BS[row] = self.learner.predict(X_BF[row : row + 1])[0]
+            except MemoryError:
+                raise
             except Exception:  # noqa: BLE001 - as in `predict`
                 score_BS[row] = untrained_answer(self._task)
                 self.failed_answers += 1

@@ -211,7 +211,9 @@ class FeatureDrift:
             return False
         self._counts[...] = state["counts"]
         if "reference" in state:
-            self._reference_NF[: self._counts[WATCHED]] = state["reference"].reshape(-1, len(self._columns))
+            self._reference_NF[: self._counts[WATCHED]] = state["reference"].reshape(
+                int(self._counts[WATCHED]), len(self._columns)
+            )
             return True
         ends_FE = np.array(state["ends"], np.float64).reshape(len(self._columns), -1)
         self._set_bins(Bins(self._is_category_F, ends_FE))

@@ -17,7 +17,7 @@ import numpy as np
 
 from models.learner import LEARN, MAX_MAGNITUDE, PREDICT, Actions, Learner, Matrix, Vector
 from models.rehearsal import SurroundingLearner, said_before
-from models.tally import MOST_CLUSTERS
+from models.tally import MOST_CLUSTERS, cluster_place
 from streams.compiled import bare, inlined
 from streams.frames import Column
 
@@ -112,7 +112,7 @@ def gauge_kernel(said_B3: Matrix, x_BN: Matrix, action_B: Actions, gauge: Gauge)
     for i in range(action_B.size):
         if action_B[i] != PREDICT and action_B[i] != LEARN:
             continue
-        k = min(int(said_B3[i, 0]), MOST_CLUSTERS - 1)
+        k = cluster_place(said_B3[i, 0])
         if action_B[i] == LEARN:
             _learn(gauge, k, x_BN, i)
             said_B3[i, 0] = np.nan

@@ -155,7 +155,7 @@ class OwnLearner:
             if not self._is_number:
                 is_sound_B &= ((by_row >= -_ROUNDING) & (by_row <= 1.0 + _ROUNDING)).all(axis=1)
             if self._task.kind == "clustering":
-                is_sound_B &= ((by_row >= 0.0) & (by_row == np.floor(by_row))).all(axis=1)
+                is_sound_B &= ((by_row >= 0.0) & (by_row < 2.0**31) & (by_row == np.floor(by_row))).all(axis=1)
             if self._outputs > 1:
                 is_sound_B &= np.abs(by_row.sum(axis=1) - 1.0) <= _ROUNDING
         self._replaced += int(np.count_nonzero(~is_sound_B))

@@ -138,12 +138,18 @@ def _count_side(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label:
 
 
 @inlined
+def cluster_place(number: float) -> int:
+    """Give the place of a cluster among those that are told apart; whatever is none of them is the last."""
+    return int(number) if 0.0 <= number < MOST_CLUSTERS else MOST_CLUSTERS - 1
+
+
+@inlined
 def _add_cluster(tally: Tally, said_NS: npt.NDArray[np.float64], row: int) -> float:
     own, other = math.sqrt(said_NS[row, 1]), math.sqrt(said_NS[row, 2])
     most = max(own, other)
     tally.totals[LABELS] += 1
     tally.sums[SILHOUETTE] += (other - own) / most if most > 0.0 else 0.0
-    tally.bins[0, min(int(said_NS[row, 0]), MOST_CLUSTERS - 1)] += 1
+    tally.bins[0, cluster_place(said_NS[row, 0])] += 1
     tally.sums[LOSS] += said_NS[row, 1]
     return float(said_NS[row, 1])
 

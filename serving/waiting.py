@@ -133,6 +133,6 @@ def _of_candidate(waiting: Waiting, state: State) -> Waiting:
     return msgspec.structs.replace(
         waiting,
         events=int(waits.sum()),
-        open_blocks=len(waits),
+        open_blocks=int((state["board.nodes.left"] > 0).sum()),
         oldest_us=int(first_us.min()) if first_us.size else None,
     )

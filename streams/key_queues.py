@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from streams.compiled import bare, inlined
 from streams.deadlines import NO_SLOT, SLOTS
+from streams.inputs import NO_KEY
 from streams.memory import resized
 from streams.pending import KEY, NUMBER, TIME, Pending
 
@@ -30,7 +31,7 @@ Int64s = npt.NDArray[np.int64]
 class KeyQueues(NamedTuple):
     """A table of T keys, a power of two or 0 where labels name their events, and links between P slots."""
 
-    keys: Int64s  # [T] hashes; 0 is empty
+    keys: Int64s  # [T] hashes; NO_KEY is empty
     ends: Int64s  # [T, 2] the slots of the oldest and of the newest event, NO_SLOT where none waits any more
     links: Int64s  # [P, 2] the slots of the events before and after
     used: Int64s  # [1] keys in the table
@@ -46,7 +47,7 @@ def no_queues() -> KeyQueues:
 def queues_of(pending: Pending) -> KeyQueues:
     """Give the queues of what waits."""
     slots, used = pending.waiting.orders.size, int(pending.waiting.sizes[SLOTS])
-    waiting = np.flatnonzero(pending.waiting.orders[:used] >= 0)
+    waiting = np.flatnonzero((pending.waiting.orders[:used] >= 0) & (pending.rows[:used, KEY] != NO_KEY))
     in_order = waiting[np.lexsort((pending.rows[waiting, NUMBER], pending.rows[waiting, TIME]))]
     keys = max(SMALLEST, 1 << (4 * np.unique(pending.rows[waiting, KEY]).size).bit_length())
     queues = KeyQueues(
@@ -87,7 +88,7 @@ def _find(queues: KeyQueues, key: int) -> int:
     """Give the place of a key, or the empty one where it belongs."""
     mask = queues.keys.size - 1
     place = key & mask
-    while queues.keys[place] not in (0, key):
+    while queues.keys[place] not in (NO_KEY, key):
         place = (place + 1) & mask
     return place
 
@@ -96,8 +97,10 @@ def _find(queues: KeyQueues, key: int) -> int:
 def queue_kernel(queues: KeyQueues, rows: Int64s, slot: int) -> None:
     """Put an event that begins to wait into its key's queue; `rows` are the pending ones."""
     key, time_us = rows[slot, KEY], rows[slot, TIME]
+    if key == NO_KEY:  # no label can name it
+        return
     place = _find(queues, key)
-    if queues.keys[place] == 0:
+    if queues.keys[place] == NO_KEY:
         queues.keys[place] = key
         queues.used[0] += 1
         queues.ends[place, OLDEST] = queues.ends[place, NEWEST] = NO_SLOT
@@ -111,6 +114,8 @@ def queue_kernel(queues: KeyQueues, rows: Int64s, slot: int) -> None:
 @inlined
 def unqueue_kernel(queues: KeyQueues, rows: Int64s, slot: int) -> None:
     """Take an event out that waits no longer."""
+    if rows[slot, KEY] == NO_KEY:
+        return
     before, after = queues.links[slot, OLDER], queues.links[slot, NEWER]
     _link(queues, _find(queues, rows[slot, KEY]), before, after, before, after)
 
@@ -131,7 +136,8 @@ def _link(queues: KeyQueues, place: int, before: int, newer: int, older: int, af
 @inlined
 def oldest_kernel(queues: KeyQueues, rows: Int64s, key: int, after_us: int, until_us: int) -> int:
     """Give the slot of a key's oldest event that is newer than `after_us` and no newer than `until_us`, or NO_SLOT."""
-    slot = queues.ends[_find(queues, key), OLDEST] if queues.keys[_find(queues, key)] == key else NO_SLOT
+    place = _find(queues, key)
+    slot = queues.ends[place, OLDEST] if key != NO_KEY and queues.keys[place] == key else NO_SLOT
     while slot != NO_SLOT and rows[slot, TIME] <= after_us:
         slot = queues.links[slot, NEWER]
     return int(slot) if slot != NO_SLOT and rows[slot, TIME] <= until_us else NO_SLOT

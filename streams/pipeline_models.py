@@ -99,7 +99,7 @@ def _model(table: Table, name: str, task: Task) -> Model:
     kind = table.text("kind", allowed=KIND_NAMES)
     sample = table.number("sample", 1.0, 0.0, 1.0, is_open=True)
     on_drift, relearn_rows = _on_drift(table)
-    shards = _shards(table, kind)
+    shards = _shards(table, kind, task)
     params: dict[str, Any] = {}
     if kind in KINDS:
         params = dict(read_settings(table, kind, task))
@@ -120,11 +120,13 @@ def _on_drift(table: Table) -> tuple[OnDrift, int]:
     return on_drift, rows
 
 
-def _shards(table: Table, kind: str) -> int:
+def _shards(table: Table, kind: str, task: Task) -> int:
     shards = table.integer("shards", 1, 1, MOST_SHARDS)
     merging = [name for name, one in KINDS.items() if one.can_merge]
     if shards > 1 and kind and kind not in merging:
         table.mistake("shards", f"models of kind {shown(kind)} cannot become one", f"1, or kind = {', '.join(merging)}")
+    if shards > 1 and task.is_unsupervised:
+        table.mistake("shards", f"models of a task that is {task.kind} learn alone", "1")
     if shards > 1 and table.values.get("optimizer", "sgd") != "sgd":
         table.mistake("shards", "only models that learn by sgd can become one", '1, or optimizer = "sgd"')
     if shards > 1 and table.values.get("on_drift") in ("reset", "relearn"):

@@ -28,6 +28,9 @@ class Learned(NamedTuple):
     scored: Floats  # the prediction behind each label that was learned, in order
     labels: npt.NDArray[np.bool_]
     losses: dict[int, Floats]
+    final: (
+        Floats  # [N, 2] predictions with the labels that they have in the end, amended or not; without retracted ones
+    )
 
 
 def logistic(lr: float) -> Any:
@@ -77,6 +80,7 @@ def drive(model: Any, examples: Table, rows_x: list[dict[str, Any]], *, first_an
     predicted: list[float] = []
     scored: list[float] = []
     answers: list[bool] = []
+    final: dict[tuple[int, int], tuple[float, float]] = {}
     for at, x in enumerate(rows_x):
         if not is_taken[at]:
             continue
@@ -88,12 +92,16 @@ def drive(model: Any, examples: Table, rows_x: list[dict[str, Any]], *, first_an
         elif kinds[at] == LABEL and outcomes[at] in {SET, MISSING}:
             p, label = pending.pop(name), labels[at]
             settled[name] = np.nan
+            final[name] = p, label
             if label == label:  # noqa: PLR0124 - not NaN
                 model.learn_one(x, label > 0.5)
                 scored.append(p)
                 answers.append(label > 0.5)
                 settled[name] = loss(p, is_positive=label > 0.5)
-    return Learned(model, np.array(predicted), np.array(scored), np.array(answers), _by_source(settled))
+        elif kinds[at] == LABEL and name in final:
+            final[name] = final[name][0], labels[at]
+    in_the_end = np.array([pair for pair in final.values() if not np.isnan(pair[1])])
+    return Learned(model, np.array(predicted), np.array(scored), np.array(answers), _by_source(settled), in_the_end)
 
 
 def loss(p: float, *, is_positive: bool) -> float:
