@@ -183,3 +183,33 @@ class Lacking:
 
     def predict(self, X: Array) -> Array:
         return X
+
+
+class Picky(Running):
+    """Raises at its 51st row where the first column is above 50, as none does that a stream gives it in order."""
+
+    def learn(self, X: Array, y: Array) -> None:
+        for i in range(len(y)):
+            if self.rows == 50 and X[i, 0] > 50.0:
+                raise ValueError("no more of these")
+            super().learn(X[i : i + 1], y[i : i + 1])
+
+
+class Unwritable(Running):
+    """Cannot say what it knows once it has learned."""
+
+    def state(self) -> dict[str, Any]:
+        if self.rows:
+            raise ValueError("nothing to write with")
+        return super().state()
+
+
+class Grouping(Running):
+    """Puts every row into a cluster that there cannot be."""
+
+    def __init__(self, columns: tuple[Column, ...], task: Task, number: float = -150.0) -> None:
+        super().__init__(columns, task)
+        self.number = number
+
+    def predict(self, X: Array) -> Array:
+        return np.full(len(X), self.number)

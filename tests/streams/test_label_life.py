@@ -302,3 +302,14 @@ def test_more_keys_and_longer_names_than_small_tables_hold() -> None:
     firsts = {key: iter([row["id"] for row in rows if row["key"] == key]) for key in set(keys)}
     assert [(row["id"], row["key"]) for _, row in out] == [(next(firsts[key]), key) for key in keys]
     assert task.pending_events() == 650
+
+
+def test_events_without_a_key_wait_beside_the_queues() -> None:
+    """No label can name them; many of them once filled the table for ever."""
+    of = declared("key")
+    task = FeatureTask(of, 0, SOURCE)
+    rows = [event(f"e{number}", number * 0.001, key=None) for number in range(1_500)]
+
+    out = run(task, of, as_published([*rows, event("mine", 2), label("", 3)], "key"))
+
+    assert [row["id"] for _, row in out if row["outcome"] == 0] == ["mine"]
