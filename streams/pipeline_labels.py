@@ -46,6 +46,8 @@ def read_labels(table: Table, pipeline: str, task: Task, *, is_keyed: bool) -> L
         match=match,
         within_us=within_us,
     )
+    if labels.is_relearned and task.is_unsupervised:
+        table.mistake("amend", f"a model of a task that is {task.kind} looks at no label", 'leave it out, or "metrics"')
     table.finish(_LATER_LABELS)
     if task.kind == "clustering":
         table.mistakes.append("[labels]: a cluster is nobody's to know; allowed: no such table for a clustering")
