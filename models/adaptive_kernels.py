@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.learner import LEARN, MAX_MAGNITUDE, PREDICT, Actions, Matrix, Vector
-from models.linear_kernels import Plan, Scratch, deviate, learn_scale, loss_gradient, read_row, score
+from models.linear_kernels import Plan, Scratch, deviate, learn_scale, loss_gradient, read_row, score, share
 from models.optimizers import Rates, Step, adagrad, adam, ftrl, pace, penalized, sgd
 from streams.compiled import bare, inlined
 
@@ -62,25 +62,12 @@ def _say(weights: Weights, scratch: Scratch, logit_O: Vector) -> None:
 
 
 @inlined
-def _share(logit_O: Vector) -> None:
-    """Turn logits into probabilities of classes; shifted by the largest, so that nothing overflows."""
-    largest, total = -np.inf, 0.0
-    for o in range(logit_O.size):
-        largest = max(largest, logit_O[o])
-    for o in range(logit_O.size):
-        logit_O[o] = math.exp(logit_O[o] - largest)
-        total += logit_O[o]
-    for o in range(logit_O.size):
-        logit_O[o] /= total
-
-
-@inlined
 def _slope(plan: Plan, label: float, logit_O: Vector) -> None:
     """Turn logits into the gradients of the loss by them."""
     if logit_O.size == 1:
         logit_O[0] = loss_gradient(plan, logit_O[0], label)
         return
-    _share(logit_O)
+    share(logit_O, logit_O)
     for o in range(logit_O.size):
         logit_O[o] = min(max(logit_O[o], SMALLEST), LARGEST) - (1.0 if o == int(label) else 0.0)
 
@@ -185,9 +172,7 @@ def _run(
         elif logit_O.size == 1:
             score_BO[i, 0] = score(plan, logit_O[0])
         else:
-            _share(logit_O)
-            for o in range(logit_O.size):
-                score_BO[i, o] = logit_O[o]
+            share(logit_O, score_BO[i])
 
 
 @bare

@@ -102,6 +102,22 @@ def read_row(X_BF: Matrix, i: int, plan: Plan, size: int, scratch: Scratch) -> N
 
 
 @inlined
+def share(logit_C: Vector, share_C: Vector) -> None:
+    """Write the probabilities of C classes; logits are shifted by the largest, so that nothing overflows.
+
+    Both may be the same array.
+    """
+    largest, total = -np.inf, 0.0
+    for c in range(share_C.size):
+        largest = max(largest, logit_C[c])
+    for c in range(share_C.size):
+        share_C[c] = math.exp(logit_C[c] - largest)
+        total += share_C[c]
+    for c in range(share_C.size):
+        share_C[c] /= total
+
+
+@inlined
 def deviate(weights: Scaler, scratch: Scratch) -> None:
     """Take the standard deviations as they are now."""
     for j in range(scratch.number.size):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.learner import LEARN, MAX_MAGNITUDE, PREDICT, Actions, Matrix, Vector
-from models.linear_kernels import Indexes, Plan, Scratch, deviate, learn_scale, read_row
+from models.linear_kernels import Indexes, Plan, Scratch, deviate, learn_scale, read_row, share
 from models.mlp_net import Net, Room, Weights, add_to
 from models.mlp_steps import move
 from streams.compiled import bare, inlined
@@ -96,14 +96,7 @@ def _say(net: Net, weights: Weights, room: Room) -> None:
     elif score.size == 1:
         score[0] = 1.0 / (1.0 + math.exp(-logit[0]))
     else:
-        largest, total = -np.inf, 0.0
-        for o in range(score.size):
-            largest = max(largest, logit[o])
-        for o in range(score.size):
-            score[o] = math.exp(logit[o] - largest)
-            total += score[o]
-        for o in range(score.size):
-            score[o] /= total
+        share(logit, score)
 
 
 @inlined

@@ -26,7 +26,7 @@ from streams.pipeline import Model, Task
 MERGE_EVERY = 16_384  # learned rows: joining tables of 2**18 weights costs milliseconds
 LEAST_THREADED = 256  # rows to learn; fewer are not worth a thread
 _SEED = 0x51A2D5  # its own, or the keys of one partition would meet in one shard
-_COUNTERS = "learned"
+_LEARNED = "learned"
 
 Ints = npt.NDArray[np.int64]
 
@@ -74,7 +74,6 @@ class ShardedLearner:
         self.merged, self._shards = make(), [make() for _ in range(shards)]
         self._way, self._merge_every = way, merge_every
         self._learned: Ints = np.zeros(shards, np.int64)  # by each shard since the last merge
-        self._all: Ints = np.zeros(shards, np.int64)
         self._places: Ints = np.empty(0, np.int64)
         self._threads = ThreadPoolExecutor(shards, thread_name_prefix="shard")
 
@@ -128,7 +127,6 @@ class ShardedLearner:
         self._learned += counts
 
     def _merge(self) -> None:
-        self._all += self._learned
         states = [shard.state() for shard in self._shards]
         merged = self._way.merge(states, self._learned / self._learned.sum())
         self.merged.restore(merged)
@@ -141,13 +139,13 @@ class ShardedLearner:
         """Give the merged model and those of all shards."""
         parts = {"merged": self.merged, **{str(place): shard for place, shard in enumerate(self._shards)}}
         state = {f"{part}.{name}": array for part, one in parts.items() for name, array in one.state().items()}
-        return {**state, _COUNTERS: np.array([self._learned, self._all])}
+        return {**state, _LEARNED: self._learned.copy()}
 
     def restore(self, state: State) -> None:
         """Take back as many shards."""
-        counters = np.asarray(state.get(_COUNTERS, np.empty(0)), np.int64)
-        if counters.shape != (2, len(self._shards)):
-            found = counters.shape[1] if counters.ndim == 2 else "no"
+        learned = np.asarray(state.get(_LEARNED, ()), np.int64)
+        if learned.shape != (len(self._shards),):
+            found = learned.size or "no"
             text = f"a model of {len(self._shards)} shards is asked for, the state has {found}"
             raise ModelError(f"{text}; run `millrace rebuild`")
         parts: dict[str, State] = {}
@@ -157,7 +155,7 @@ class ShardedLearner:
         self.merged.restore(parts.get("merged", {}))
         for place, shard in enumerate(self._shards):
             shard.restore(parts.get(str(place), {}))
-        self._learned, self._all = counters.copy()
+        self._learned = learned.copy()
 
     def is_finite(self) -> bool:
         """Check every shard, and what they made together."""

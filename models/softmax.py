@@ -17,7 +17,7 @@ import numpy.typing as npt
 from models.array_learner import ArrayLearner
 from models.learner import LEARN, MAX_MAGNITUDE, PREDICT, Actions, Matrix, Vector, numbers_of
 from models.linear import plan_of, scratch_of
-from models.linear_kernels import Plan, Scratch, deviate, learn_scale, read_row
+from models.linear_kernels import Plan, Scratch, deviate, learn_scale, read_row, share
 from streams.compiled import bare, inlined
 from streams.frames import Column
 from streams.pipeline import Model, Task
@@ -83,7 +83,6 @@ def _scale(weights: Weights, scratch: Scratch) -> None:
 @inlined
 def _say(weights: Weights, scratch: Scratch, said: Vector) -> None:
     """Write the probability of each class; shifted by the largest logit, so that nothing overflows."""
-    largest = -np.inf
     for c in range(said.size):
         said[c] = weights.intercept[c]
     for j in range(scratch.scaled.size):
@@ -93,14 +92,7 @@ def _say(weights: Weights, scratch: Scratch, said: Vector) -> None:
         if scratch.slot[k] >= 0:
             for c in range(said.size):
                 said[c] += weights.table[scratch.slot[k], c]
-    for c in range(said.size):
-        largest = max(largest, said[c])
-    total = 0.0
-    for c in range(said.size):
-        said[c] = math.exp(said[c] - largest)
-        total += said[c]
-    for c in range(said.size):
-        said[c] /= total
+    share(said, said)
 
 
 @inlined

@@ -28,7 +28,8 @@ def models(file: PipelineFile, as_json: AsJson = False) -> None:
 def show(file: PipelineFile, version: WhichVersion, as_json: AsJson = False) -> None:
     """Show one version of a model: what made it, from what, how good it was and, of a linear one, what it weighs."""
     from serving.brokers import load_pipeline
-    from serving.version_report import show_version, write_json
+    from serving.json_output import write_json
+    from serving.version_report import show_version
     from serving.versions import find, linear_weights
 
     pipeline = load_pipeline(file, needs_brokers=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from serving.distributions import BINS, CategoryColumn, NumberColumn, bars, distributions
+from serving.json_output import write_json
 from serving.newest_vectors import Vectors, newest_vectors
 from serving.table import console, grid, number
 from streams.durations import duration_text
@@ -92,8 +92,7 @@ def write_features(pipeline: Pipeline, keys: int, described: Described | None = 
     }
     if described is not None:
         found["distributions"] = described
-    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
-    sys.stdout.buffer.flush()
+    write_json(found)
 
 
 def describe_newest(pipeline: Pipeline, rows: int) -> Described:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import msgspec
 import numpy as np
 from rich.table import Table
 from rich.text import Text
 
 from models.version import Version
 from serving.feature_report import size
+from serving.json_output import write_json
 from serving.table import SHOWN_FIGURES, console, decimal, duration, grid, number, share, words
 from serving.versions import Weights
 from streams.pipeline import Pipeline
@@ -69,12 +67,6 @@ def write_models(pipeline: Pipeline, newest: Newest) -> None:
         for name, version in newest.items()
     ]
     write_json({"pipeline": pipeline.name, "models": found})
-
-
-def write_json(found: Any) -> None:
-    """Write something as indented JSON to standard output."""
-    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
-    sys.stdout.buffer.flush()
 
 
 def show_version(version: Version, weights: Weights | None) -> None:

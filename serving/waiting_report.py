@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 
-import msgspec
 from rich.table import Table
 from rich.text import Text
 
+from serving.json_output import write_json
 from serving.table import console, duration, grid, number
 from serving.waiting import Waiting, age_edges_us, find_waiting
 from streams.durations import SECOND_US, duration_text
@@ -49,8 +48,7 @@ def write_waiting(pipeline: Pipeline) -> None:
         "age_edges_us": age_edges_us(pipeline),
         "places": list(find_waiting(pipeline)),
     }
-    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
-    sys.stdout.buffer.flush()
+    write_json(found)
 
 
 def _counts(pipeline: Pipeline, found: Sequence[Waiting]) -> Table:

@@ -19,6 +19,7 @@ from streams.errors import ModelError, PipelineError
 from streams.frames import Column
 from streams.model_kinds import Value
 from streams.pipeline import Model
+from tests.models.learner_rules import assert_cuts_change_no_bit
 from tests.models.streams_of_river import Stream, made_up, published
 
 anomaly: Any = river_anomaly  # untyped
@@ -103,17 +104,7 @@ def test_a_row_is_learned_whatever_its_label_and_categories_are_left_out() -> No
 
 
 def test_cutting_rows_into_other_batches_changes_no_bit() -> None:
-    X, y = clusters(500), np.zeros(500)
-    action = np.random.default_rng(2).integers(0, 3, 500).astype(np.int8)
-    whole, cut, found, start = make(SMALL), make(SMALL), [], 0
-    expected = whole.step(X, y, action)
-    for stop in (1, 8, 250, 499, 500):
-        found.append(cut.step(X[start:stop], y[start:stop], action[start:stop]))
-        start = stop
-
-    assert np.array_equal(np.concatenate(found), expected, equal_nan=True)
-    assert all(np.array_equal(array, cut.state()[name]) for name, array in whole.state().items())
-    assert np.isnan(expected[action != PREDICT]).all()
+    assert_cuts_change_no_bit(make(SMALL), make(SMALL), clusters(500), np.zeros(500), (1, 8, 250, 499, 500))
 
 
 def test_a_restored_model_goes_on_bit_for_bit_and_predicting_changes_nothing() -> None:

@@ -20,6 +20,7 @@ from models.learner import LEARN, PREDICT, SKIP
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
 from streams.pipeline import Model
+from tests.models.learner_rules import assert_cuts_change_no_bit, repeated
 
 Floats = npt.NDArray[np.float64]
 
@@ -126,17 +127,8 @@ def test_a_row_belongs_to_the_centre_at_the_smallest_distance() -> None:
 @pytest.mark.parametrize("cuts", [[1], [7, 7, 300]])
 def test_cutting_rows_into_other_batches_changes_no_bit(cuts: list[int]) -> None:
     X = rows_of(1_000)
-    action = np.random.default_rng(2).integers(0, 3, 1_000).astype(np.int8)
-    whole, cut, y = make(), make(), np.zeros(1_000)
-    expected = whole.step(X, y, action)
-    edges = [*np.cumsum(cuts * (1_000 // sum(cuts))), 1_000]
-    start, found = 0, []
-    for stop in edges:
-        found.append(cut.step(X[start:stop], y[start:stop], action[start:stop]))
-        start = stop
+    expected, action = assert_cuts_change_no_bit(make(), make(), X, np.zeros(1_000), repeated(cuts, 1_000))
 
-    assert np.array_equal(np.concatenate(found), expected, equal_nan=True)
-    assert all(np.array_equal(a, cut.state()[name]) for name, a in whole.state().items())
     assert np.array_equal(np.isnan(expected), action != PREDICT)
 
 

@@ -19,6 +19,7 @@ from models.linear_kernels import category_slot
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
 from streams.pipeline import Model
+from tests.models.learner_rules import assert_absurd_is_missing, assert_cuts_change_no_bit, repeated
 
 COLUMNS = (
     Column("delay", False),
@@ -120,18 +121,7 @@ def test_a_small_learning_history_gives_these_numbers() -> None:
 @pytest.mark.parametrize("cuts", [[1], [7, 7, 300], [1000]])
 def test_cutting_rows_into_other_batches_changes_no_bit(cuts: list[int]) -> None:
     X, y = flights(1000)
-    action = np.random.default_rng(2).integers(0, 3, 1000).astype(np.int8)
-    whole, cut = make(), make()
-    expected = whole.step(X, y, action)
-    edges = [*np.cumsum(cuts * (1000 // sum(cuts))), 1000]
-    start, found = 0, []
-    for stop in edges:
-        found.append(cut.step(X[start:stop], y[start:stop], action[start:stop]))
-        start = stop
-
-    assert np.array_equal(np.concatenate(found), expected, equal_nan=True)
-    assert all(np.array_equal(a, cut.state()[name]) for name, a in whole.state().items())
-    assert np.isnan(expected[action != PREDICT]).all()
+    assert_cuts_change_no_bit(make(), make(), X, y, repeated(cuts, 1000))
 
 
 def test_a_restored_model_goes_on_bit_for_bit() -> None:
@@ -186,25 +176,13 @@ def test_no_input_makes_the_model_not_finite(X: npt.NDArray[np.float64], y: list
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, 1e31, -1e31])
 def test_an_absurd_number_is_a_missing_number(bad: float) -> None:
     X, y = flights(100)
-    missing, absurd = X.copy(), X.copy()
-    missing[::3, 0], absurd[::3, 0] = np.nan, bad
-    a, b = make(), make()
-    a.learn(missing, y)
-    b.learn(absurd, y)
-
-    assert np.array_equal(a.predict(missing), b.predict(absurd))
+    assert_absurd_is_missing(make(), make(), X, y, 0, bad)
 
 
 @pytest.mark.parametrize("bad", [-1.0, 0.5, 2.0**53, np.inf])
 def test_a_category_that_is_no_exact_integer_is_missing(bad: float) -> None:
     X, y = flights(100)
-    missing, absurd = X.copy(), X.copy()
-    missing[::3, 1], absurd[::3, 1] = np.nan, bad
-    a, b = make(), make()
-    a.learn(missing, y)
-    b.learn(absurd, y)
-
-    assert np.array_equal(a.predict(missing), b.predict(absurd))
+    assert_absurd_is_missing(make(), make(), X, y, 1, bad)
 
 
 def test_a_category_keeps_its_place_for_ever() -> None:

@@ -23,6 +23,7 @@ from streams.frames import Column
 from streams.model_kinds import Value
 from streams.pipeline import Model, Task
 from tests.mlp_reference import Reference
+from tests.models.learner_rules import assert_absurd_is_missing, assert_cuts_change_no_bit, repeated
 
 Floats = npt.NDArray[np.float64]
 
@@ -149,18 +150,9 @@ def test_it_learns_what_no_line_can_divide() -> None:
 @pytest.mark.parametrize("cuts", [[1], [7, 7, 300]])
 def test_cutting_rows_into_other_batches_changes_no_bit(cuts: list[int], optimizer: str) -> None:
     X, y = rows_of(CLASSES, 1_000)
-    action = np.random.default_rng(2).integers(0, 3, 1_000).astype(np.int8)
-    whole, cut = make(CLASSES, optimizer=optimizer), make(CLASSES, optimizer=optimizer)
-    expected = whole.step(X, y, action)
-    edges = [*np.cumsum(cuts * (1_000 // sum(cuts))), 1_000]
-    start, found = 0, []
-    for stop in edges:
-        found.append(cut.step(X[start:stop], y[start:stop], action[start:stop]))
-        start = stop
-
-    assert np.array_equal(np.concatenate(found), expected, equal_nan=True)
-    assert all(np.array_equal(a, cut.state()[name]) for name, a in whole.state().items())
-    assert np.isnan(expected[action != PREDICT]).all()
+    assert_cuts_change_no_bit(
+        make(CLASSES, optimizer=optimizer), make(CLASSES, optimizer=optimizer), X, y, repeated(cuts, 1_000)
+    )
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -237,25 +229,13 @@ def test_endless_new_categories_take_no_memory_and_leave_it_right(optimizer: str
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, 1e31, -1e31])
 def test_an_absurd_number_is_a_missing_number(bad: float) -> None:
     X, y = rows_of(BINARY, 100)
-    missing, absurd = X.copy(), X.copy()
-    missing[::3, 0], absurd[::3, 0] = np.nan, bad
-    a, b = make(), make()
-    a.learn(missing, y)
-    b.learn(absurd, y)
-
-    assert np.array_equal(a.predict(missing), b.predict(absurd))
+    assert_absurd_is_missing(make(), make(), X, y, 0, bad)
 
 
 @pytest.mark.parametrize("bad", [-1.0, 0.5, 2.0**53, np.inf])
 def test_a_category_that_is_no_exact_integer_is_missing(bad: float) -> None:
     X, y = rows_of(BINARY, 100)
-    missing, absurd = X.copy(), X.copy()
-    missing[::3, 1], absurd[::3, 1] = np.nan, bad
-    a, b = make(), make()
-    a.learn(missing, y)
-    b.learn(absurd, y)
-
-    assert np.array_equal(a.predict(missing), b.predict(absurd))
+    assert_absurd_is_missing(make(), make(), X, y, 1, bad)
 
 
 def test_a_number_far_from_all_others_counts_as_ten_deviations() -> None:

@@ -22,6 +22,7 @@ from models.naive_bayes import NaiveBayesLearner
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
 from streams.pipeline import Model, Task
+from tests.models.learner_rules import assert_cuts_change_no_bit, repeated
 
 Floats = npt.NDArray[np.float64]
 
@@ -162,18 +163,7 @@ def test_before_the_first_label_all_classes_are_alike() -> None:
 @pytest.mark.parametrize("cuts", [[1], [7, 7, 300]])
 def test_cutting_rows_into_other_batches_changes_no_bit(cuts: list[int]) -> None:
     X, y = rows_of(1_000)
-    action = np.random.default_rng(2).integers(0, 3, 1_000).astype(np.int8)
-    whole, cut = make(CLASSES), make(CLASSES)
-    expected = whole.step(X, y, action)
-    edges = [*np.cumsum(cuts * (1_000 // sum(cuts))), 1_000]
-    start, found = 0, []
-    for stop in edges:
-        found.append(cut.step(X[start:stop], y[start:stop], action[start:stop]))
-        start = stop
-
-    assert np.array_equal(np.concatenate(found), expected, equal_nan=True)
-    assert all(np.array_equal(a, cut.state()[name]) for name, a in whole.state().items())
-    assert np.isnan(expected[action != PREDICT]).all()
+    assert_cuts_change_no_bit(make(CLASSES), make(CLASSES), X, y, repeated(cuts, 1_000))
 
 
 def test_predicting_changes_nothing_and_skipped_or_unlabelled_rows_are_not_counted() -> None:
