@@ -8,12 +8,12 @@ from collections.abc import Mapping
 import msgspec
 
 from streams.errors import PipelineError
-from streams.model_kinds import KINDS
+from streams.model_kinds import ONLINE_KINDS
 from streams.pipeline import Pipeline
 from streams.stages import stage_specs, stage_topic
 
 SCALABLE = ("ingest", "features", "serve")  # the examples have one partition, so a second learn process would idle
-SHARED_KINDS = tuple(KINDS)  # compiled and fast: they share a process; a River model has its own
+SHARED_KINDS = ONLINE_KINDS  # compiled and fast: they share a process; a River model has its own
 
 
 class Job(msgspec.Struct, frozen=True):

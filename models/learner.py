@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from streams.errors import PipelineError
 from streams.frames import Column
-from streams.model_kinds import KIND_NAMES, Value, is_own, read_settings
+from streams.model_kinds import KIND_NAMES, is_own, read_settings
+from streams.model_setting import Value
 from streams.pipeline import Model, Task
 from streams.toml_table import Table
 

@@ -7,47 +7,13 @@ learner that is made from a version or in a program. What River's models and use
 from __future__ import annotations
 
 import re
-from typing import get_args
 
 import msgspec
 
-from streams.pipeline import Task, TaskKind
+from streams.batch_kinds import BATCH_KINDS
+from streams.model_setting import EVERY_TASK, LABELLED, MOST_ENTRIES, MOST_WEIGHTS, Kind, Setting, Value
+from streams.pipeline import Task
 from streams.toml_table import Table
-
-Value = bool | int | float | str | tuple[int, ...]
-
-LABELLED: tuple[TaskKind, ...] = ("binary", "multiclass", "regression")
-MOST_ENTRIES = 8  # of a list
-EVERY_TASK: tuple[TaskKind, ...] = get_args(TaskKind)
-MOST_WEIGHTS = 1 << 24  # of categories in one model: 128 MiB, and a version may have twice that
-
-
-class Setting(msgspec.Struct, frozen=True):
-    """One key of `[models.<name>]`.
-
-    `low` and `high` bound numbers, both included, but a `low` that `is_open` itself; `options` are all the words.
-    `only` says of which tasks, or of which words of settings before it, the setting is: of any if nothing is said. A
-    word in `usual` brings a default of its own. A setting that is `per_class` counts rows of a table with a column for
-    each class, so that of many classes there are fewer.
-    """
-
-    default: Value
-    low: float = 0.0
-    high: float = 1e3
-    is_open: bool = False
-    options: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
-    usual: dict[str, Value] = {}
-    per_class: bool = False
-
-
-class Kind(msgspec.Struct, frozen=True):
-    """A kind of model: the tasks it can do, its settings by name, and whether several can become one (merging.py)."""
-
-    tasks: tuple[TaskKind, ...] = LABELLED
-    settings: dict[str, Setting] = {}
-    can_merge: bool = False
-
 
 _BITS = Setting(18, 1, 28, per_class=True)  # 262,144 hashed category weights: 2 MiB
 _RATE = Setting(0.01)
@@ -133,8 +99,10 @@ KINDS: dict[str, Kind] = {
     "prior": Kind(EVERY_TASK, can_merge=True),
     "last": Kind((*LABELLED, "anomaly")),
 }
-KIND_NAMES = ", ".join([*KINDS, "river:<module>.<Class>", "<your.module>:<Class>"])
-RESERVED_WORDS = ("river", "torch", "anomaly", "clustering")  # no module of a user's own
+ONLINE_KINDS = tuple(KINDS)  # compiled: they learn from every label
+KINDS |= BATCH_KINDS
+KIND_NAMES = ", ".join([*KINDS, "river:<module>.<Class>", "sklearn:<module>.<Class>", "<your.module>:<Class>"])
+RESERVED_WORDS = ("river", "torch", "sklearn", "anomaly", "clustering")  # no module of a user's own
 _OWN = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_]\w*")
 
 
@@ -146,6 +114,15 @@ def is_own(kind: str) -> bool:
     """
     found = _OWN.fullmatch(kind)
     return found is not None and found[1] not in RESERVED_WORDS
+
+
+def is_batch(kind: str) -> bool:
+    """Say whether models of a kind are trained in batches from the archive, and frozen in between.
+
+    >>> is_batch("torch:mlp"), is_batch("sklearn:ensemble.HistGradientBoostingClassifier"), is_batch("mlp")
+    (True, True, False)
+    """
+    return kind.partition(":")[0] in ("torch", "sklearn")
 
 
 def read_settings(table: Table, kind: str, task: Task) -> dict[str, Value]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from streams.drift import RELEARN_ROWS, Drift, OnDrift
+from streams.retraining import Archive, Retrain
 
 FieldKind = Literal["number", "category", "boolean"]
 TimeUnit = Literal["rfc3339", "s", "ms", "us", "ns"]
@@ -217,7 +218,8 @@ class Model(msgspec.Struct, frozen=True):
     """One candidate: `kind` is as docs/learning.md says; `params`, all of it plain JSON, go to its constructor.
 
     It learns this `sample` of labelled events, a share above 0 up to all of them, in so many `shards` at a time.
-    `on_drift` is what an alarm on its loss does to it; it is relearned from the last `relearn_rows` examples.
+    `on_drift` is what an alarm on its loss does to it; it is relearned from the last `relearn_rows` examples. `retrain`
+    says when it is trained from the archive; None: it learns online.
     """
 
     name: str
@@ -227,6 +229,7 @@ class Model(msgspec.Struct, frozen=True):
     shards: int = 1
     on_drift: OnDrift = "none"
     relearn_rows: int = RELEARN_ROWS
+    retrain: Retrain | None = None
 
 
 class Serve(msgspec.Struct, frozen=True):
@@ -262,7 +265,8 @@ class Pipeline(msgspec.Struct, frozen=True):
     """A whole pipeline file.
 
     `state` is a directory of this machine. It has everything, or, where `state_url` names an object store for snapshots
-    and models, only what concerns this machine: logs, targets, embedded servers.
+    and models, only what concerns this machine: logs, targets, embedded servers. Without an `archive` settled examples
+    are kept nowhere but in their topic.
     """
 
     name: str
@@ -281,6 +285,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     state_url: str | None = None
     bounds: tuple[Bound, ...] = ()
     drift: Drift = Drift()
+    archive: Archive | None = None
 
     def __repr__(self) -> str:
         """Name the pipeline and no more: its Kafka settings may hold secrets."""

@@ -25,11 +25,15 @@ from streams.pipeline_features import FeatureReader
 from streams.pipeline_labels import no_labels, read_labels, refuse_label_features
 from streams.pipeline_models import NAME_FORM, NAME_PATTERN, read_models, read_serve
 from streams.pipeline_records import check_paths, identity_uses, read_time_unit, read_topic, read_where
+from streams.pipeline_retraining import read_archive
 from streams.pipeline_state import read_state
 from streams.pipeline_task import read_task
 from streams.toml_table import Table, mistake_line, one_line, shown
 
-TABLES = ("pipeline", "kafka", "events", "labels", "task", "features", "entities", "models", "drift", "serve", "run")
+TABLES = (
+    "pipeline", "kafka", "events", "labels", "task", "features", "entities", "models", "drift", "archive",
+    "serve", "run",
+)  # fmt: skip
 DEFAULT_PARTITIONS = 4
 MOST_PARTITIONS = 4_096
 UNLABELLED_KEEP_US = HOUR_US  # how long an id is known, to drop its second event; each takes some 40 bytes
@@ -87,6 +91,7 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
     if not models and isinstance(values.get("models", {}), dict):
         mistakes.append('[models]: no model; allowed: at least one, such as [models.logistic] with kind = "linear"')
     drift = read_drift(tables["drift"], models, mistakes)
+    archive = read_archive(tables["archive"] if "archive" in values else None, models, mistakes)
     serve = read_serve(tables["serve"], models, environment, mistakes)
     run = _run(Table("run", tables["run"], mistakes))
     return Pipeline(
@@ -106,6 +111,7 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
         state_url=state_url,
         bounds=bounds,
         drift=drift,
+        archive=archive,
     )
 
 

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 from streams.drift import RELEARN_ROWS, OnDrift
 from streams.durations import DAY_US
-from streams.model_kinds import KIND_NAMES, KINDS, is_own, read_settings
+from streams.model_kinds import KIND_NAMES, KINDS, is_batch, is_own, read_settings
 from streams.pipeline import Model, Serve, Task
+from streams.pipeline_retraining import read_retrain
 from streams.toml_table import Table, shown
 from streams.variables import expanded
 
@@ -24,10 +25,9 @@ PLAIN_FORM = "numbers, texts, true, false, and lists and tables of them"
 MOST_SHARDS = 64  # threads of one process
 _RIVER = re.compile(r"river:[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*\.[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = ("served",)  # the stream that scores what was really answered
-_OUR_KEYS = ("kind", "sample", "shards", "on_drift", "relearn_rows")  # of any candidate, whoever wrote its class
-_LATER_KEYS = {
-    "retrain": "retraining",
-}
+_SKLEARN = re.compile(r"sklearn:[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*\.[A-Za-z_][A-Za-z0-9_]*")
+# Of any candidate, whoever wrote its class.
+_OUR_KEYS = ("kind", "sample", "shards", "on_drift", "relearn_rows", "retrain")
 _ON_DRIFT: tuple[OnDrift, ...] = get_args(OnDrift)
 MOST_RELEARN_ROWS = 100_000  # in memory and in every snapshot, 8 bytes for each column
 _LATER_SERVE = {
@@ -97,18 +97,42 @@ def is_redis_url(text: str) -> bool:
 
 def _model(table: Table, name: str, task: Task) -> Model:
     kind = table.text("kind", allowed=KIND_NAMES)
+    if is_batch(kind):
+        return _batch_model(table, name, kind, task)
+    if "retrain" in table.values:
+        table.known.append("retrain")
+        table.mistake("retrain", f"models of kind {shown(kind)} learn from every label", "torch:… and sklearn:… kinds")
     sample = table.number("sample", 1.0, 0.0, 1.0, is_open=True)
     on_drift, relearn_rows = _on_drift(table)
     shards = _shards(table, kind, task)
     params: dict[str, Any] = {}
     if kind in KINDS:
         params = dict(read_settings(table, kind, task))
-        table.finish(_LATER_KEYS)
+        table.finish()
     elif _RIVER.fullmatch(kind) or is_own(kind):
         params = _foreign_params(table)
     elif kind:
         _refuse(table, kind)
     return Model(name, kind, params, sample, shards, on_drift, relearn_rows)
+
+
+def _batch_model(table: Table, name: str, kind: str, task: Task) -> Model:
+    """Read a candidate that is trained from the archive."""
+    retrain = read_retrain(table, kind, task)
+    for key in ("sample", "shards", "on_drift", "relearn_rows"):
+        if key in table.values:
+            allowed = "retrain = { on_drift = true }" if key == "on_drift" else ""
+            table.mistake(key, "is for models that learn from every label", allowed)
+            table.known.append(key)
+    params: dict[str, Any] = {}
+    if kind in KINDS:
+        params = dict(read_settings(table, kind, task))
+        table.finish()
+    elif _SKLEARN.fullmatch(kind):
+        params = _foreign_params(table)
+    else:
+        _refuse(table, kind)
+    return Model(name, kind, params, on_drift="retrain" if retrain.on_drift else "none", retrain=retrain)
 
 
 def _on_drift(table: Table) -> tuple[OnDrift, int]:
@@ -140,9 +164,7 @@ def _foreign_params(table: Table) -> dict[str, Any]:
     for key, value in table.values.items():
         if key in _OUR_KEYS:
             continue
-        if key in _LATER_KEYS:
-            table.not_yet(key, _LATER_KEYS[key])
-        elif (wrong := _not_plain(value, key)) is None:
+        if (wrong := _not_plain(value, key)) is None:
             params[key] = value
         else:
             table.mistake(wrong[0], f"{shown(wrong[1])} is not right", PLAIN_FORM)
@@ -166,10 +188,13 @@ def _not_plain(value: Any, path: str) -> tuple[str, Any] | None:
 
 def _refuse(table: Table, kind: str) -> None:
     word = kind.partition(":")[0]
-    if word == "torch":
-        table.not_yet("kind", "a torch model", KIND_NAMES)
-    elif word == "river":
+    if word == "river":
         example = 'river:<module>.<Class>, such as "river:tree.HoeffdingTreeClassifier"'
         table.mistake("kind", f"{shown(kind)} names no class", example)
+    elif word == "sklearn":
+        example = 'sklearn:<module>.<Class>, such as "sklearn:ensemble.HistGradientBoostingClassifier"'
+        table.mistake("kind", f"{shown(kind)} names no class", example)
     else:
-        table.mistake("kind", f"{shown(kind)} is unknown", KIND_NAMES, word, (*KINDS, "river"))
+        options = [known for known in KINDS if known.startswith("torch:") == kind.startswith("torch:")]
+        found = kind if kind.startswith("torch:") else word
+        table.mistake("kind", f"{shown(kind)} is unknown", KIND_NAMES, found, (*options, "river"))

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from streams.durations import duration_us
+from streams.durations import duration_text, duration_us
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -164,7 +164,8 @@ class Table:
         if length_us < 0:
             self.mistake(key, f"{shown(value)} is no duration", DURATION_FORM)
         elif length_us < smallest_us:
-            self.mistake(key, f"{shown(value)} is too short", "more than nothing")
+            least = "more than nothing" if smallest_us == 1 else f"at least {duration_text(smallest_us)}"
+            self.mistake(key, f"{shown(value)} is too short", least)
         return max(length_us, smallest_us)
 
     def path(self, key: str, *, required: bool = False) -> tuple[str, ...] | None:

@@ -17,7 +17,7 @@ from models.half_space_trees import HalfSpaceTreesLearner
 from models.learner import LEARN, PREDICT
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
-from streams.model_kinds import Value
+from streams.model_setting import Value
 from streams.pipeline import Model
 from tests.models.learner_rules import assert_cuts_change_no_bit
 from tests.models.streams_of_river import Stream, made_up, published

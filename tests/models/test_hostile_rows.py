@@ -14,7 +14,7 @@ from models.learner import LEARN, PREDICT, Learner, make_learner
 from streams.expression_steps import code_of
 from streams.frames import EVENT, LABEL, NO_OUTCOME, SET, Batch, Column, build, examples_schema
 from streams.metrics import RoleMetrics
-from streams.model_kinds import KINDS
+from streams.model_kinds import KINDS, ONLINE_KINDS
 from streams.pipeline import Model, Task
 
 KEY = b"k" * 32
@@ -48,7 +48,7 @@ FOREIGN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "own number": ("regression", *OWN),
 }
 OURS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    f"{kind}, {task}": (task, kind, {}) for kind in KINDS for task in TASKS if task in KINDS[kind].tasks
+    f"{kind}, {task}": (task, kind, {}) for kind in ONLINE_KINDS for task in TASKS if task in KINDS[kind].tasks
 }
 ALL = OURS | FOREIGN
 ABSURD = {"NaN": np.nan, "inf": np.inf, "-inf": -np.inf, "1e308": 1e308, "just beyond": 1.0001e30}

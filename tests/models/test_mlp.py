@@ -20,7 +20,7 @@ from models.learner import LEARN, PREDICT, SKIP, make_learner
 from models.mlp import MlpLearner
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
-from streams.model_kinds import Value
+from streams.model_setting import Value
 from streams.pipeline import Model, Task
 from tests.mlp_reference import Reference
 from tests.models.learner_rules import assert_absurd_is_missing, assert_cuts_change_no_bit, repeated

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from streams.model_kinds import Value, read_settings
+from streams.model_kinds import read_settings
+from streams.model_setting import Value
 from streams.pipeline import Task
 from streams.toml_table import Table
 
