@@ -137,7 +137,7 @@ class LearnRole:
     start = "earliest"
     is_renewable = True
     intervals_apart = 2.5  # nobody waits for a score
-    ahead_kib = 4_096  # a compiled learner takes a million examples a second
+    ahead_kib = 8_192  # a compiled learner takes a million examples a second, 400 bytes each
     answers_to: str | None = None
 
     def __init__(

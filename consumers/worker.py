@@ -29,10 +29,10 @@ from streams.records import Records
 
 POLL_RECORDS = 8_000  # raw records of one partition in one poll; more only adds latency
 POLL_FRAMES = 16  # of frames, which may hold 512 KiB each
-MAX_BUFFERED_ROWS = 12_000  # a partition with more rows waiting for the others is not read
+MAX_BUFFERED_ROWS = 24_000  # a partition with more rows waiting for the others is not read
 MARKS_EVERY_S = 1.0  # live; while catching up marks go with every batch
 STEP_S = 0.25  # what a step's rows may take: stopping, snapshots and the group wait for it
-FIRST_ROWS, LEAST_ROWS, MOST_ROWS = 2_500, 100, 10_000  # of a step: at first, for the slowest role, for the fastest
+FIRST_ROWS, LEAST_ROWS, MOST_ROWS = 2_500, 100, 20_000  # of a step: at first, for the slowest role, for the fastest
 TICK_EVERY_S = 0.05
 MEASURE_EVERY_S = 1.0
 

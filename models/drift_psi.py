@@ -38,7 +38,7 @@ class Bins(NamedTuple):
     """Where a value falls: F columns with E ends or codes each, ascending, and E + 2 bins, the last for missing."""
 
     is_category_F: npt.NDArray[np.bool_]
-    ends_FE: Matrix  # infinite where a column has fewer
+    ends_EF: Matrix  # infinite where a column has fewer; a row of all columns' ends, so that they are compared at once
 
 
 class FeatureAlarm(NamedTuple):
@@ -52,13 +52,28 @@ class FeatureAlarm(NamedTuple):
 
 def psi(reference_FS: Int64, window_FS: Int64) -> Shares:
     """Give the index of each column from how many rows fell in its bins; what is empty on both sides does not count."""
-    is_used = (reference_FS > 0) | (window_FS > 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = np.maximum(reference_FS, HALF_ROW) / reference_FS.sum(axis=1, keepdims=True)
-        q = np.maximum(window_FS, HALF_ROW) / window_FS.sum(axis=1, keepdims=True)
-        terms = np.where(is_used, (q - p) * np.log(q / p), 0.0)
-    index: Shares = terms.sum(axis=1)
-    return index
+    index_F = np.empty(len(reference_FS))
+    index_kernel(reference_FS, window_FS[None], index_F)
+    return index_F
+
+
+@bare
+def index_kernel(reference_FS: Int64, parts_PFS: Int64, index_F: Shares) -> None:
+    """Compare a window, the sum of its parts, with the reference: the index of each column, about 0.2 us."""
+    for column in range(reference_FS.shape[0]):
+        rows, rows_now = 0, 0
+        for place in range(reference_FS.shape[1]):
+            rows += reference_FS[column, place]
+            for part in range(parts_PFS.shape[0]):
+                rows_now += parts_PFS[part, column, place]
+        index_F[column] = 0.0
+        for place in range(reference_FS.shape[1]):
+            before, now = reference_FS[column, place], 0
+            for part in range(parts_PFS.shape[0]):
+                now += parts_PFS[part, column, place]
+            if before > 0 or now > 0:
+                p, q = max(float(before), HALF_ROW) / rows, max(float(now), HALF_ROW) / rows_now
+                index_F[column] += (q - p) * math.log(q / p)
 
 
 def make_bins(reference_NF: Matrix, is_category_F: npt.NDArray[np.bool_], bins: int) -> Bins:
@@ -67,10 +82,10 @@ def make_bins(reference_NF: Matrix, is_category_F: npt.NDArray[np.bool_], bins: 
         _codes(column, bins) if is_category else _ends(column, bins)
         for column, is_category in zip(reference_NF.T, is_category_F.tolist(), strict=True)
     ]
-    ends_FE = np.full((len(columns), bins - 1), np.inf)
-    for row, found in zip(ends_FE, columns, strict=True):
-        row[: found.size] = found
-    return Bins(is_category_F, ends_FE)
+    ends_EF = np.full((bins - 1, len(columns)), np.inf)
+    for column, found in enumerate(columns):
+        ends_EF[: found.size, column] = found
+    return Bins(is_category_F, ends_EF)
 
 
 def _ends(column: Matrix, bins: int) -> Matrix:
@@ -93,17 +108,14 @@ def _codes(column: Matrix, bins: int) -> Matrix:
 
 
 @inlined
-def _bin_of(bins: Bins, column: int, x: float) -> int:
-    """Find a value's bin: by its place among the ends, or its code; the last but one is for other codes."""
-    missing = bins.ends_FE.shape[1] + 1
-    below = 0
-    for place in range(missing - 1):  # all of them: a search would guess wrong at every step
-        below += bins.ends_FE[column, place] < x
+def _bin_of(bins: Bins, column: int, x: float, below: int) -> int:
+    """Name a value's bin, by how many ends or codes are below it; the last but one is for other codes."""
+    missing = bins.ends_EF.shape[0] + 1
     if not bins.is_category_F[column]:
         return below if abs(x) <= MAX_MAGNITUDE else int(missing)
     if not (x >= 0.0 and x < MAX_CODE and x == math.floor(x)):
         return int(missing)
-    return below if below < missing - 1 and bins.ends_FE[column, below] == x else int(missing - 1)
+    return below if below < missing - 1 and bins.ends_EF[below, column] == x else int(missing - 1)
 
 
 @bare
@@ -124,11 +136,20 @@ def keep_kernel(X_BF: Matrix, action_B: Actions, start: int, every: int, counts:
 
 @bare
 def count_kernel(
-    X_BF: Matrix, action_B: Actions, start: int, every: int, counts: Int64, bins: Bins, part_FS: Int64, most: int
+    X_BF: Matrix,
+    action_B: Actions,
+    start: int,
+    every: int,
+    counts: Int64,
+    bins: Bins,
+    below_F: Int64,
+    part_FS: Int64,
+    most: int,
 ) -> int:
     """Count watched rows from `start` on by bin until the part has so many; gives where it stopped.
 
-    About 10 ns for each row and column.
+    All ends are compared, for a search would guess wrong at every step, and with all columns at once: 3 ns for each row
+    and column. `below_F` is room for that.
     """
     for i in range(start, action_B.size):
         if counts[FILLED] == most:
@@ -136,11 +157,17 @@ def count_kernel(
         if action_B[i] != PREDICT:
             continue
         counts[SEEN] += 1
-        if (counts[SEEN] - 1) % every == 0:
-            for column in range(part_FS.shape[0]):
-                part_FS[column, _bin_of(bins, column, X_BF[i, column])] += 1
-            counts[WATCHED] += 1
-            counts[FILLED] += 1
+        if every > 1 and (counts[SEEN] - 1) % every:
+            continue
+        for column in range(below_F.size):
+            below_F[column] = 0
+        for place in range(bins.ends_EF.shape[0]):
+            for column in range(below_F.size):
+                below_F[column] += bins.ends_EF[place, column] < X_BF[i, column]
+        for column in range(below_F.size):
+            part_FS[column, _bin_of(bins, column, X_BF[i, column], below_F[column])] += 1
+        counts[WATCHED] += 1
+        counts[FILLED] += 1
     return action_B.size
 
 
@@ -159,7 +186,7 @@ class FeatureDrift:
         >>> drift = FeatureDrift((Column("x", False),), Psi(reference_rows=100, window_rows=50))
         >>> X = np.concatenate([np.arange(100.0), np.arange(50.0) + 60.0])[:, None]
         >>> drift.watch(X, np.full(150, PREDICT, np.int8))
-        [FeatureAlarm(row=149, feature='x', value=1.8672284127207357, threshold=0.2)]
+        [FeatureAlarm(row=149, feature='x', value=1.867228412720736, threshold=0.2)]
     """
 
     def __init__(self, columns: tuple[Column, ...], settings: Psi | None = None) -> None:
@@ -169,6 +196,7 @@ class FeatureDrift:
         self._counts: Int64 = np.zeros(3, np.int64)
         self._reference_NF = np.zeros((settings.reference_rows, len(columns)))
         self._bins: Bins | None = None
+        self._below_F: Int64 = np.zeros(len(columns), np.int64)
         shape = len(columns), settings.bins + 1
         self._reference_FS: Int64 = np.zeros(shape, np.int64)
         self._parts_PFS: Int64 = np.zeros((WINDOW_PARTS, *shape), np.int64)
@@ -197,7 +225,7 @@ class FeatureDrift:
             return {**state, "reference": self._reference_NF[: self._counts[WATCHED]].copy()}
         return {
             **state,
-            "ends": self._bins.ends_FE.copy(),
+            "ends": np.ascontiguousarray(self._bins.ends_EF.T),
             "counted": self._reference_FS.copy(),
             "parts": self._parts_PFS.copy(),
             "has_alarm": self._has_alarm_F.copy(),
@@ -216,16 +244,16 @@ class FeatureDrift:
             )
             return True
         ends_FE = np.array(state["ends"], np.float64).reshape(len(self._columns), -1)
-        self._set_bins(Bins(self._is_category_F, ends_FE))
+        self._set_bins(Bins(self._is_category_F, np.ascontiguousarray(ends_FE.T)))
         self._reference_FS[...], self._parts_PFS[...] = state["counted"], state["parts"]
         self._has_alarm_F[...], self._index_F[...] = state["has_alarm"], state["index"]
         return True
 
     def _keep(self, X_BF: Matrix, action_B: Actions, start: int) -> int:
         if not self._counts[SEEN]:  # load what counts now, not in the middle of the stream
-            none = np.full((0, self._settings.bins - 1), np.inf)
-            bins = Bins(self._is_category_F, none)
-            count_kernel(X_BF[:0], action_B[:0], 0, 1, self._counts, bins, self._parts_PFS[0], 1)
+            bins = Bins(self._is_category_F, np.full((self._settings.bins - 1, len(self._columns)), np.inf))
+            count_kernel(X_BF[:0], action_B[:0], 0, 1, self._counts, bins, self._below_F, self._parts_PFS[0], 1)
+            index_kernel(self._reference_FS[:0], self._parts_PFS[:0], self._index_F[:0])
         stop = keep_kernel(X_BF, action_B, start, self._settings.every, self._counts, self._reference_NF)
         if self._counts[WATCHED] == len(self._reference_NF):
             self._take_reference()
@@ -235,7 +263,7 @@ class FeatureDrift:
         """Make bins of the reference, count its rows by them, and let it go."""
         bins, rows = make_bins(self._reference_NF, self._is_category_F, self._settings.bins), len(self._reference_NF)
         counts, action = np.zeros(3, np.int64), np.full(rows, PREDICT, np.int8)
-        count_kernel(self._reference_NF, action, 0, 1, counts, bins, self._reference_FS, rows)
+        count_kernel(self._reference_NF, action, 0, 1, counts, bins, self._below_F, self._reference_FS, rows)
         self._set_bins(bins)
 
     def _set_bins(self, bins: Bins) -> None:
@@ -243,10 +271,8 @@ class FeatureDrift:
 
     def _count(self, X_BF: Matrix, action_B: Actions, start: int, bins: Bins, alarms: list[FeatureAlarm]) -> int:
         most = self._settings.window_rows // WINDOW_PARTS
-        place = self._place()
-        stop = count_kernel(
-            X_BF, action_B, start, self._settings.every, self._counts, bins, self._parts_PFS[place], most
-        )
+        counted = self._counts, bins, self._below_F, self._parts_PFS[self._place()]
+        stop = count_kernel(X_BF, action_B, start, self._settings.every, *counted, most)
         if self._counts[FILLED] == most:
             self._counts[FILLED] = 0
             if self._counts[WATCHED] >= self._settings.reference_rows + self._settings.window_rows:
@@ -262,7 +288,9 @@ class FeatureDrift:
     def _look(self, row: int) -> list[FeatureAlarm]:
         """Compare the window with the reference."""
         threshold = self._settings.threshold
-        self._index_F = psi(self._reference_FS, self._parts_PFS.sum(axis=0))
+        index_kernel(self._reference_FS, self._parts_PFS, self._index_F)
+        if not self._has_alarm_F.any() and self._index_F.max() < threshold:
+            return []
         is_new_F = (self._index_F >= threshold) & ~self._has_alarm_F
         self._has_alarm_F &= self._index_F >= threshold * REARM_SHARE
         self._has_alarm_F |= is_new_F

@@ -200,8 +200,8 @@ def test_a_value_that_many_rows_have_has_a_bin_of_its_own() -> None:
     """Or a flag that is nearly always 1 could fall to half of it unseen: both values would lie below one end."""
     bins = make_bins(np.r_[np.zeros(5), np.ones(95)][:, None], np.array([False]), 10)
 
-    assert bins.ends_FE[0, :2].tolist() == [np.nextafter(1.0, 0.0), 1.0]
-    assert np.isinf(bins.ends_FE[0, 2:]).all()
+    assert bins.ends_EF[:2, 0].tolist() == [np.nextafter(1.0, 0.0), 1.0]
+    assert np.isinf(bins.ends_EF[2:, 0]).all()
 
 
 def test_the_example_runs() -> None:
