@@ -70,6 +70,7 @@ class FeaturesRole:
     is_renewable = False
     intervals_apart = 0.0
     ahead_kib = 1_024
+    most_rows = 10_000
     answers_to: str | None = None
 
     def __init__(self, pipeline: Pipeline, control: Control, number: int = 1) -> None:
@@ -138,6 +139,7 @@ class LearnRole:
     is_renewable = True
     intervals_apart = 2.5  # nobody waits for a score
     ahead_kib = 8_192  # a compiled learner takes a million examples a second, 400 bytes each
+    most_rows = 20_000  # rows cost so little here that steps do not
     answers_to: str | None = None
 
     def __init__(

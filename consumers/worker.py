@@ -29,10 +29,10 @@ from streams.records import Records
 
 POLL_RECORDS = 8_000  # raw records of one partition in one poll; more only adds latency
 POLL_FRAMES = 16  # of frames, which may hold 512 KiB each
-MAX_BUFFERED_ROWS = 24_000  # a partition with more rows waiting for the others is not read
+BUFFERED_STEPS = 1.2  # a partition with rows for more steps, waiting for the others, is not read
 MARKS_EVERY_S = 1.0  # live; while catching up marks go with every batch
 STEP_S = 0.25  # what a step's rows may take: stopping, snapshots and the group wait for it
-FIRST_ROWS, LEAST_ROWS, MOST_ROWS = 2_500, 100, 20_000  # of a step: at first, for the slowest role, for the fastest
+FIRST_ROWS, LEAST_ROWS = 2_500, 100  # of a step: at first, for the slowest role; for the fastest each says itself
 TICK_EVERY_S = 0.05
 MEASURE_EVERY_S = 1.0
 
@@ -137,7 +137,7 @@ class Worker:
 
     def _room(self, station: Station) -> int:
         """How many records may be read of a partition now: back-pressure, with what is fetched ahead left in place."""
-        room = max(0, MAX_BUFFERED_ROWS - station.intake.rows)
+        room = max(0, int(BUFFERED_STEPS * self._role.most_rows) - station.intake.rows)
         if self._role.reads is None:
             return min(room, POLL_RECORDS)
         return min(math.ceil(room / station.rows_a_record), POLL_FRAMES)
@@ -178,7 +178,7 @@ class Worker:
         if took_s > STEP_S:
             self._most_rows = max(LEAST_ROWS, int(rows * STEP_S / took_s))
         elif 2 * rows >= self._most_rows and took_s < STEP_S / 4:
-            self._most_rows = min(MOST_ROWS, self._most_rows * 2)
+            self._most_rows = min(self._role.most_rows, self._most_rows * 2)
 
     def _process(self, station: Station, count: int) -> None:
         station.has_changed = True

@@ -163,6 +163,7 @@ class ServeRole:
     is_renewable = False
     intervals_apart = 0.0
     ahead_kib = 2_048
+    most_rows = 10_000
     answers_to: str | None = "predictions"
     writes: Mapping[str, FrameSchema] = {}
 

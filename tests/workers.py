@@ -82,6 +82,7 @@ class CopyRole:
     start = "earliest"
     intervals_apart = 0.0
     ahead_kib = 1_024
+    most_rows = 10_000
     answers_to: str | None = None
 
     def __init__(self, declared: Pipeline, control: Control) -> None:

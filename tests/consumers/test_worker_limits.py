@@ -14,7 +14,7 @@ from streams.errors import FrameError, SnapshotError
 from streams.snapshots import Witness
 from tests.memory_kafka import MemoryOutbox
 from tests.rows import batch_of
-from tests.workers import CopyTask, Office, inbox
+from tests.workers import CopyRole, CopyTask, Office, inbox
 
 LOG0, LOG1 = ("p.log", 0), ("p.log", 1)
 
@@ -52,7 +52,7 @@ def folder(office: Office) -> Path:
 
 def test_a_partition_far_ahead_is_not_read_until_it_may_go_on(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it waits for another its rows must not fill the memory."""
-    monkeypatch.setattr(consumers.worker, "MAX_BUFFERED_ROWS", 4)
+    monkeypatch.setattr(CopyRole, "most_rows", 4)
     worker = office.worker(partitions=[LOG0, LOG1], is_replay=True)
     worker.step(0)
     worker.step(0)
