@@ -23,7 +23,7 @@ from consumers.quarantine import parameters_of
 from consumers.role import Decoded, Inlet, OpenPartition, Task, decode_each
 from models.learner import Learner, make_learner
 from models.registry import write_version
-from models.sealed import model_key
+from models.sealed import key_for
 from models.version import decode_record, encode_record
 from streams import features, frames
 from streams.control import Claim, Control
@@ -151,7 +151,7 @@ class LearnRole:
         self._schema = frames.examples_schema(self._columns)
         self.reads: FrameSchema | None = self._schema
         self._state = state_of(pipeline)
-        self._key = model_key(self._state) if model.kind.startswith("river:") else None
+        self._key = key_for(model.kind, self._state)
         self.name = f"learn.{model.name}"
         self.inputs: tuple[str, ...] = (f"{pipeline.name}.examples",)
         self.writes: Mapping[str, FrameSchema] = {}
