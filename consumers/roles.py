@@ -21,10 +21,11 @@ from consumers.learn_snapshot import lineage_of
 from consumers.process import RoleProcess
 from consumers.quarantine import parameters_of
 from consumers.role import Decoded, Inlet, OpenPartition, Task, decode_each
+from consumers.uptake import uptake_of
 from models.learner import Learner, make_learner
-from models.registry import write_version
+from models.registry import tell_again, write_version
 from models.sealed import key_for
-from models.version import decode_record, encode_record
+from models.version import Version, decode_record, encode_record
 from streams import features, frames
 from streams.control import Claim, Control
 from streams.errors import UnavailableError
@@ -192,6 +193,7 @@ class LearnRole:
             keep_us=self._pipeline.labels.keep_us,
             is_relearned=self._pipeline.labels.is_relearned,
             drift=drifting_of(self._pipeline, self._model, self._columns),
+            uptake=uptake_of(self._model, self._state, self._key),
         )
 
     def _bind(self, inlet: FrameInlet, columns: tuple[Column, ...]) -> Learner:
@@ -239,19 +241,8 @@ class LearnRole:
 
     def publish(self, task: LearnTask) -> None:
         """Write the model as a version and announce it, unless it is not finite or too large."""
-        now_us = int(time.time() * 1e6)
         try:
-            version = write_version(
-                self._state,
-                self._model,
-                task.columns,
-                task.answering,
-                task.version,
-                created_us=now_us,
-                task=self._pipeline.task,
-                about=task.about(self._parent()),
-                kept=self._pipeline.run.keep_versions,
-            )
+            version = self._written(task)
         except UnavailableError:
             self._metrics.incident("version_unwritten")  # learning goes on; its snapshots say what is wrong
             raise
@@ -261,6 +252,24 @@ class LearnRole:
             return
         self._control.publish_version(self._model.name, encode_record(version))
         fail_point("after_publish")
+
+    def _written(self, task: LearnTask) -> Version | None:
+        """Write the model as a version, None if it must not be one; what has learned nothing is the trained file."""
+        about = task.about(self._parent())
+        trained = None if task.uptake is None else task.uptake.version
+        if trained is not None and trained.order == task.version:
+            return tell_again(self._state, trained, about)
+        return write_version(
+            self._state,
+            self._model,
+            task.columns,
+            task.answering,
+            task.version,
+            created_us=int(time.time() * 1e6),
+            task=self._pipeline.task,
+            about=about,
+            kept=self._pipeline.run.keep_versions,
+        )
 
     def _parent(self) -> str:
         published = self._control.versions.get(self._model.name)
