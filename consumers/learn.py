@@ -157,7 +157,7 @@ class LearnTask:
         elif taken is not None and self.uptake.version is not None:
             self.learner = taken
             self.lineage, self.examples_seen = self.uptake.version.order
-            self.is_at_example = True
+            self.is_at_example = self.uptake.is_frozen  # what learns on is another model than the trained file
             self.board.renew(rows, version.row, np.empty(0, np.int8))
 
     def _pass(self, rows: _Stretch, start: int, found: _Found) -> None:
@@ -278,6 +278,7 @@ class LearnTask:
         self.scores.restore(parts["scores"])
         self.drift.restore(parts["drift"], self.candidate)
         self.lineage, self.examples_seen = (int(number) for number in state["version"].astype(np.int64))
+        self.examples_seen = self.examples_seen if is_trained else 0
         self.is_at_example = bool(state["is_at_example"][0]) if "is_at_example" in state else True
         self._noted = {what: self.board.count(counter) for what, counter in INCIDENTS.items()}
 

@@ -21,7 +21,7 @@ from consumers.learn_snapshot import lineage_of
 from consumers.process import RoleProcess
 from consumers.quarantine import parameters_of
 from consumers.role import Decoded, Inlet, OpenPartition, Task, decode_each
-from consumers.uptake import uptake_of
+from consumers.uptake import published_model, uptake_of
 from models.learner import Learner, make_learner
 from models.registry import tell_again, write_version
 from models.sealed import key_for
@@ -207,6 +207,8 @@ class LearnRole:
         published = self._control.versions.get(self._model.name)  # the state may be gone, what was published is not
         known = 0 if published is None else decode_record(published).lineage
         task.lineage = max(lineage_of(given_up), known) + 1
+        if task.uptake is not None and task.uptake.is_always_frozen:
+            task.lineage = 0  # rows that are still there name its versions, and these are what they were
         restarted = Restarted(self._model.name, task.lineage, task.generation, reason, int(time.time() * 1e6))
         self._outbox.produce(f"{self._pipeline.name}.decisions", 0, msgspec.json.encode(restarted))
         self._outbox.flush()
@@ -261,8 +263,8 @@ class LearnRole:
             return tell_again(self._state, trained, about)
         return write_version(
             self._state,
-            self._model,
-            task.columns,
+            self._model if trained is None else published_model(trained),
+            task.columns if trained is None else trained.columns,
             task.answering,
             task.version,
             created_us=int(time.time() * 1e6),

@@ -53,12 +53,13 @@ class Uptake:
     def __init__(self, load: Making, blank: Making, *, is_frozen: bool = True) -> None:
         self.version: Version | None = None
         self.refused = 0  # since the process began
-        self._load, self._blank, self._is_always_frozen = load, blank, is_frozen
+        self.is_always_frozen = is_frozen
+        self._load, self._blank = load, blank
 
     @property
     def is_frozen(self) -> bool:
         """Whether the model at hand learns nothing; one that was never trained does not, either."""
-        return self._is_always_frozen or self.version is None
+        return self.is_always_frozen or self.version is None
 
     @property
     def columns(self) -> tuple[Column, ...] | None:
@@ -112,10 +113,29 @@ def uptake_of(model: Model, state: Place, key: bytes | None) -> Uptake | None:
     if model.retrain is None:
         return None
 
-    def load(version: Version) -> Learner:
-        return read_version(state, version, key)
-
     def blank(version: Version) -> Learner:
-        return make_learner(Model(version.candidate, version.kind, version.params), version.columns, key, version.task)
+        return make_learner(_declared(version), version.columns, key, version.task)
 
-    return Uptake(load, blank, is_frozen=model.retrain.then == "freeze")
+    if model.retrain.then == "freeze":
+        return Uptake(lambda version: read_version(state, version, key), blank)
+    from models.torch_learner import as_online  # a second and 200 MiB, which no other process pays
+
+    def online(version: Version, found: State) -> Learner:
+        return as_online(found, _declared(version), version.columns, version.task)
+
+    return Uptake(
+        lambda version: online(version, read_version(state, version, key).state()),
+        lambda version: online(version, {}),
+        is_frozen=False,
+    )
+
+
+def published_model(version: Version) -> Model:
+    """Give the declaration that a trained model is published under once it has learned on."""
+    from models.torch_learner import online_model  # as above
+
+    return online_model(_declared(version), version.task)
+
+
+def _declared(version: Version) -> Model:
+    return Model(version.candidate, version.kind, version.params)
