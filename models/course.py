@@ -7,11 +7,11 @@ it; the learning rate follows from the step.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from models.learner import settings_of
+from models.learner import State, settings_of
 from streams.pipeline import Model, Task
 
 Stop = Literal["", "epochs", "patience", "budget"]
@@ -90,6 +90,15 @@ class Course(msgspec.Struct):
         elif is_time_over:
             self.stopped = "budget"
         return is_best
+
+
+class Trained(NamedTuple):
+    """A model's state, and how it came to be: the settings that a search has chosen, and what people should know."""
+
+    state: State
+    course: Course
+    settings: dict[str, Any]
+    notes: tuple[str, ...]
 
 
 def pace_of(model: Model, task: Task, chosen: dict[str, Any], seed: int) -> Pace:

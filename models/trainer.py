@@ -17,8 +17,8 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -27,8 +27,9 @@ from torch import Tensor, nn
 from models.checkpoints import Checkpoint, Checkpoints
 from models.course import Course, Pace
 from models.learner import State
+from models.tensors import Batch, Batches
 from models.training_job import Progress
-from streams.errors import ModelError
+from streams.errors import ModelError, TrainingError
 from streams.faults import fail_point
 
 TOLD_EVERY_S = 0.3  # of progress
@@ -38,32 +39,6 @@ ASKED_EVERY = 10  # steps, after which processes agree on the time, and look whe
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # what AdamW keeps for each parameter
 
 Weights = dict[str, Tensor]
-
-
-class Batch(NamedTuple):
-    """One process's share of a step; `rows` are the examples of all shares."""
-
-    numbers_BN: Tensor
-    categories_BC: Tensor
-    y_B: Tensor
-    rows: int
-
-
-class Batches(Protocol):
-    """Examples in steps, the same in all processes but for their shares."""
-
-    @property
-    def steps(self) -> int:
-        """How many an epoch has."""
-        ...
-
-    def epoch(self, epoch: int, first: int = 0) -> Iterable[Batch]:
-        """Give the steps of an epoch, from the `first` on; their order follows from seed and epoch."""
-        ...
-
-    def in_order(self) -> Iterable[Batch]:
-        """Give all examples once, as they lie."""
-        ...
 
 
 LossOf = Callable[[Tensor, Batch], Tensor]
@@ -110,6 +85,8 @@ class Trainer:
         self.course = Course()
         self._network, self._loss_of, self._pace, self._budget_s = network, loss_of, pace, budget_s
         self._hooks = hooks or Hooks()
+        for parameter in network.parameters():
+            parameter.requires_grad_(parameter.requires_grad and parameter.numel() > 0)  # processes wait for no table
         self._parameters = {name: one for name, one in network.named_parameters() if one.requires_grad}
         self._device = next(iter(self._parameters.values())).device
         self._processes = dist.get_world_size() if dist.is_initialized() else 1
@@ -129,7 +106,7 @@ class Trainer:
         """Train until something stops it; then the network has the weights of its best epoch.
 
         Raises:
-            ModelError: when a loss or a gradient is not finite.
+            TrainingError: a loss or a gradient is not finite.
         """
         self._steps = self._pace.epochs * training.steps
         while not self.course.stopped:
@@ -232,7 +209,7 @@ class Trainer:
             rows += batch.rows
         loss = self._summed(total) / max(1, rows)
         if not math.isfinite(loss):
-            raise ModelError(f"the validation loss is not finite in epoch {self.course.epoch}: {loss}; lower lr")
+            raise TrainingError(f"the validation loss is not finite in epoch {self.course.epoch}: {loss}; lower lr")
         return loss
 
     def _check(self) -> None:
@@ -241,7 +218,7 @@ class Trainer:
         self._norms.zero_()
         if not (math.isfinite(norms) and math.isfinite(loss)):
             at = f"epoch {self.course.epoch}, step {self.course.step}"
-            raise ModelError(f"the loss is not finite in {at}: loss {loss}, gradient {norms}; lower lr or clip")
+            raise TrainingError(f"the loss is not finite in {at}: loss {loss}, gradient {norms}; lower lr or clip")
 
     def _keep(self) -> None:
         """Write a checkpoint, one process for all."""
