@@ -82,7 +82,7 @@ def read_examples(
     """
     from streams.archive import read_rows  # Parquet and its readers: only who trains pays
 
-    tables = read_rows(state, from_us, to_us, known_us)
+    tables = read_rows(state, from_us, to_us, known_us, columns)
     return examples_of(tables, columns, task, Scratch(scratch, most_bytes))
 
 
@@ -94,6 +94,7 @@ def examples_of(tables: Iterable[pa.Table], columns: tuple[Column, ...], task: T
         is_first = pc.is_in(outcome, pa.array(["set", "missing"]))
         corrections.add(table.filter(pc.invert(is_first)), task)
         gathered.add(table if pc.all(is_first).as_py() is not False else table.filter(is_first), columns, task)
+        del table  # before the next one is read
     return gathered.examples(corrections, task)
 
 
