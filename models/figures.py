@@ -26,7 +26,8 @@ def figures_of(task: Task, y_B: Vector, score_B: npt.NDArray[np.float64]) -> Fig
     >>> figures_of(Task("regression"), np.array([1.0, 3.0]), np.array([1.0, 2.0]))
     {'labels': 2.0, 'mae': 0.5, 'rmse': 0.707106781, 'r2': 0.5}
     """
-    said_BS = np.asarray(score_B, np.float64).reshape(len(y_B), -1)
+    said_BS = np.asarray(score_B, np.float64)
+    said_BS = said_BS[:, None] if said_BS.ndim == 1 else said_BS
     if not task.is_unsupervised:
         has_label = ~np.isnan(y_B)
         said_BS, y_B = said_BS[has_label], y_B[has_label]

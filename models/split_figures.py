@@ -11,7 +11,7 @@ import numpy as np
 
 from models.examples import Examples, Indexes, Vector
 from models.time_split import Split
-from streams.durations import duration_text
+from streams.durations import rough_text
 from streams.pipeline import Task
 
 _NAMES = ("training", "validation", "test", "in gaps", "late labels")
@@ -64,7 +64,7 @@ def show_split(split: Split, figures: Sequence[PartFigures], task: Task | None =
         + "  ".join(f"{text:<{width}}" for text, width in zip(line[2:], widths[2:], strict=True)).rstrip()
         for line in lines
     ]
-    return "\n".join([*rows, f"gap between parts: {duration_text(split.gap_us)}"])
+    return "\n".join([*rows, f"gap between parts: {rough_text(split.gap_us)}"])
 
 
 def _part(name: str, examples: Examples, places: Indexes, task: Task) -> PartFigures:

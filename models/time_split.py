@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from models.examples import Examples, Indexes, Times
-from streams.durations import duration_text
+from streams.durations import rough_text
 from streams.errors import TrainingError
 
 LEAST_PART = 10  # examples of a part: fewer say nothing
@@ -125,6 +125,6 @@ def _too_few(sizes: list[int], left_out: int, gap_us: int) -> str:
     train, validation, test = sizes
     return (
         f"too few examples for three parts of {LEAST_PART} at least: {train:,} for training, {validation:,} for "
-        f"validation, {test:,} for the test, {left_out:,} left out by gaps of {duration_text(gap_us)} and late labels; "
+        f"validation, {test:,} for the test, {left_out:,} left out by gaps of {rough_text(gap_us)} and late labels; "
         "wait for more, or take a longer window"
     )

@@ -82,7 +82,7 @@ def read_examples(
     """
     from streams.archive import read_rows  # Parquet and its readers: only who trains pays
 
-    tables = read_rows(state, from_us, to_us, known_us)
+    tables = read_rows(state, from_us, to_us, known_us, columns)
     return examples_of(tables, columns, task, Scratch(scratch, most_bytes))
 
 
@@ -94,6 +94,7 @@ def examples_of(tables: Iterable[pa.Table], columns: tuple[Column, ...], task: T
         is_first = pc.is_in(outcome, pa.array(["set", "missing"]))
         corrections.add(table.filter(pc.invert(is_first)), task)
         gathered.add(table if pc.all(is_first).as_py() is not False else table.filter(is_first), columns, task)
+        del table  # before the next one is read
     return gathered.examples(corrections, task)
 
 
@@ -167,12 +168,14 @@ class _Corrections:
         for one in np.unique(source):
             mine = np.flatnonzero(source == one)
             mine = mine[np.argsort(number[mine], kind="stable")]  # of an event the newest comes last
+            event, first = np.unique(number[mine], return_index=True)
+            newest, latest = mine[np.append(first[1:], mine.size) - 1], np.maximum.reduceat(known[mine], first)
             rows = np.flatnonzero(source_B == one)
-            place = np.searchsorted(number[mine], number_B[rows], side="right") - 1
-            is_found = (place >= 0) & (number[mine[place]] == number_B[rows])
-            rows, newest = rows[is_found], mine[place[is_found]]
-            y_B[rows], is_kept[rows] = label[newest], ~is_gone[newest]
-            known_B[rows] = np.maximum(known_B[rows], known[newest])
+            place = np.minimum(np.searchsorted(event, number_B[rows]), event.size - 1)
+            is_found = event[place] == number_B[rows]
+            rows, place = rows[is_found], place[is_found]
+            y_B[rows], is_kept[rows] = label[newest[place]], ~is_gone[newest[place]]
+            known_B[rows] = np.maximum(known_B[rows], latest[place])
         return is_kept
 
 
