@@ -109,8 +109,8 @@ def make_learner(
     Args:
         model: the candidate's declaration.
         columns: the columns of the matrices it will be given, in order.
-        key: seals River models (see models/sealed.py); other kinds do not need it. Without it a River model can not be
-            written, and what it raises is not held back.
+        key: seals models of River and scikit-learn (see models/sealed.py); other kinds do not need it. Without it they
+            can not be written, and what a River model raises is not held back.
         task: what labels are; yes or no if nothing is said.
 
     Raises:
@@ -145,6 +145,10 @@ def _make_bare(model: Model, columns: tuple[Column, ...], key: bytes | None, tas
         from models.river_learner import RiverLearner
 
         return RiverLearner(model, columns, key, task)
+    if model.kind.startswith("sklearn:"):
+        from models.sklearn_learner import SklearnLearner
+
+        return SklearnLearner(model, columns, key, task)
     if is_own(model.kind):
         from models.own_learner import OwnLearner
 

@@ -37,6 +37,7 @@ from models.network_parts import (
     Tokenizer,
     TransformerBlock,
     activation_of,
+    dropped,
 )
 from models.preparation import HASHED, Sizes
 from streams.errors import PipelineError
@@ -117,11 +118,12 @@ class Mlp(Network):
 
     def forward(self, numbers_BN: Tensor, categories_BC: Tensor) -> Tensor:
         """Give the outputs, [B, O]."""
-        x_BW = self.layers[0](numbers_BN)
+        first, *others = self.layers
+        x_BW = first(numbers_BN)
         if self.categories is not None:
             x_BW = x_BW + self.categories(categories_BC)
-        for layer in self.layers[1:]:
-            x_BW = layer(functional.dropout(self.activation(x_BW), self.dropout, self.training))
+        for layer in others:
+            x_BW = layer(dropped(self.activation(x_BW), self))
         return cast("Tensor", x_BW)
 
 
@@ -185,8 +187,9 @@ class Autoencoder(Network):
     def forward(self, numbers_BN: Tensor, categories_BC: Tensor) -> Tensor:
         """Give each row's mean squared error over its columns, [B, 1]."""
         row_BW = torch.cat([numbers_BN, self.categories(categories_BC).flatten(1)], dim=1)
-        x_BW = self.layers[0](row_BW)
-        for layer in self.layers[1:]:
+        first, *others = self.layers
+        x_BW = first(row_BW)
+        for layer in others:
             x_BW = layer(functional.relu(x_BW))
         error_BW: Tensor = x_BW - row_BW
         return error_BW.square().sum(dim=1, keepdim=True) / self.columns

@@ -30,7 +30,7 @@ def ask_in_blocks(ask: Ask, rows: Rows, sizes: tuple[int, ...]) -> Matrix:
         sizes: ascending; the first is filled up with copies of the last row.
 
     Example:
-        >>> ask_in_blocks(lambda rows: np.full((len(rows[0]), 1), len(rows[0])), (np.arange(7.0),), (2, 4)).T
+        >>> ask_in_blocks(lambda rows: np.full((len(rows[0]), 1), 1.0 * len(rows[0])), (np.arange(7.0),), (2, 4)).T
         array([[4., 4., 4., 4., 2., 2., 2.]])
     """
     count, start, found = len(rows[0]), 0, []
