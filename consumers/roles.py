@@ -291,6 +291,10 @@ def add_workers(process: RoleProcess, role: str, models: list[str] | None, stage
         for model in pipeline.models:
             if models is None or model.name in models:
                 process.add(_learn(pipeline, model), model.name)
+    elif role == "train":
+        from consumers.retrain import TrainRole  # no other process needs the archive
+
+        process.add(lambda control, outbox, metrics: TrainRole(pipeline, control, outbox, metrics))
     else:
         raise ValueError(role)
 

@@ -29,9 +29,8 @@ class Announced(NamedTuple):
     time_us: int
 
 
-def version_row(schema: FrameSchema, version: Version) -> Table:
-    """Make the row that announces a version; its time is that of the last label its training knew."""
-    known_us = version.training.known_us if version.training is not None else version.created_us
+def version_row(schema: FrameSchema, version: Version, known_us: int) -> Table:
+    """Make the row that announces a version; its time is that up to which its training knew labels."""
     columns = {
         "kind": np.array([VERSION], np.int8),
         "source": np.array([ORDER_PLACE], np.int32),
@@ -43,10 +42,10 @@ def version_row(schema: FrameSchema, version: Version) -> Table:
     return frames.build(schema, columns, 1)
 
 
-def announce(outbox: Outbox, pipeline: str, schema: FrameSchema, version: Version) -> None:
+def announce(outbox: Outbox, pipeline: str, schema: FrameSchema, version: Version, known_us: int) -> None:
     """Write a version's row into P.examples and wait until it is there; `schema` is known on P.control."""
     header = [(SCHEMA_HEADER, schema.fingerprint.encode())]
-    outbox.produce(f"{pipeline}.examples", 0, version_row(schema, version).message(), None, header)
+    outbox.produce(f"{pipeline}.examples", 0, version_row(schema, version, known_us).message(), None, header)
     outbox.flush()
 
 

@@ -132,18 +132,19 @@ def write_trained(
         raise ModelError(
             f"the model that was trained for {name} is too large: {len(payload)} bytes, {max_bytes} allowed"
         )
+    before = [one.number for one in versions_of(state, job.candidate) if one.order < order]
     blob = _blob_name(order, digest, PurePosixPath(result.model_file).suffix)
     version = Version(
         job.candidate,
         *order,
         job.model.kind,
-        job.model.params,
+        {**job.model.params, **result.training.settings},
         job.columns,
         f"models/{job.candidate}/{blob}",
         digest,
         job.created_us + round(result.training.seconds * 1e6),
         task=job.task,
-        parent=job.parent.partition("@")[2],
+        parent=before[-1] if before else "",
         libraries=result.training.libraries or _libraries(job.model.kind),
         training=result.training,
     )

@@ -66,7 +66,7 @@ def check(file: PipelineFile) -> None:
 
 @app.command()
 def run(
-    role: Annotated[str, typer.Argument(help="ingest, features, learn or serve.", show_default=False)],
+    role: Annotated[str, typer.Argument(help="ingest, features, learn, serve or train.", show_default=False)],
     file: PipelineFile,
     models: Annotated[
         str, typer.Option(help="learn: only these candidates, comma-separated.", show_default=False)
@@ -91,7 +91,7 @@ def run(
     ] = False,
 ) -> None:
     """Run one process of one role. Start the same again, here or on another machine, to scale it out."""
-    if role not in ("learn", "serve"):
+    if role not in ("learn", "serve", "train"):
         stay_light()  # before the first kernel is loaded
     from serving.brokers import ensure_topics, load_pipeline
 

@@ -108,7 +108,7 @@ def announced(rows: Table, versions: list[Version]) -> Table:
     cuts = [0, *AT[: len(versions)], rows.num_rows]
     parts: list[Table] = []
     for place, version in enumerate(versions):
-        parts += [rows.slice(cuts[place], cuts[place + 1] - cuts[place]), version_row(SCHEMA, version)]
+        parts += [rows.slice(cuts[place], cuts[place + 1] - cuts[place]), version_row(SCHEMA, version, 10)]
     return join([*parts, rows.slice(cuts[-2])])
 
 
@@ -196,9 +196,9 @@ def test_an_older_or_repeated_version_and_another_candidates_change_nothing(tmp_
     other = msgspec.structs.replace(trained(tmp_path, (9, 1), 50), candidate="other")
     learn = learn_task(tmp_path, is_frozen=False)
     rows, X = rows_of(100)
-    process(learn, join([version_row(SCHEMA, new), table_of(rows, X)]))
+    process(learn, join([version_row(SCHEMA, new, 10), table_of(rows, X)]))
     before = learn.state()
-    outgoing = process(learn, join([version_row(SCHEMA, version) for version in (old, new, other)]))
+    outgoing = process(learn, join([version_row(SCHEMA, version, 10) for version in (old, new, other)]))
 
     assert outgoing == []
     assert learn.version > (2, 60)
@@ -218,13 +218,13 @@ def test_a_version_that_cannot_be_read_is_refused_with_a_record_and_the_old_mode
     path.write_bytes(bytes(content) if damage == "flipped" else path.read_bytes()[:-7])
     if damage == "lost":
         path.unlink()
-    row = version_row(SCHEMA, second)
+    row = version_row(SCHEMA, second, 10)
     if damage == "no record":
-        row = version_row(SCHEMA, msgspec.structs.replace(second, candidate="m", lineage=2, task="?"))
+        row = version_row(SCHEMA, msgspec.structs.replace(second, candidate="m", lineage=2, task="?"), 10)
     learn, metrics = learn_task(tmp_path, is_frozen=True), RoleMetrics("learn", "p")
     rows, X = rows_of(300)
     table = table_of(rows, X)
-    outgoing = process(learn, join([version_row(SCHEMA, first), table.slice(0, 100), row, table.slice(100)]))
+    outgoing = process(learn, join([version_row(SCHEMA, first, 10), table.slice(0, 100), row, table.slice(100)]))
     learn.measure(metrics)
 
     [record] = told(outgoing, "decisions")
@@ -259,7 +259,7 @@ def test_a_store_that_does_not_answer_is_no_lost_file(tmp_path: Path) -> None:
     learn = learn_task(tmp_path, is_frozen=True)
     learn.uptake = Uptake(load, load)
     with pytest.raises(UnavailableError):
-        process(learn, version_row(SCHEMA, version))
+        process(learn, version_row(SCHEMA, version, 10))
 
 
 def test_a_version_of_other_columns_takes_its_own_by_name_and_misses_those_that_are_gone(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_a_version_of_other_columns_takes_its_own_by_name_and_misses_those_that_
     version = trained(tmp_path, (1, 50), 200, theirs)
     rows, X = rows_of(150)
     learn = learn_task(tmp_path, is_frozen=True)
-    process(learn, join([version_row(SCHEMA, version), table_of(rows, X)]))
+    process(learn, join([version_row(SCHEMA, version, 10), table_of(rows, X)]))
     fitted = np.column_stack([X[:, 1], np.full(len(X), math.nan), X[:, 0], X[:, 2]])
     said = read_version(tmp_path, version).predict(fitted)
     losses = [log_loss(said[row.at], row.label > 0.5) for row in rows if not math.isnan(row.label)]
@@ -279,7 +279,7 @@ def test_a_restored_model_still_reads_a_column_that_is_declared_no_more(tmp_path
     """Frames from before the change carry it; a version for the new list takes over at its row without a restart."""
     version = trained(tmp_path, (1, 50), 200)
     before = learn_task(tmp_path, is_frozen=True)
-    process(before, version_row(SCHEMA, version))
+    process(before, version_row(SCHEMA, version, 10))
     now, asked = (COLUMNS[0], Column("new", False), COLUMNS[2]), []
 
     def bind(columns: tuple[Column, ...]) -> Learner:
@@ -295,7 +295,7 @@ def test_a_restored_model_still_reads_a_column_that_is_declared_no_more(tmp_path
     newer = trained(tmp_path, (2, 50), 300, now)
     schema = examples_schema(asked[0])
     table = table_of(rows, wide, asked[0])
-    process(after, join([table.slice(0, 100), version_row(schema, newer), table.slice(100)]))
+    process(after, join([table.slice(0, 100), version_row(schema, newer, 10), table.slice(100)]))
     old, new = read_version(tmp_path, version).predict(X), read_version(tmp_path, newer).predict(wide[:, :3])
     said = {row.at: (old if place < 100 else new)[row.at] for place, row in enumerate(rows) if row.kind == EVENT}
     losses = [log_loss(said[row.at], row.label > 0.5) for row in rows if not math.isnan(row.label)]
