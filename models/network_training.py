@@ -36,6 +36,7 @@ from streams.state_folder import LocalFolder, Place, folder_of
 
 JUDGED_ROWS = 8_192  # at a time: more would only be slower
 TRIAL_EPOCHS = 3  # a trial has so many times fewer epochs than the training, at least one
+INNER = "inner."  # before an array's name where a threshold stands around the network
 CHOSEN = "chosen.json"  # what the search chose, in the directory of the training
 
 Tell = Callable[[Progress], None]
@@ -231,7 +232,8 @@ def _read_parent(state: Place, blob: str) -> tuple[State, dict[str, str]]:
     recorded = name.partition(".")[0].rpartition("-")[2]
     if digest != recorded:
         raise ModelError(f"digest {digest} found, {recorded} in its name")
-    return decode(payload)
+    found, told = decode(payload)
+    return {name.removeprefix(INNER): array for name, array in found.items()}, told
 
 
 def _read_chosen(directory: Path) -> _Chosen | None:

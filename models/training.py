@@ -24,7 +24,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from models.course import Trained
+from models.checkpoints import Checkpoints
+from models.course import Course, Trained
 from models.examples import Examples, Indexes
 from models.figures import figures_of
 from models.learner import Learner, make_learner
@@ -99,7 +100,7 @@ def train(job: Job, directory: Path, processes: Processes | None = None) -> None
     split, training_N, validation_N, test_N = split_by_time(examples)
     tell = (lambda progress: write_progress(directory, progress)) if processes.rank == 0 else (lambda _: None)
     if job.model.kind.startswith("sklearn:"):
-        trained = train_estimator(job, examples, training_N, place)
+        trained = _fitted(job, examples, training_N, place)
     else:
         from models.network_training import NetworkTraining  # torch is loaded only where a network is trained
 
@@ -107,12 +108,18 @@ def train(job: Job, directory: Path, processes: Processes | None = None) -> None
         trained = network.train(examples, training_N, validation_N, place)
     if processes.rank > 0:
         return
-    learner = _sound_learner(job, trained, place)
+    learner = _learner_of(job, trained, place)
+    if job.task.alert is not None:  # its threshold is one of the scores that came last
+        last_N = training_N[-PREDICTED_ROWS:]
+        learner.learn(np.ascontiguousarray(examples.X_BF[last_N]), examples.y_B[last_N])
+    if not is_sound(learner, job.columns, job.task):
+        raise ModelError(f"the model that was trained for {job.candidate} is not sound: it or an answer is not finite")
     judged = [_figures(job, learner, examples, rows) for rows in (validation_N, test_N)]
     told = _told(job, examples, split, judged, trained, processes, time.monotonic() - began)
     payload = encode(learner.state(), _metadata(job, trained))
     fail_point("before_result")
-    write_result(directory, payload, Result(MODEL_FILE, _digest(payload), told))
+    write_result(directory, payload, Result(MODEL_FILE, hashlib.blake2b(payload, digest_size=32).hexdigest(), told))
+    Checkpoints(directory, "").forget()
 
 
 def _processes(job: Job, environment: Mapping[str, str]) -> AbstractContextManager[Processes]:
@@ -135,20 +142,22 @@ def place_of(state: str) -> Place:
     return open_object_folder(state)
 
 
-def _sound_learner(job: Job, trained: Trained, place: Place) -> Learner:
-    """Give the trained model as it will be asked, once it is known to be one.
+def _fitted(job: Job, examples: Examples, training_N: Indexes, place: Place) -> Trained:
+    """Fit an estimator of scikit-learn; it has no epochs, and nothing to go on with after a crash."""
+    from models.sklearn_learner import SklearnLearner
 
-    Raises:
-        ModelError: an answer, or a weight, is not as its task wants it.
-    """
+    learner = SklearnLearner(job.model, job.columns, model_key(place), job.task)
+    learner.fit(np.ascontiguousarray(examples.X_BF[training_N]), examples.y_B[training_N])
+    return Trained(learner.state(), Course(), {}, ())
+
+
+def _learner_of(job: Job, trained: Trained, place: Place) -> Learner:
+    """Give the trained model as it will be asked."""
     model = msgspec.structs.replace(job.model, params={**job.model.params, **trained.settings})
     key = model_key(place) if job.model.kind.startswith("sklearn:") else None
     learner = make_learner(model, job.columns, key, job.task)
-    learner.restore(trained.state)
-    if not is_sound(learner, job.columns, job.task):
-        raise ModelError(
-            f"the model that was trained for {job.candidate} is not sound: an answer is no {job.task.kind}"
-        )
+    inner: Learner = getattr(learner, "inner", learner)  # what stands around it is not trained
+    inner.restore(trained.state)
     return learner
 
 
@@ -205,10 +214,6 @@ def _metadata(job: Job, trained: Trained) -> dict[str, str]:
 def _libraries(kind: str) -> dict[str, str]:
     names = ("millrace", "numpy", *_LIBRARIES[kind.partition(":")[0]])
     return {name: importlib.metadata.version(name) for name in names}
-
-
-def _digest(payload: bytes) -> str:
-    return hashlib.blake2b(payload, digest_size=32).hexdigest()
 
 
 def _failed(directory: Path, error: Exception) -> int:
