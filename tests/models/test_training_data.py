@@ -73,7 +73,9 @@ def by_hand(rows: list[Row], task: Task) -> list[tuple[Any, ...]]:
     """Follow each event through the rows; its place is that of its first one."""
     found: dict[tuple[int, int], list[Any]] = {}
     for row in rows:
-        label = np.nan if row.label is None else task.classes.index(row.label) if task.classes else row.label
+        label = (
+            np.nan if row.label is None else float(task.classes.index(str(row.label))) if task.classes else row.label
+        )
         if row.outcome in ("set", "missing"):
             found[row.source, row.number] = [row, label, row.known_us, True]
         elif (row.source, row.number) in found:
