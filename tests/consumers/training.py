@@ -1,4 +1,4 @@
-"""A train role over Kafka in memory, with processes that the test ends at will; what they make is a small linear model."""
+"""A train role over Kafka in memory, with processes that the test ends at will; they make small linear models."""
 
 from __future__ import annotations
 
@@ -101,10 +101,12 @@ class Plant:
         """Start a train role, as after a crash: what the one before had not flushed is gone, and its process too."""
         for one in self.started:
             one.kill()
+        if hasattr(self, "trainings"):
+            self.trainings._let_go()
         self.outbox = MemoryOutbox(self.broker)
         state = LocalFolder(self.pipeline.state)
-        trainings = Trainings(self.pipeline, self.columns, state, self.metrics, self._spawn)
-        role = TrainRole(self.pipeline, self.control(), self.outbox, self.metrics, trainings, lambda: self)
+        self.trainings = Trainings(self.pipeline, self.columns, state, self.metrics, self._spawn)
+        role = TrainRole(self.pipeline, self.control(), self.outbox, self.metrics, self.trainings, lambda: self)
         self.train = self._worker(role, self.outbox)
 
     def read(self, offset: int) -> tuple[list[bytes], int]:
