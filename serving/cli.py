@@ -15,7 +15,17 @@ from typing import Annotated
 
 import typer
 
-from serving import cli_features, cli_learner, cli_models, cli_pending, cli_recompute, cli_rescale, cli_topics, cli_up
+from serving import (
+    cli_features,
+    cli_learner,
+    cli_models,
+    cli_pending,
+    cli_recompute,
+    cli_rescale,
+    cli_topics,
+    cli_train,
+    cli_up,
+)
 from streams.errors import MillraceError, PipelineError
 from streams.lightness import has_river, stay_light
 
@@ -147,6 +157,7 @@ app.command()(cli_recompute.backfill)
 app.command()(cli_recompute.audit)
 app.command()(cli_topics.key)
 app.command()(cli_rescale.rescale)
+app.command()(cli_train.train)
 
 
 def main() -> None:

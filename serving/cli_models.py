@@ -56,7 +56,7 @@ def export(
     version: WhichVersion,
     to: Annotated[Path, typer.Option(metavar="DIR", help="Where to write.", show_default=False)],
 ) -> None:
-    """Write a version's arrays (.npz, no pickle) and its record (.json) into a directory."""
+    """Write a version's arrays (.npz or .safetensors, no pickle) and its record (.json) into a directory."""
     from serving.brokers import load_pipeline
     from serving.versions import export as write
     from serving.versions import find

@@ -88,6 +88,7 @@ class Plant:
         self.schema = frames.examples_schema(self.columns)
         self.metrics = RoleMetrics("train", "p")
         self.started: list[FakeTraining] = []
+        self.trainings: Trainings | None = None
         self.events = 0
         control = self.control()
         control.announce(self.schema)
@@ -101,7 +102,7 @@ class Plant:
         """Start a train role, as after a crash: what the one before had not flushed is gone, and its process too."""
         for one in self.started:
             one.kill()
-        if hasattr(self, "trainings"):
+        if self.trainings is not None:
             self.trainings._let_go()
         self.outbox = MemoryOutbox(self.broker)
         state = LocalFolder(self.pipeline.state)
