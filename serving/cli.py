@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from serving import (
+    cli_export,
     cli_features,
     cli_learner,
     cli_models,
@@ -147,7 +148,7 @@ app.command()(cli_features.features)
 app.command()(cli_models.models)
 app.command()(cli_models.show)
 app.command()(cli_models.diff)
-app.command()(cli_models.export)
+app.command()(cli_export.export)
 app.command()(cli_pending.pending)
 app.command()(cli_learner.check_learner)
 app.command()(cli_topics.publish)

@@ -32,8 +32,8 @@ def train(
     A running pipeline takes each up at once. Shows the split by time and how good the model is on what it has not seen.
     """
     from serving.brokers import load_pipeline
-    from serving.cli_recompute import moment
+    from serving.moment import moment_us
     from serving.training_command import Wanted, run_trainings
 
-    wanted = Wanted(candidate, moment("--from", start), moment("--to", stop), nproc, minutes)
+    wanted = Wanted(candidate, moment_us("--from", start), moment_us("--to", stop), nproc, minutes)
     run_trainings(load_pipeline(file, broker), wanted)
