@@ -18,7 +18,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -162,7 +162,8 @@ class Trainer:
         with _half(self._device):
             outputs_BO = self._shared(batch.numbers_BN, batch.categories_BC)
         loss = self._loss_of(outputs_BO.float(), batch)
-        (loss * self._processes).backward()  # gradients are averaged over processes, and shall be the sum
+        shared: Any = loss * self._processes  # gradients are averaged over processes, and shall be the sum
+        shared.backward()
         self._norms += nn.utils.clip_grad_norm_(self._parameters.values(), self._pace.clip)
         self._loss += loss.detach() * batch.rows
         self._optimizer.step()

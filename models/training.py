@@ -177,23 +177,24 @@ def _told(
     processes: Processes,
     seconds: float,
 ) -> Training:
-    course = trained.course
+    course, (validation, test) = trained.course, judged
     return Training(
-        len(examples.y_B),
-        int(examples.time_B.min()),
-        int(examples.time_B.max()),
-        int(examples.known_B.max()),
-        split,
-        *judged,
-        max(seconds, course.seconds),
-        processes.peak_bytes(),
-        processes.device_name(),
-        len(course.curve),
-        tuple(course.curve),
-        job.reason,
-        trained.settings,
-        _libraries(job.model.kind),
-        trained.notes,
+        rows=len(examples.y_B),
+        from_us=int(examples.time_B.min()),
+        to_us=int(examples.time_B.max()),
+        known_us=int(examples.known_B.max()),
+        split=split,
+        validation=validation,
+        test=test,
+        seconds=max(seconds, course.seconds),
+        peak_bytes=processes.peak_bytes(),
+        device=processes.device_name(),
+        epochs=len(course.curve),
+        curve=tuple(course.curve),
+        reason=job.reason,
+        settings=trained.settings,
+        libraries=_libraries(job.model.kind),
+        notes=trained.notes,
     )
 
 

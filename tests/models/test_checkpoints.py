@@ -9,8 +9,9 @@ import pytest
 
 from models.checkpoints import Checkpoints
 from models.course import Course
+from models.learner import State
 
-STATE = {"network.w": np.arange(6, dtype=np.float32).reshape(2, 3), "step.w": np.float32(3.0).reshape(())}
+STATE: State = {"network.w": np.arange(6, dtype=np.float32).reshape(2, 3), "step.w": np.array(3.0, np.float32)}
 
 
 def written(directory: Path, *steps: int) -> Checkpoints:

@@ -1,4 +1,4 @@
-"""The loop of trainings: the same steps as a bare loop of torch, whatever kills it, and however many processes share it."""
+"""The loop of trainings takes the steps of a bare loop of torch, and goes on with them whatever kills it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,20 @@ from models.course import Pace
 from models.learner import State
 from models.trainer import Hooks, Trainer
 from models.training_job import Progress
-from streams.errors import ModelError
-from tests.models.tiny_training import PACE, TRAINING, VALIDATION, Net, Rows, loss_of, new_net, new_trainer
+from streams.errors import ModelError, TrainingError
+from tests.models.tiny_training import (
+    PACE,
+    TRAINING,
+    TRAINING_ROWS,
+    VALIDATION,
+    VALIDATION_ROWS,
+    Net,
+    batches_of,
+    loss_of,
+    new_net,
+    new_trainer,
+    rows_of,
+)
 
 DROPOUT = 0.3
 
@@ -44,15 +56,16 @@ def bare_loop(epochs: int) -> tuple[list[tuple[float, float]], Net]:
         total = 0.0
         for batch in TRAINING.epoch(epoch):
             optimizer.zero_grad()
-            loss = entropy(net(batch.numbers_BN, batch.categories_BC)[:, 0], batch.y_B.float())
+            loss = entropy(net(batch.numbers_BN, batch.categories_BC)[:, 0], batch.target_B)
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), PACE.clip)
             optimizer.step()
             schedule.step()
-            total += loss.item() * len(batch.y_B)
+            total += loss.item() * batch.rows
         with torch.no_grad():
-            found = entropy(net(VALIDATION.numbers, VALIDATION.categories)[:, 0], VALIDATION.y.float())
-        curve.append((total / len(TRAINING.y), float(found)))
+            numbers, categories, target = (torch.from_numpy(array) for array in VALIDATION_ROWS)
+            found = entropy(net(numbers, categories)[:, 0], target)
+        curve.append((total / len(TRAINING_ROWS.target_B), float(found)))
     return curve, net
 
 
@@ -120,7 +133,7 @@ def test_a_training_that_was_over_is_not_trained_any_more(tmp_path: Path) -> Non
     again, found = new_trainer(), Checkpoints(tmp_path, "tiny").newest()
     assert found is not None
     again.resume(found)
-    again.train(Rows(0, 1), Rows(0, 1))
+    again.train(batches_of(rows_of(0, 1)), VALIDATION)
 
     assert again.course.curve == curve
     best = {name.removeprefix("best."): state[name] for name in state if name.startswith("best.")}
@@ -142,28 +155,30 @@ def test_it_stops_without_a_better_validation_loss_and_keeps_the_best_weights() 
 
 def test_it_stops_in_its_epoch_when_the_time_is_over_and_counts_what_it_has() -> None:
     seconds = iter(range(1000))
-    trainer = Trainer(new_net(), loss_of, PACE, 15.0, Hooks(clock=lambda: float(next(seconds))))
+    trainer = Trainer(new_net(), loss_of, PACE, 0.5, Hooks(clock=lambda: float(next(seconds))))
     trainer.train(TRAINING, VALIDATION)
+    first = next(iter(TRAINING.epoch(0)))
+    untrained = loss_of(new_net()(first.numbers_BN, first.categories_BC), first)
 
     assert trainer.course.stopped == "budget"
     assert (len(trainer.course.curve), trainer.course.best_epoch) == (1, 0)
-    assert trainer.course.curve[0][0] == pytest.approx(0.7, abs=0.02)  # on average over the steps taken
+    assert trainer.course.curve[0][0] == pytest.approx(untrained.item(), abs=1e-6)
 
 
 def test_a_loss_that_is_not_finite_ends_it_with_the_place() -> None:
-    broken = Rows(600, 5)
-    broken.numbers[17, 0] = math.inf
+    broken = rows_of(600, 5)
+    broken.numbers_BN[17, 0] = math.inf
 
-    with pytest.raises(ModelError, match=r"the loss is not finite in epoch 0, step (10|5)"):
-        Trainer(new_net(), loss_of, PACE).train(broken, VALIDATION)
+    with pytest.raises(TrainingError, match=r"the loss is not finite in epoch 0, step (10|5)"):
+        Trainer(new_net(), loss_of, PACE).train(batches_of(broken), VALIDATION)
 
 
 def test_a_validation_loss_that_is_not_finite_ends_it() -> None:
-    broken = Rows(200, 6)
-    broken.numbers[17, 0] = math.nan
+    broken = rows_of(200, 6)
+    broken.numbers_BN[17, 0] = math.nan
 
-    with pytest.raises(ModelError, match="the validation loss is not finite in epoch 0: nan"):
-        Trainer(new_net(), loss_of, PACE).train(TRAINING, broken)
+    with pytest.raises(TrainingError, match="the validation loss is not finite in epoch 0: nan"):
+        Trainer(new_net(), loss_of, PACE).train(TRAINING, batches_of(broken))
 
 
 def test_progress_tells_steps_losses_and_speed() -> None:

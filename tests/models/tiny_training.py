@@ -1,19 +1,22 @@
-"""A training that takes a moment: examples drawn from a known rule, a small network, and batches that lie in memory."""
+"""A training that takes a moment: examples drawn from a known rule, and a small network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from models.checkpoints import Checkpoints
 from models.course import Pace
-from models.trainer import Batch, Hooks, Trainer
+from models.prepared_rows import PreparedRows
+from models.tensors import Batch, Batches
+from models.trainer import Hooks, Trainer
 
 PACE = Pace(lr=0.02, batch=64, epochs=4, patience=4, warmup=0.1, seed=3)
-VALUES = 11  # of the category
+VALUES = 11  # of a category
+EFFECTS = np.array([1.0, -2.0, 0.5], np.float32)
 
 
 class Net(nn.Module):
@@ -32,37 +35,20 @@ class Net(nn.Module):
         return scores
 
 
-class Rows:
-    """Examples in memory; each epoch has an order of its own, and each process every n-th row of a step."""
+def rows_of(size: int, seed: int) -> PreparedRows:
+    rng = np.random.default_rng(seed)
+    numbers = rng.normal(size=(size, 3)).astype(np.float32)
+    categories = rng.integers(0, VALUES, (size, 2)).astype(np.int32)
+    logit = numbers @ EFFECTS + (categories[:, 0] % 3 - 1)
+    return PreparedRows(numbers, categories, (rng.random(size) < 1 / (1 + np.exp(-logit))).astype(np.float32))
 
-    def __init__(self, size: int, seed: int, batch: int = PACE.batch, rank: int = 0, processes: int = 1) -> None:
-        drawn = torch.Generator().manual_seed(seed)
-        self.numbers = torch.randn(size, 3, generator=drawn)
-        self.categories = torch.randint(0, VALUES, (size, 2), generator=drawn, dtype=torch.int32)
-        logit = self.numbers @ torch.tensor([1.0, -2.0, 0.5]) + (self.categories[:, 0] % 3 - 1)
-        self.y = (torch.rand(size, generator=drawn) < torch.sigmoid(logit)).double()
-        self._batch, self._rank, self._processes = batch, rank, processes
 
-    @property
-    def steps(self) -> int:
-        return -(-len(self.y) // self._batch)
-
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        order = torch.randperm(len(self.y), generator=torch.Generator().manual_seed(100 + epoch))
-        for step in range(first, self.steps):
-            picked = order[step * self._batch : (step + 1) * self._batch]
-            yield self._of(picked)
-
-    def in_order(self) -> Iterator[Batch]:
-        yield self._of(torch.arange(len(self.y)))
-
-    def _of(self, picked: Tensor) -> Batch:
-        own = picked[self._rank :: self._processes]
-        return Batch(self.numbers[own], self.categories[own], self.y[own], len(picked))
+def batches_of(rows: PreparedRows) -> Batches:
+    return Batches(rows, PACE.batch, seed=PACE.seed)
 
 
 def loss_of(outputs_BO: Tensor, batch: Batch) -> Tensor:
-    total = nn.functional.binary_cross_entropy_with_logits(outputs_BO[:, 0], batch.y_B.float(), reduction="sum")
+    total = nn.functional.binary_cross_entropy_with_logits(outputs_BO[:, 0], batch.target_B, reduction="sum")
     return total / batch.rows
 
 
@@ -81,4 +67,5 @@ def new_trainer(
 
 
 torch.set_num_threads(1)  # of so few rows: more of them wait for each other
-TRAINING, VALIDATION = Rows(600, 5), Rows(200, 6)  # 9 steps of 64, and one of 24
+TRAINING_ROWS, VALIDATION_ROWS = rows_of(600, 5), rows_of(200, 6)  # 9 steps of 64, and one of 24
+TRAINING, VALIDATION = batches_of(TRAINING_ROWS), batches_of(VALIDATION_ROWS)

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from models.examples import Matrix, Times, Vector
 from streams.archive import Segment, archive_of, folder_and_name, record_name, segment_name
 from streams.archive_file import archive_schema, digest_of, encode
 from streams.durations import DAY_US, HOUR_US, MINUTE_US
@@ -15,19 +16,22 @@ from streams.example_rows import MOMENT
 from streams.frames import Column
 from streams.pipeline import Task
 
-COLUMNS = (Column("delay", is_category=False), Column("distance", is_category=False), Column("carrier", is_category=True))
+COLUMNS = (Column("delay", False), Column("distance", False), Column("carrier", True))
 START_US = 1_357_000_000 * 1_000_000 // DAY_US * DAY_US
 CARRIERS = np.array([7.0, 11.0, 4_503_599_627_370_495.0, 23.0])
 EFFECTS = np.array([-1.0, 0.0, 0.5, 1.5])
 
 
-def examples(size: int, task: Task, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draw features and labels: of a weighted sum of two numbers, one of them sometimes missing, and a carrier."""
+def examples(size: int, task: Task, seed: int = 0, shift: float = 0.0) -> tuple[Matrix, Vector]:
+    """Draw features and labels of a weighted sum of two numbers, one sometimes missing, and a carrier.
+
+    `shift` makes yes rarer.
+    """
     rng = np.random.default_rng(seed)
     X_BF = np.column_stack([rng.normal(5.0, 3.0, size), rng.normal(1000.0, 200.0, size), np.zeros(size)])
     carrier_B = rng.integers(0, len(CARRIERS), size)
     X_BF[:, 2] = CARRIERS[carrier_B]
-    logit_B = (X_BF[:, 0] - 5.0) - (X_BF[:, 1] - 1000.0) / 200.0 + EFFECTS[carrier_B]
+    logit_B = (X_BF[:, 0] - 5.0) - (X_BF[:, 1] - 1000.0) / 200.0 + EFFECTS[carrier_B] + shift
     X_BF[rng.random(size) < 0.05, 1] = np.nan
     if task.kind == "regression":
         return X_BF, 100.0 + 10.0 * logit_B + rng.normal(0.0, 1.0, size)
@@ -36,10 +40,10 @@ def examples(size: int, task: Task, seed: int = 0) -> tuple[np.ndarray, np.ndarr
     return X_BF, (rng.random(size) < 1.0 / (1.0 + np.exp(-2.0 * logit_B))).astype(float)
 
 
-def write_archive(state: Path, size: int, task: Task | None = None, days: int = 4, seed: int = 0) -> list[Segment]:
-    """Write as many segments as there are days; an event comes in each equal part of the time, its label an hour later."""
+def write_archive(state: Path, size: int, task: Task | None = None, days: int = 4, shift: float = 0.0) -> list[Segment]:
+    """Write a segment for each day; events come at equal distances, and each label about an hour later."""
     task = task or Task()
-    X_BF, y_B = examples(size, task, seed)
+    X_BF, y_B = examples(size, task, shift=shift)
     time_B = START_US + np.arange(size) * days * DAY_US // size
     written = []
     for day in range(days):
@@ -49,7 +53,7 @@ def write_archive(state: Path, size: int, task: Task | None = None, days: int = 
     return written
 
 
-def _write(state: Path, X_BF: np.ndarray, y_B: np.ndarray, time_B: np.ndarray, first: int, task: Task) -> Segment:
+def _write(state: Path, X_BF: Matrix, y_B: Vector, time_B: Times, first: int, task: Task) -> Segment:
     size, known_B = len(y_B), time_B + HOUR_US + MINUTE_US * (np.arange(len(y_B)) % 7)
     label = pa.array([task.classes[int(y)] for y in y_B]) if task.classes else pa.array(y_B)
     own = {
