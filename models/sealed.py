@@ -95,7 +95,7 @@ class Library(NamedTuple):
     def has_module(self, module: str) -> bool:
         """Say whether a module is one of its parts, and not refused."""
         is_part = (module + ".").startswith(tuple(part + "." for part in self.parts))
-        return is_part and not module.startswith(self.refused or ("\n",))
+        return is_part and not module.startswith(self.refused)
 
 
 RIVER = Library("river", ("river",), REFUSED_PARTS, compiled="river._river_rust", has_methods=True)
