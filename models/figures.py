@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from models.examples import Vector
 from models.scoring import judged
-from models.version import Figures
+from models.training_job import Figures
 from streams.pipeline import Task
 
 _DIGITS = 9  # behind the point, as in other figures of a version
