@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from streams.batch_kinds import BATCH_KINDS
 from streams.errors import PipelineError
 from streams.frames import Column
 from streams.model_kinds import KIND_NAMES, is_own, read_settings
@@ -34,6 +35,7 @@ _LEARNERS = {  # where the class of a kind is; of a kind and a task, if that has
     "half_space_trees": "models.half_space_trees:HalfSpaceTreesLearner",
     "prior": "models.baselines:BaselineLearner",
     "last": "models.baselines:BaselineLearner",
+    "torch": "models.torch_learner:TorchLearner",
 }
 
 Matrix = npt.NDArray[np.float64]
@@ -107,8 +109,8 @@ def make_learner(
     Args:
         model: the candidate's declaration.
         columns: the columns of the matrices it will be given, in order.
-        key: seals River models (see models/sealed.py); other kinds do not need it. Without it a River model can not be
-            written, and what it raises is not held back.
+        key: seals models of River and scikit-learn (see models/sealed.py); other kinds do not need it. Without it they
+            can not be written, and what a River model raises is not held back.
         task: what labels are; yes or no if nothing is said.
 
     Raises:
@@ -143,6 +145,10 @@ def _make_bare(model: Model, columns: tuple[Column, ...], key: bytes | None, tas
         from models.river_learner import RiverLearner
 
         return RiverLearner(model, columns, key, task)
+    if model.kind.startswith("sklearn:"):
+        from models.sklearn_learner import SklearnLearner
+
+        return SklearnLearner(model, columns, key, task)
     if is_own(model.kind):
         from models.own_learner import OwnLearner
 
@@ -153,6 +159,8 @@ def _make_bare(model: Model, columns: tuple[Column, ...], key: bytes | None, tas
         one = msgspec.structs.replace(model, shards=1)
         return ShardedLearner(lambda: make_learner(one, columns, key, task), model.shards, way_of(model, task))
     place = _LEARNERS.get(f"{model.kind} {task.kind}") or _LEARNERS.get(model.kind)
+    if place is None and model.kind in BATCH_KINDS:
+        place = _LEARNERS[model.kind.partition(":")[0]]
     if place is None:
         message = f"[models.{model.name}] kind: {model.kind!r} is not known; allowed: {KIND_NAMES}"
         raise PipelineError([message])

@@ -132,6 +132,11 @@ def _judge(task: Task) -> _Judge:
     return judges[task.kind]
 
 
+def judged(task: Task, said_BS: npt.NDArray[np.float64], label_B: Vector) -> Quality:
+    """Judge predictions with their labels, exactly; costs a sort of them. S numbers a prediction as in a tally."""
+    return _judge(task).recent(said_BS, label_B)
+
+
 def figure_names(task: Task) -> tuple[str, ...]:
     """Name the figures of a task, its loss first."""
     nothing = _judge(task).recent(np.empty((0, task.outputs)), np.empty(0))

@@ -19,7 +19,7 @@ import pickle
 import random
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from streams.errors import ModelError
 from streams.state_folder import Place, folder_of
@@ -27,6 +27,7 @@ from streams.state_folder import Place, folder_of
 FORMAT = 1
 KEY_VARIABLE = "MILLRACE_MODEL_KEY"
 KEY_FILE = "model.key"
+SEALED_KINDS = ("river:", "sklearn:")
 MIN_KEY_CHARACTERS = 16
 _MAC_BYTES = 32
 _DOMAIN = b"millrace sealed object\n"  # a MAC made for another purpose under the same key never verifies here
@@ -70,19 +71,43 @@ ALLOWED = frozenset(
         ("statistics", "NormalDist"),
     }
 )
-LIBRARY = "river"
-_METHODS = frozenset({(random.Random, "gauss")})  # k-means draws the centres of new columns with it
-_COMPILED_PART = "river._river_rust"  # its functions (distances) are pure
 REFUSED_PARTS = ("river.datasets", "river.stream", "river.checks")  # they open files and addresses
+_METHODS = frozenset({(random.Random, "gauss")})  # River's k-means draws the centres of new columns with it
 
 
-def seal(value: object, key: bytes, library_version: str) -> bytes:
+class Library(NamedTuple):
+    """A library whose objects may be sealed: classes of its `parts`, and the `names` of others beside ALLOWED.
+
+    With `has_methods` also methods of its classes. Functions of a `compiled` part are taken if they are built in.
+    """
+
+    name: str
+    parts: tuple[str, ...]
+    refused: tuple[str, ...] = ()
+    names: frozenset[tuple[str, str]] = frozenset()
+    compiled: str = ""
+    has_methods: bool = False
+
+    def has_class(self, found: Any) -> bool:
+        """Say whether it is a class of the library's."""
+        return inspect.isclass(found) and self.has_module(found.__module__)
+
+    def has_module(self, module: str) -> bool:
+        """Say whether a module is one of its parts, and not refused."""
+        is_part = (module + ".").startswith(tuple(part + "." for part in self.parts))
+        return is_part and not module.startswith(self.refused)
+
+
+RIVER = Library("river", ("river",), REFUSED_PARTS, compiled="river._river_rust", has_methods=True)
+
+
+def seal(value: object, key: bytes, library_version: str, library: Library = RIVER) -> bytes:
     """Write an object so that `unseal` with the same key gives an equal one.
 
     Raises:
         ModelError: when the object can not be written.
     """
-    header = json.dumps({"format": FORMAT, LIBRARY: library_version}).encode() + b"\n"
+    header = json.dumps({"format": FORMAT, library.name: library_version}).encode() + b"\n"
     try:
         payload = header + pickle.dumps(value, protocol=5)
     except Exception as error:
@@ -91,7 +116,7 @@ def seal(value: object, key: bytes, library_version: str) -> bytes:
     return _mac(payload, key) + payload
 
 
-def unseal(blob: bytes, key: bytes, library_version: str) -> Any:
+def unseal(blob: bytes, key: bytes, library_version: str, library: Library = RIVER) -> Any:
     """Read an object that `seal` wrote with the same key and library version.
 
     Raises:
@@ -103,12 +128,12 @@ def unseal(blob: bytes, key: bytes, library_version: str) -> Any:
         raise ModelError(f"a sealed model is not ours or damaged: {found}; check {KEY_VARIABLE} or {KEY_FILE}")
     header, _, body = payload.partition(b"\n")
     written = json.loads(header)
-    if written != {"format": FORMAT, LIBRARY: library_version}:
-        found = f"format {written.get('format')}, {LIBRARY} {written.get(LIBRARY)}"
-        needed = f"format {FORMAT}, {LIBRARY} {library_version}"
+    if written != {"format": FORMAT, library.name: library_version}:
+        found = f"format {written.get('format')}, {library.name} {written.get(library.name)}"
+        needed = f"format {FORMAT}, {library.name} {library_version}"
         raise ModelError(f"a sealed model was written by {found}, this is {needed}; run `millrace rebuild`")
     try:
-        return _Unpickler(io.BytesIO(body)).load()
+        return _Unpickler(io.BytesIO(body), library).load()
     except ModelError:
         raise
     except Exception as error:
@@ -146,6 +171,11 @@ def model_key(state: Place) -> bytes:
     return key
 
 
+def key_for(kind: str, state: Place) -> bytes | None:
+    """Give the key if models of this kind are sealed, None of those that are plain arrays. Raises as `model_key`."""
+    return model_key(state) if kind.startswith(SEALED_KINDS) else None
+
+
 def _make_key(path: Path) -> None:
     """Write the key under another name, then link it: of several processes at once exactly one wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,34 +198,33 @@ def _mac(payload: bytes, key: bytes) -> bytes:
 class _Unpickler(pickle.Unpickler):
     """Resolves names on the list, the library's classes with their methods, and its compiled functions."""
 
+    def __init__(self, file: io.BytesIO, library: Library = RIVER) -> None:
+        super().__init__(file)
+        self._library = library
+
     def find_class(self, module: str, name: str) -> Any:
         """Resolve one name; called by the unpickler for every global it meets."""
-        if (module, name) in ALLOWED:
+        library = self._library
+        if (module, name) in ALLOWED or (module, name) in library.names:
             return super().find_class(module, name)
-        if (module, name) == ("builtins", "getattr"):
-            return _library_method
-        is_refused = not (module + ".").startswith(LIBRARY + ".") or module.startswith(REFUSED_PARTS)
+        if (module, name) == ("builtins", "getattr") and library.has_methods:
+            return self._method
         owner, _, member = name.partition(".")
-        if not is_refused and "." not in member:
+        if library.has_module(module) and "." not in member and (library.has_methods or not member):
             found = super().find_class(module, owner)
-            if _is_library_class(found):
-                return _library_method(found, member) if member else found
-            if module.startswith(_COMPILED_PART) and inspect.isbuiltin(found) and not member:
+            if library.has_class(found):
+                return self._method(found, member) if member else found
+            if library.compiled and module.startswith(library.compiled) and inspect.isbuiltin(found) and not member:
                 return found
         raise ModelError(f"a sealed model names {module}.{name}, which is not on the list; run `millrace rebuild`")
 
-
-def _is_library_class(found: Any) -> bool:
-    return inspect.isclass(found) and (found.__module__ + ".").startswith(LIBRARY + ".")
-
-
-def _library_method(owner: Any, name: str) -> Any:
-    """Stand in for getattr, with which pickle writes bound methods: of the library's own classes, and those listed."""
-    kind = owner if inspect.isclass(owner) else type(owner)
-    if (kind, name) in _METHODS:
-        return getattr(owner, name)
-    if _is_library_class(kind) and "__" not in name:
-        found = getattr(owner, name)
-        if inspect.isroutine(found) or _is_library_class(found):  # a class may stand inside another
-            return found
-    raise ModelError(f"a sealed model asks for {name} of {kind.__name__}, which is not on the list")
+    def _method(self, owner: Any, name: str) -> Any:
+        """Stand in for getattr, with which pickle writes bound methods: of the library's classes, and those listed."""
+        kind = owner if inspect.isclass(owner) else type(owner)
+        if (kind, name) in _METHODS:
+            return getattr(owner, name)
+        if self._library.has_class(kind) and "__" not in name:
+            found = getattr(owner, name)
+            if inspect.isroutine(found) or self._library.has_class(found):  # a class may stand inside another
+                return found
+        raise ModelError(f"a sealed model asks for {name} of {kind.__name__}, which is not on the list")

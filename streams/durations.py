@@ -43,3 +43,13 @@ def duration_text(length_us: int) -> str:
         if length_us and length_us % unit_us == 0:
             return f"{length_us // unit_us}{unit}"
     return f"{length_us / SECOND_US:g}s"
+
+
+def rough_text(length_us: int) -> str:
+    """Write a duration in the largest unit that it reaches, with three digits.
+
+    >>> rough_text(1_338_656_299_824), rough_text(0)
+    ('15.5d', '0s')
+    """
+    unit = next((unit for unit, unit_us in _UNITS_US.items() if length_us >= unit_us), "s")
+    return f"{length_us / _UNITS_US[unit]:.3g}{unit}"

@@ -13,7 +13,10 @@ import signal
 VARIABLE = "MILLRACE_FAIL_POINT"
 NAMES = (
     *("after_produce", "before_flush", "after_flush", "after_snapshot", "after_commit", "after_publish"),
+    *("after_step", "after_checkpoint", "before_result"),  # of a training
     *("after_staged", "after_deleted", "after_topics", "after_one", "after_published"),  # of `millrace rescale`
+    *("after_segment", "after_record", "after_merged", "after_merge"),  # of the archive
+    *("after_trained_file", "after_version_row"),  # of announcing what was trained
 )
 
 _armed: dict[str, int] = {}

@@ -54,10 +54,17 @@ class Families:
         self.label_delay = histogram(
             "millrace_label_delay_seconds", "Event time to label time of joined labels.", DELAY_BOUNDS_S
         )
+        self.training_running = gauge("millrace_training_running", "1 while the candidate is being trained.")
+        self.training_loss = gauge("millrace_training_loss", "Loss of the training under way.", "part")
+        self.training_seconds = gauge("millrace_training_seconds", "Time the last training took.")
+        self.trainings = counter("millrace_trainings_total", "Trainings that have ended, by result.", "result")
         self.snapshot = histogram("millrace_snapshot_seconds", "Time one snapshot took.", SNAPSHOT_BOUNDS_S)
         self.snapshot_pause = histogram(
             "millrace_snapshot_pause_seconds", "Time the stream stood still for a snapshot.", SNAPSHOT_BOUNDS_S
         )
+        self.archive_rows = gauge("millrace_archive_rows", "Label rows in the archive.")
+        self.archive_bytes = gauge("millrace_archive_bytes", "Size of the archive's files.")
+        self.archive_segments = gauge("millrace_archive_segments", "Files of the archive.")
         self.snapshot_bytes = gauge("millrace_snapshot_bytes", "Size of the newest snapshot.", "partition")
         self.snapshot_age = gauge("millrace_snapshot_age_seconds", "Time since the newest snapshot.", "partition")
         self.quality = gauge("millrace_model_quality", "How good predictions were, by figure.", "figure", "span")

@@ -1,0 +1,66 @@
+"""Asking a model for rows so that an answer's bits do not depend on the rows that it is asked with.
+
+A matrix product of one row and one of 500 rows run through different kernels of a library, which add up in different
+orders: the same row then gets another last bit. So rows are asked for in blocks of a few fixed sizes, filled up where
+rows are too few, and a size is used only where it is found to give what the smallest one gives, wherever in the block
+the row stands. Which orders a library takes depends on sizes, never on values, so made-up rows find that out.
+
+Letters of shapes: B rows of a call, R rows of a block, S numbers of an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from models.learner import Matrix
+
+Rows = tuple[npt.NDArray[np.generic], ...]  # arrays of equal length: what the model is given of each row
+Ask = Callable[[Rows], Matrix]
+
+
+def ask_in_blocks(ask: Ask, rows: Rows, sizes: tuple[int, ...]) -> Matrix:
+    """Give the answers for all rows, [B, S], asking for as many as one of the sizes at a time.
+
+    Args:
+        ask: gives the answers for the rows of a block, [R, S].
+        rows: at least one.
+        sizes: ascending; the first is filled up with copies of the last row.
+
+    Example:
+        >>> ask_in_blocks(lambda rows: np.full((len(rows[0]), 1), 1.0 * len(rows[0])), (np.arange(7.0),), (2, 4)).T
+        array([[4., 4., 4., 4., 2., 2., 2.]])
+    """
+    count, start, found = len(rows[0]), 0, []
+    while start < count:
+        size = max((one for one in sizes if one <= count - start), default=sizes[0])
+        block = tuple(array[start : start + size] for array in rows)
+        if (missing := size - len(block[0])) > 0:
+            block = tuple(np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for array in block)
+        answer_RS = ask(block)
+        found.append(answer_RS[: size - missing] if missing > 0 else answer_RS)
+        start += size
+    return found[0] if len(found) == 1 else np.concatenate(found)
+
+
+def trusted_sizes(ask: Ask, probe: Rows, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Give those sizes whose blocks answer bit for bit as the smallest does, rows moved within the block or not.
+
+    Args:
+        ask: as of `ask_in_blocks`.
+        probe: at least as many rows as the largest size has, each different from the others.
+        sizes: ascending. The first is kept in any case.
+    """
+    rows = tuple(array[: sizes[-1]] for array in probe)
+    wanted = ask_in_blocks(ask, rows, sizes[:1])
+    return (sizes[0], *(size for size in sizes[1:] if _answers_equal(ask, rows, size, wanted)))
+
+
+def _answers_equal(ask: Ask, rows: Rows, size: int, wanted: Matrix) -> bool:
+    for moved in (0, 1, size // 2 + 1):
+        block = tuple(np.roll(array[:size], moved, axis=0) for array in rows)
+        if not np.array_equal(ask(block), np.roll(wanted[:size], moved, axis=0)):
+            return False
+    return True
