@@ -1,0 +1,180 @@
+"""The guard: takes a promotion back at once when the champion is suddenly worse than the last one.
+
+It watches d' = champion's loss - last champion's loss, clipped to twice the last champion's mean loss L0, event by
+event in the order of labels: evidence by event number would wait for the latest label. Two lines (cusum.py) with
+kappa = 0.1 L0 and 0.25 L0; the steeper notices large faults sooner, the flatter smaller ones.
+
+First the guard learns what is usual: L0 from the first events, then the long-run variance of d' from the next 20,000
+(pyramid.py). Both stay as they are then, for a fault must not raise the threshold that it has to pass. The lines run as
+soon as L0 is known, so that a fault meanwhile shows when the variance is.
+
+Pure functions over one value per pair, as in evidence.py; a block that comes again changes nothing. Whether a champion
+has slowly become worse than the last is for evidence to say, with the roles exchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from models.cusum import Floats, doubled_delay, line_path, threshold
+from models.paired_losses import BLOCK_EVENTS, LEAST_EVENTS, PairedLosses
+from models.pyramid import Pyramid, unpacked
+from streams.selecting import Select
+
+LOSS_EVENTS = 5_000  # for L0, which no threshold depends on much
+SPREAD_BLOCKS = 200  # 20,000 events for the variance of d'
+LEAST_VALUES = 16  # of a level of the pyramid
+CLIP = 2.0  # times L0: a fault of one event says no more than this
+KAPPAS = (0.1, 0.25)  # times L0
+LEAST_LOSS = 1e-3  # L0 is at least this share of the largest loss: a perfect champion is no measure
+
+Word = Literal["learning", "quiet", "alarm"]
+
+
+class Guard(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the guard of one pair knows, under 1 KB as JSON.
+
+    Attributes:
+        settled: events that counted on both sides.
+        loss_events: how many of them L0 is from.
+        loss_total: the sum of the last champion's losses on these.
+        blocks: in the pyramid.
+        pyramid: the packed sums of the blocks' means of d'.
+        lines: where the two lines stand.
+        alarm_at: the settled event that raised the alarm; it stays until a new guard begins.
+        last_block: by source.
+    """
+
+    settled: int = 0
+    loss_events: int = 0
+    loss_total: float = 0.0
+    blocks: int = 0
+    pyramid: bytes = b""
+    lines: tuple[float, ...] = (0.0,) * len(KAPPAS)
+    alarm_at: int | None = None
+    last_block: dict[int, int] = {}
+
+
+class GuardVerdict(msgspec.Struct, frozen=True):
+    """What the guard says, with all numbers; those that are not known yet are None.
+
+    Attributes:
+        word: "learning" as long as it can not raise an alarm.
+        settled: events so far.
+        loss: L0, the last champion's.
+        clip: the most that one event adds.
+        sigma: the root of the long-run variance of d', per event.
+        kappas: what the lines take off d'.
+        lines: where they stand.
+        thresholds: where each raises the alarm.
+        expected_delay_events: settled events until an alarm if the champion's loss becomes twice L0.
+        alarm_at: the settled event that raised the alarm.
+    """
+
+    word: Word
+    settled: int
+    loss: float | None
+    clip: float | None
+    sigma: float | None
+    kappas: tuple[float, ...] | None
+    lines: tuple[float, ...]
+    thresholds: tuple[float, ...] | None
+    expected_delay_events: float | None
+    alarm_at: int | None
+
+
+def watched(guard: Guard, pair: PairedLosses, settings: Select) -> Guard:
+    """Take a block in the order of labels: `pair.challenger` is the last champion. About 80 us."""
+    if pair.block <= guard.last_block.get(pair.source, -1):
+        return guard
+    champion, last = pair.counted(settings)
+    guard = msgspec.structs.replace(guard, last_block={**guard.last_block, pair.source: pair.block})
+    if guard.loss_events < LOSS_EVENTS:
+        guard = msgspec.structs.replace(
+            guard, loss_events=guard.loss_events + last.size, loss_total=guard.loss_total + float(last.sum())
+        )
+    else:
+        loss = usual_loss(guard, settings)
+        clipped = np.clip(champion - last, -CLIP * loss, CLIP * loss)
+        guard = _with_spread(guard, clipped)
+        guard = _with_lines(guard, clipped, loss)
+    return msgspec.structs.replace(guard, settled=guard.settled + champion.size)
+
+
+def usual_loss(guard: Guard, settings: Select) -> float:
+    """Give L0."""
+    return max(guard.loss_total / guard.loss_events, LEAST_LOSS * settings.largest_loss)
+
+
+def event_variance(pyramid: Pyramid) -> Floats | None:
+    """Give the long-run variance of one event's d', None before it is known."""
+    spread = pyramid.spread(LEAST_VALUES) if pyramid.count >= SPREAD_BLOCKS else None
+    return None if spread is None else BLOCK_EVENTS * spread.long_run_variance
+
+
+def _with_spread(guard: Guard, clipped: Floats) -> Guard:
+    if guard.blocks == SPREAD_BLOCKS or clipped.size < LEAST_EVENTS:
+        return guard
+    pyramid = unpacked(guard.pyramid, guard.blocks)
+    pyramid.add(float(clipped.mean()))
+    return msgspec.structs.replace(guard, blocks=pyramid.count, pyramid=pyramid.packed())
+
+
+def _with_lines(guard: Guard, clipped: Floats, loss: float) -> Guard:
+    """Let the lines go on; the first event that has one above its threshold raises the alarm."""
+    if not clipped.size:
+        return guard
+    kappas_K = loss * np.array(KAPPAS)
+    path_BK = line_path(np.array(guard.lines), clipped[:, None], kappas_K)
+    guard = msgspec.structs.replace(guard, lines=tuple(path_BK[-1].tolist()))
+    variance = event_variance(unpacked(guard.pyramid, guard.blocks)) if guard.alarm_at is None else None
+    if variance is None:
+        return guard
+    is_above_B = (path_BK > threshold(variance, kappas_K, CLIP * loss)).any(axis=1)
+    if not is_above_B.any():
+        return guard
+    return msgspec.structs.replace(guard, alarm_at=guard.settled + int(is_above_B.argmax()) + 1)
+
+
+def guard_verdict(guard: Guard, settings: Select) -> GuardVerdict:
+    """Say what the guard sees."""
+    loss = usual_loss(guard, settings) if guard.loss_events >= LOSS_EVENTS else None
+    variance = event_variance(unpacked(guard.pyramid, guard.blocks))
+    kappas = clip = thresholds = delay = None
+    word: Word = "learning"
+    if loss is not None:
+        kappas, clip = tuple(share * loss for share in KAPPAS), CLIP * loss
+        if variance is not None:
+            word = "quiet" if guard.alarm_at is None else "alarm"
+            thresholds = tuple(float(threshold(variance, kappa, clip)) for kappa in kappas)
+            delay = float(doubled_delay(variance, loss))
+    return GuardVerdict(
+        word=word,
+        settled=guard.settled,
+        loss=loss,
+        clip=clip,
+        sigma=None if variance is None else float(np.sqrt(variance)),
+        kappas=kappas,
+        lines=guard.lines,
+        thresholds=thresholds,
+        expected_delay_events=delay,
+        alarm_at=guard.alarm_at,
+    )
+
+
+def stored(guard: Guard) -> dict[str, Any]:
+    """Give the value as JSON has it: for a table that keeps JSON."""
+    found: dict[str, Any] = msgspec.to_builtins(guard, str_keys=True)
+    return found
+
+
+def restored(value: dict[str, Any]) -> Guard:
+    """Take a value back from `stored`.
+
+    Raises:
+        msgspec.ValidationError: it is none.
+    """
+    return msgspec.convert(value, Guard, strict=False)
