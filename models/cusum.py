@@ -34,9 +34,10 @@ def threshold(variance: Floats | float, kappa: Floats | float, clip: Floats | fl
     return (variance / (2.0 * kappa) + clip / 3.0) * math.log(2.0 * RUN_EVENTS)
 
 
-def doubled_delay(variance: Floats | float, loss: Floats | float) -> Floats | float:
-    """Give how many events it takes to notice that a loss, before as large as `loss`, has doubled.
-
-    Clipping and the line's kappa leave 0.61 of the loss as its slope (measured in docs/evidence.md).
-    """
-    return (variance / (0.5 * loss) + 0.6 * loss) * math.log(2.0 * RUN_EVENTS) / (0.61 * loss)
+def expected_delay(thresholds_K: Floats, kappas_K: Floats, mean_x: Floats | float) -> Floats:
+    """Give after how many values of a new mean the first of K lines passes its threshold; infinite: none ever does."""
+    slopes_K = mean_x - kappas_K
+    with np.errstate(divide="ignore"):
+        delays_K = np.where(slopes_K > 0.0, thresholds_K / slopes_K, np.inf)
+    delay: Floats = delays_K.min(axis=0)
+    return delay

@@ -14,12 +14,13 @@ has slowly become worse than the last is for evidence to say, with the roles exc
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
-from models.cusum import Floats, doubled_delay, line_path, threshold
+from models.cusum import Floats, expected_delay, line_path, threshold
 from models.paired_losses import BLOCK_EVENTS, LEAST_EVENTS, PairedLosses
 from models.pyramid import Pyramid, unpacked
 from streams.selecting import Select
@@ -43,6 +44,8 @@ class Guard(msgspec.Struct, frozen=True, omit_defaults=True):
         loss_total: the sum of the last champion's losses on these.
         blocks: in the pyramid.
         pyramid: the packed sums of the blocks' means of d'.
+        spread_events: in these blocks.
+        doubled_total: the sum over them of what d' would be if the champion's loss were twice as large.
         lines: where the two lines stand.
         alarm_at: the settled event that raised the alarm; it stays until a new guard begins.
         last_block: by source.
@@ -53,6 +56,8 @@ class Guard(msgspec.Struct, frozen=True, omit_defaults=True):
     loss_total: float = 0.0
     blocks: int = 0
     pyramid: bytes = b""
+    spread_events: int = 0
+    doubled_total: float = 0.0
     lines: tuple[float, ...] = (0.0,) * len(KAPPAS)
     alarm_at: int | None = None
     last_block: dict[int, int] = {}
@@ -70,7 +75,8 @@ class GuardVerdict(msgspec.Struct, frozen=True):
         kappas: what the lines take off d'.
         lines: where they stand.
         thresholds: where each raises the alarm.
-        expected_delay_events: settled events until an alarm if the champion's loss becomes twice L0.
+        expected_delay_events: settled events until an alarm if each of the champion's losses were doubled, None also
+            where that would raise none: a champion that was far better than the last is then no worse than that.
         alarm_at: the settled event that raised the alarm.
     """
 
@@ -98,8 +104,10 @@ def watched(guard: Guard, pair: PairedLosses, settings: Select) -> Guard:
         )
     else:
         loss = usual_loss(guard, settings)
-        clipped = np.clip(champion - last, -CLIP * loss, CLIP * loss)
-        guard = _with_spread(guard, clipped)
+        clipped = clip(champion - last, loss)
+        if guard.blocks < SPREAD_BLOCKS and clipped.size >= LEAST_EVENTS:
+            doubled = clip(np.minimum(2.0 * champion, settings.largest_loss) - last, loss)
+            guard = _with_spread(guard, clipped, doubled)
         guard = _with_lines(guard, clipped, loss)
     return msgspec.structs.replace(guard, settled=guard.settled + champion.size)
 
@@ -109,18 +117,28 @@ def usual_loss(guard: Guard, settings: Select) -> float:
     return max(guard.loss_total / guard.loss_events, LEAST_LOSS * settings.largest_loss)
 
 
+def clip(differences: Floats, loss: Floats | float) -> Floats:
+    """Give d' from differences, and L0."""
+    clipped: Floats = np.clip(differences, -CLIP * loss, CLIP * loss)
+    return clipped
+
+
 def event_variance(pyramid: Pyramid) -> Floats | None:
     """Give the long-run variance of one event's d', None before it is known."""
     spread = pyramid.spread(LEAST_VALUES) if pyramid.count >= SPREAD_BLOCKS else None
     return None if spread is None else BLOCK_EVENTS * spread.long_run_variance
 
 
-def _with_spread(guard: Guard, clipped: Floats) -> Guard:
-    if guard.blocks == SPREAD_BLOCKS or clipped.size < LEAST_EVENTS:
-        return guard
+def _with_spread(guard: Guard, clipped: Floats, doubled: Floats) -> Guard:
     pyramid = unpacked(guard.pyramid, guard.blocks)
     pyramid.add(float(clipped.mean()))
-    return msgspec.structs.replace(guard, blocks=pyramid.count, pyramid=pyramid.packed())
+    return msgspec.structs.replace(
+        guard,
+        blocks=pyramid.count,
+        pyramid=pyramid.packed(),
+        spread_events=guard.spread_events + clipped.size,
+        doubled_total=guard.doubled_total + float(doubled.sum()),
+    )
 
 
 def _with_lines(guard: Guard, clipped: Floats, loss: float) -> Guard:
@@ -143,24 +161,26 @@ def guard_verdict(guard: Guard, settings: Select) -> GuardVerdict:
     """Say what the guard sees."""
     loss = usual_loss(guard, settings) if guard.loss_events >= LOSS_EVENTS else None
     variance = event_variance(unpacked(guard.pyramid, guard.blocks))
-    kappas = clip = thresholds = delay = None
+    kappas = thresholds = delay = None
     word: Word = "learning"
     if loss is not None:
-        kappas, clip = tuple(share * loss for share in KAPPAS), CLIP * loss
-        if variance is not None:
-            word = "quiet" if guard.alarm_at is None else "alarm"
-            thresholds = tuple(float(threshold(variance, kappa, clip)) for kappa in kappas)
-            delay = float(doubled_delay(variance, loss))
+        kappas = tuple(share * loss for share in KAPPAS)
+    if loss is not None and variance is not None:
+        word = "quiet" if guard.alarm_at is None else "alarm"
+        kappas_K = loss * np.array(KAPPAS)
+        thresholds_K = np.asarray(threshold(variance, kappas_K, CLIP * loss))
+        delay = float(expected_delay(thresholds_K, kappas_K, guard.doubled_total / guard.spread_events))
+        thresholds = tuple(thresholds_K.tolist())
     return GuardVerdict(
         word=word,
         settled=guard.settled,
         loss=loss,
-        clip=clip,
+        clip=None if loss is None else CLIP * loss,
         sigma=None if variance is None else float(np.sqrt(variance)),
         kappas=kappas,
         lines=guard.lines,
         thresholds=thresholds,
-        expected_delay_events=delay,
+        expected_delay_events=delay if delay is not None and math.isfinite(delay) else None,
         alarm_at=guard.alarm_at,
     )
 

@@ -1,0 +1,38 @@
+"""The evidence rule, simulated: how often equal models are told apart, and how soon better and broken ones are.
+
+`aa_false_rate` is the largest share of false promotions among the kinds of noise; `power_events` the median until a
+challenger is promoted that is 5 % better, `rollback_events` the median until a doubled loss is noticed, each of the
+slowest case. All are the same in every run.
+"""
+
+from __future__ import annotations
+
+from tests.bench.evidence_simulations import better_by, false_rates, improving_pairs
+from tests.bench.figure import Figure
+from tests.bench.guard_simulations import broken_champions
+from tests.bench.workplace import FULL, Workplace
+
+ALPHA = 0.05
+EVENTS = 100_000
+MOST_EXPECTED = 300  # where the guard itself tells a longer delay, none is required
+
+FIGURES = (
+    Figure("aa_false_rate", "share", bound=ALPHA, is_floor=False),
+    Figure("power_events", "events", bound=15_000, is_floor=False),
+    Figure("rollback_events", "events", bound=500, is_floor=False),
+)
+
+
+def measure(workplace: Workplace) -> dict[str, float]:
+    """Simulate; about 25 s of one core."""
+    streams = 1_000 if workplace.size == FULL else 100
+    equal = false_rates(streams, EVENTS)
+    better = [
+        better_by(0.05, draw, streams // 5, EVENTS) for name, draw in improving_pairs() if name.startswith("real")
+    ]
+    guards = [alarms for _, alarms in broken_champions(streams // 5)]
+    return {
+        "aa_false_rate": max(outcome.rate() for outcome in equal.values()),
+        "power_events": max(outcome.median() for outcome in better),
+        "rollback_events": max(alarms.median() for alarms in guards if alarms.expected() <= MOST_EXPECTED),
+    }
