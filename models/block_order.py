@@ -28,7 +28,7 @@ class Summed(msgspec.Struct, frozen=True, array_like=True):
 def released(
     waiting: tuple[Summed, ...], newest_us: Mapping[int, int], patience_us: int
 ) -> tuple[list[Summed], tuple[Summed, ...]]:
-    """Give the blocks whose turn has come, in order, and those that wait on.
+    """Give the blocks whose turn has come and those that wait on, both in order.
 
     `newest_us` is the latest time known of each source, the newest block's among them.
 
@@ -40,6 +40,6 @@ def released(
     """
     newest = max(newest_us.values())
     frontier_us = min(time_us for time_us in newest_us.values() if time_us >= newest - patience_us)
-    ready = [block for block in waiting if block.last_time_us <= frontier_us]
-    ready.sort(key=lambda block: (block.last_time_us, block.source, block.block))
-    return ready, tuple(block for block in waiting if block.last_time_us > frontier_us)
+    blocks = sorted(waiting, key=lambda block: (block.last_time_us, block.source, block.block))
+    ready = sum(block.last_time_us <= frontier_us for block in blocks)
+    return blocks[:ready], tuple(blocks[ready:])

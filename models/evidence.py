@@ -1,8 +1,8 @@
 """Evidence: is a challenger better than the champion? One value per pair, fed with their losses block by block.
 
-For each block, in the order of event time, y is the mean of d = champion's loss - challenger's loss over the events that
-count on both sides, and the pair's value keeps a pyramid of y (pyramid.py). The challenger is promoted when a lower
-bound of the mean of d, that holds at all times at once, lies above the margin:
+For each block, in the order of event time, y is the mean of d = champion's loss - challenger's loss over the events
+that count on both sides, and the pair's value keeps a pyramid of y (pyramid.py). The challenger is promoted when a
+lower bound of the mean of d, that holds at all times at once, lies above the margin:
 
     mean(y) - z* sqrt(V / t) - C ln(1/a) / N  >  margin
 

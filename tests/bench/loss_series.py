@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 SPAN_EVENTS = 10_000  # an event a microsecond
 CHAMPION_LOSS = 0.45
+LEANING = 0.02  # of differences that last, to either side
 RARE_SHARE, RARE_LOSS = 0.001, 6.9
 REAL_EVENTS, REAL_FEATURES, LEARNED_FIRST = 120_000, 10, 20_000
 STRETCH_EVENTS = 2_000  # of a real pair, that are drawn as a whole: longer than what the pair remembers
@@ -89,6 +90,23 @@ def rare_means(rng: np.random.Generator, streams: int, blocks: int) -> Floats:
     large_TS = rng.binomial(BLOCK_EVENTS, RARE_SHARE, (blocks, streams)) * (RARE_LOSS / BLOCK_EVENTS)
     usual_TS = rng.normal(RARE_SHARE * RARE_LOSS, 0.06 / np.sqrt(BLOCK_EVENTS), (blocks, streams))
     found: Floats = usual_TS - large_TS
+    return found
+
+
+def lasting_means(
+    rng: np.random.Generator, streams: int, blocks: int, *, cycle: float = 0, regime: float = 0
+) -> Floats:
+    """Give block means of differences that are 0 over all time, and lean to one side for long.
+
+    Either in a cycle of so many events, begun anywhere, or in regimes that are so long on average.
+    """
+    at_T1 = BLOCK_EVENTS * np.arange(blocks)[:, None]
+    if cycle:
+        leaning_TS = np.sin(2.0 * np.pi * (at_T1 / cycle + rng.random(streams)))
+    else:
+        changes_TS = (rng.random((blocks, streams)) < BLOCK_EVENTS / regime).cumsum(axis=0)
+        leaning_TS = np.where((changes_TS + rng.integers(0, 2, streams)) % 2, 1.0, -1.0)
+    found: Floats = LEANING * leaning_TS + rng.normal(0.0, 0.2 / np.sqrt(BLOCK_EVENTS), (blocks, streams))
     return found
 
 

@@ -2,10 +2,12 @@
 
 `aa_false_rate` is the largest share of false promotions among the kinds of noise; `power_events` the median until a
 challenger is promoted that is 5 % better, `rollback_events` the median until a doubled loss is noticed, each of the
-slowest case. All are the same in every run.
+slowest case. All are the same in every run, and so they are taken once.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 from tests.bench.evidence_simulations import better_by, false_rates, improving_pairs
 from tests.bench.figure import Figure
@@ -24,8 +26,12 @@ FIGURES = (
 
 
 def measure(workplace: Workplace) -> dict[str, float]:
-    """Simulate; about 25 s of one core."""
-    streams = 1_000 if workplace.size == FULL else 100
+    """Simulate once for all runs; about 25 s of one core."""
+    return _simulated(1_000 if workplace.size == FULL else 100)
+
+
+@cache
+def _simulated(streams: int) -> dict[str, float]:
     equal = false_rates(streams, EVENTS)
     better = [
         better_by(0.05, draw, streams // 5, EVENTS) for name, draw in improving_pairs() if name.startswith("real")
