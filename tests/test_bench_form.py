@@ -28,6 +28,7 @@ PROMISED = {
     *("learn_1", "learn_4", "logistic_vs_river"),
     "mlp",
     *("hoeffding_vs_river", "halfspace_vs_river"),
+    *("aa_false_rate", "power_events", "rollback_events"),
 }
 
 GOLDEN_EVENT = (

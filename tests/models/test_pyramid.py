@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def reference(values: Sequence[float], least: int) -> tuple[int, int, Fraction, 
         mean = sum(means) / len(means)
         apart = [value - mean for value in means]
         squares = sum(x * x for x in apart)
-        products = sum(x * y for x, y in zip(apart, apart[1:], strict=False))
+        products = sum(x * y for x, y in pairwise(apart))
         correlation = products / squares if squares else Fraction(0)
         variance = squares / (len(means) - 1)
         largest = max(largest, 2**level * variance * (1 + 2 * max(Fraction(0), correlation)))
