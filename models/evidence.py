@@ -26,7 +26,7 @@ import numpy as np
 
 from models.block_order import Summed, released
 from models.confidence import critical_value, rare_losses, share_of_alpha, students
-from models.paired_losses import BLOCK_EVENTS, LEAST_EVENTS, PairedLosses
+from models.paired_losses import BLOCK_EVENTS, LEAST_EVENTS, PairedLosses, mean_of
 from models.pyramid import Floats, Spread, unpacked
 from streams.selecting import Select
 
@@ -137,7 +137,7 @@ def taken(evidence: Evidence, pair: PairedLosses, settings: Select, challengers:
     champion, challenger = pair.counted(settings)
     waiting, skipped = evidence.waiting, evidence.skipped + 1
     if champion.size >= LEAST_EVENTS:
-        means = float(champion.mean()), float(challenger.mean())
+        means = mean_of(champion), mean_of(challenger)
         waiting += (Summed(pair.last_time_us, pair.source, pair.block, pair.first_time_us, *means),)
         skipped -= 1
     ready, waiting = released(waiting, evidence.newest_us, settings.max_age_us)

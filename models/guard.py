@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from models.cusum import Floats, expected_delay, line_path, threshold
-from models.paired_losses import BLOCK_EVENTS, LEAST_EVENTS, PairedLosses
+from models.paired_losses import BLOCK_EVENTS, LEAST_EVENTS, PairedLosses, mean_of
 from models.pyramid import Pyramid, unpacked
 from streams.selecting import Select
 
@@ -150,14 +150,14 @@ def event_variance(pyramid: Pyramid) -> Floats | None:
 def _learned(guard: Guard, champion: Floats, last: Floats, settings: Select) -> Guard:
     """Learn from a block: the loss first, then the spread; with enough of both that is what is usual."""
     if guard.loss_events < LOSS_EVENTS:
-        total = guard.loss_total + float(last.sum())
+        total = guard.loss_total + math.fsum(last.tolist())
         return msgspec.structs.replace(guard, loss_events=guard.loss_events + last.size, loss_total=total)
     if champion.size < LEAST_EVENTS:
         return guard
     loss, pyramid = _learned_loss(guard, settings), unpacked(guard.pyramid, guard.blocks)
-    pyramid.add(float(clip(champion - last, loss).mean()))
+    pyramid.add(mean_of(clip(champion - last, loss)))
     twice = clip(np.minimum(2.0 * champion, settings.largest_loss) - last, loss)
-    events, doubled = guard.spread_events + champion.size, guard.doubled_total + float(twice.sum())
+    events, doubled = guard.spread_events + champion.size, guard.doubled_total + math.fsum(twice.tolist())
     variance = event_variance(pyramid)
     if variance is None:
         return msgspec.structs.replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,11 @@ class PairedLosses(NamedTuple):
         """Give both models' losses where both have one, as the metric has them."""
         is_counted = np.isfinite(self.champion) & np.isfinite(self.challenger)
         return bounded(self.champion[is_counted], settings), bounded(self.challenger[is_counted], settings)
+
+
+def mean_of(losses: Floats) -> float:
+    """Give a mean that is the same on every machine: summed exactly, rounded once."""
+    return math.fsum(losses.tolist()) / losses.size
 
 
 def bounded(losses: Losses, settings: Select) -> Floats:

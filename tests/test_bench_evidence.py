@@ -21,7 +21,7 @@ from tests.bench.loss_series import Floats
 def test_a_simulated_promotion_is_that_of_the_rule() -> None:
     settings = Select(span_us=series.SPAN_EVENTS)
     gains = np.array([0.001, 0.003, 0.01, 0.03])
-    y_TS = series.noise_means(np.random.default_rng(0), 0.9, 0.1, 4, 300) + gains
+    y_TS = series.noise_means(np.random.default_rng(0), 4, 300, phi=0.9, sd=0.1) + gains
     found, expected = judge(y_TS), np.full(4, np.inf)
     for place in range(4):
         evidence = Evidence()
@@ -57,7 +57,7 @@ def test_a_simulated_alarm_is_that_of_the_guard() -> None:
 
 @pytest.mark.parametrize("phi", [0.0, 0.9, 0.99])
 def test_noise_has_the_deviation_and_the_memory_it_is_said_to_have(phi: float) -> None:
-    noise_NS = np.concatenate(list(series.noise(np.random.default_rng(0), phi, 0.2, 400, 10)))
+    noise_NS = np.concatenate(list(series.noise(np.random.default_rng(0), 400, 10, phi=phi, sd=0.2)))
     together = (noise_NS[1:] * noise_NS[:-1]).mean() / (noise_NS**2).mean()
 
     assert noise_NS.std() == pytest.approx(0.2, rel=0.05)
@@ -73,16 +73,19 @@ def test_rare_losses_are_equal_in_the_long_run_alone() -> None:
 
 
 def test_blocks_of_late_labels_count_in_the_order_of_time() -> None:
-    """Where no label is late they complete in that order; those that still wait at the end are left out."""
+    """Where no label is late they complete in that order; from when all sources are known, others count in it, too."""
 
     def drawn(delay: float, *, is_ordered: bool) -> list[float]:
         rng = np.random.default_rng(0)
-        means: list[float] = series.sourced_means(rng, 0.5, 0.2, 1, 400, delay, is_ordered=is_ordered)[:, 0].tolist()
+        y_TS = series.sourced_means(rng, 1, 400, phi=0.5, sd=0.2, delay=delay, is_ordered=is_ordered)
+        means: list[float] = y_TS[:, 0].tolist()
         return means
 
     by_time, late, ordered = drawn(1e-6, is_ordered=False), drawn(2e3, is_ordered=False), drawn(2e3, is_ordered=True)
 
-    assert late != by_time
-    assert sorted(late) == sorted(by_time)
-    assert 350 < len(ordered) < 400
-    assert ordered == by_time[: len(ordered)]
+    places, later = ([by_time.index(mean) for mean in means] for means in (ordered, late))
+
+    assert sorted(later) == list(range(400))
+    assert 300 < len(places) == len(set(places)) < 400
+    assert places[100:] == sorted(places[100:])
+    assert later[100:] != sorted(later[100:])

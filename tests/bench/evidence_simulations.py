@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -83,10 +84,10 @@ Drawing = Callable[[np.random.Generator, int, int], Floats]
 def equal_pairs() -> Iterator[tuple[str, Drawing]]:
     """Name what is drawn where neither model is better."""
     for phi in PHIS:
-        yield f"AR {phi:g}", lambda rng, s, t, phi=phi: series.noise_means(rng, phi, 0.2, s, t)
+        yield f"AR {phi:g}", partial(series.noise_means, phi=phi, sd=0.2)
     yield "rare large losses", series.rare_means
     for other in ("faster", "bayes"):
-        yield f"real pair, {other}", lambda rng, s, t, other=other: series.real_means(rng, other, s, t)
+        yield f"real pair, {other}", partial(series.real_means, other=other)
     for delay in (500.0, 5_000.0):
         yield f"AR 0.99, four sources, labels {delay:,.0f} events late", late_labels(delay, is_ordered=True)
 
@@ -94,17 +95,14 @@ def equal_pairs() -> Iterator[tuple[str, Drawing]]:
 def lasting_pairs() -> Iterator[tuple[str, Drawing]]:
     """Name what leans to one side for long, though neither model is better over all time."""
     for cycle in (5_000, 50_000):
-        yield f"cycle of {cycle:,} events", lambda rng, s, t, cycle=cycle: series.lasting_means(rng, s, t, cycle=cycle)
+        yield f"cycle of {cycle:,} events", partial(series.lasting_means, cycle=cycle)
     for regime in (5_000, 50_000):
-        yield (
-            f"regimes of {regime:,} events",
-            lambda rng, s, t, regime=regime: series.lasting_means(rng, s, t, regime=regime),
-        )
+        yield f"regimes of {regime:,} events", partial(series.lasting_means, regime=regime)
 
 
 def late_labels(delay: float, *, is_ordered: bool) -> Drawing:
     """Draw equal pairs of four sources whose labels come so many events late on average."""
-    return lambda rng, s, t: series.sourced_means(rng, 0.99, 0.2, s, t, delay, is_ordered=is_ordered)
+    return partial(series.sourced_means, phi=0.99, sd=0.2, delay=delay, is_ordered=is_ordered)
 
 
 def false_rates(streams: int, events: int, seed: int = 1) -> dict[str, Outcome]:
@@ -122,7 +120,7 @@ def better_by(gain: float, draw: Drawing, streams: int, events: int, seed: int =
 def improving_pairs() -> Iterator[tuple[str, Drawing]]:
     """Name the shapes of difference by which power is told."""
     for sd in (0.06, 0.2):
-        yield f"real shape, sd {sd:g}", lambda rng, s, t, sd=sd: series.real_means(rng, "faster", s, t, sd)
-    yield "real pair, bayes", lambda rng, s, t: series.real_means(rng, "bayes", s, t)
+        yield f"real shape, sd {sd:g}", partial(series.real_means, other="faster", sd=sd)
+    yield "real pair, bayes", partial(series.real_means, other="bayes")
     for phi, sd in ((0.9, 0.2), (0.99, 0.06), (0.99, 0.2), (0.999, 0.06)):
-        yield f"AR {phi:g}, sd {sd:g}", lambda rng, s, t, phi=phi, sd=sd: series.noise_means(rng, phi, sd, s, t)
+        yield f"AR {phi:g}, sd {sd:g}", partial(series.noise_means, phi=phi, sd=sd)

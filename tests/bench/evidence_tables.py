@@ -73,7 +73,7 @@ def lasting_rows() -> Iterator[Row]:
 def five_rows() -> Iterator[Row]:
     """Tell in how many reigns one of five equal challengers was promoted."""
     for phi in (0.0, 0.9, 0.99, 0.999):
-        y_TS = noise_means(np.random.default_rng(4), phi, 0.2, STREAMS, EVENTS // BLOCK_EVENTS)
+        y_TS = noise_means(np.random.default_rng(4), STREAMS, EVENTS // BLOCK_EVENTS, phi=phi, sd=0.2)
         at_RM = judge(y_TS, challengers=5).promoted_at_S.reshape(-1, 5)
         yield [f"AR {phi:g}", _share(float(np.isfinite(at_RM).any(axis=1).mean()))]
 

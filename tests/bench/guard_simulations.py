@@ -119,7 +119,7 @@ def real(other: str, advantage: float = 0.0) -> Drawing:
     champion_N = champion_N * ((1.0 - advantage) * last_N.mean() / champion_N.mean())
 
     def draw(rng: np.random.Generator, streams: int, blocks: int) -> Pairs:
-        drawn = series.real_draws(rng, np.arange(last_N.size, dtype=np.float64), streams, blocks)
+        drawn = series.real_draws(rng, streams, blocks, np.arange(last_N.size, dtype=np.float64))
         for place_BS in drawn:
             place = place_BS.astype(np.int64)
             yield champion_N[place], last_N[place]
@@ -131,7 +131,7 @@ def remembering(phi: float, sd: float, advantage: float = 0.0) -> Drawing:
     """Draw autoregressive differences beside a constant loss."""
 
     def draw(rng: np.random.Generator, streams: int, blocks: int) -> Pairs:
-        for noise_BS in series.noise(rng, phi, sd, streams, blocks):
+        for noise_BS in series.noise(rng, streams, blocks, phi=phi, sd=sd):
             last_BS = np.full_like(noise_BS, CHAMPION_LOSS)
             yield (1.0 - advantage) * last_BS + noise_BS, last_BS
 

@@ -11,6 +11,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from models.array_learner import ArrayLearner
 from models.block_order import Summed, released
 from models.linear import LinearLearner
 from models.naive_bayes import NaiveBayesLearner
@@ -29,7 +30,7 @@ REAL_EVENTS, REAL_FEATURES, LEARNED_FIRST = 120_000, 10, 20_000
 STRETCH_EVENTS = 2_000  # of a real pair, that are drawn as a whole: longer than what the pair remembers
 
 
-def noise(rng: np.random.Generator, phi: float, sd: float, streams: int, blocks: int) -> Iterator[Floats]:
+def noise(rng: np.random.Generator, streams: int, blocks: int, *, phi: float, sd: float) -> Iterator[Floats]:
     """Give blocks [100, S] of first-order autoregressive noise, of standard deviation `sd` from the first event on."""
     fresh_sd = sd * np.sqrt(1.0 - phi * phi)
     last_S = sd * rng.standard_normal(streams)
@@ -41,13 +42,13 @@ def noise(rng: np.random.Generator, phi: float, sd: float, streams: int, blocks:
         yield noise_BS
 
 
-def noise_means(rng: np.random.Generator, phi: float, sd: float, streams: int, blocks: int) -> Floats:
+def noise_means(rng: np.random.Generator, streams: int, blocks: int, *, phi: float, sd: float) -> Floats:
     """Give the block means [T, S] of such noise."""
-    return np.array([noise_BS.mean(axis=0) for noise_BS in noise(rng, phi, sd, streams, blocks)])
+    return np.array([noise_BS.mean(axis=0) for noise_BS in noise(rng, streams, blocks, phi=phi, sd=sd)])
 
 
 def sourced_means(
-    rng: np.random.Generator, phi: float, sd: float, streams: int, blocks: int, delay: float, *, is_ordered: bool
+    rng: np.random.Generator, streams: int, blocks: int, *, phi: float, sd: float, delay: float, is_ordered: bool
 ) -> Floats:
     """Give block means of four sources that take events in turn, in the order in which evidence takes them.
 
@@ -57,7 +58,7 @@ def sourced_means(
     sources, turns = 4, blocks // 4
     width = sources * BLOCK_EVENTS
     means_TS, complete = np.empty((turns * sources, streams)), np.zeros((turns, sources))
-    parts = noise(rng, phi, sd, streams, blocks)
+    parts = noise(rng, streams, blocks, phi=phi, sd=sd)
     for turn in range(turns):
         events_BS = np.concatenate([next(parts) for _ in range(sources)])
         arrival_B = turn * width + np.arange(width) + rng.exponential(delay, width)
@@ -121,20 +122,22 @@ def real_pair(other: str) -> tuple[Floats, Floats]:
     turned = np.cumsum(rng.normal(0.0, 0.003, (REAL_EVENTS, REAL_FEATURES)), axis=0) + rng.normal(size=REAL_FEATURES)
     is_yes_B = ((X_BF * turned).sum(axis=1) > 0.0) ^ (rng.random(REAL_EVENTS) < 0.1)
     columns = tuple(Column(f"x{i}", False) for i in range(REAL_FEATURES))
-    faster = LinearLearner(Model("faster", "linear", {"lr": 0.05}), columns)
-    bayes = NaiveBayesLearner(Model("bayes", "naive_bayes", {}), columns)
-    learners = LinearLearner(Model("usual", "linear", {"lr": 0.02}), columns), {"faster": faster, "bayes": bayes}[other]
-    return _losses(learners[0], X_BF, is_yes_B), _losses(learners[1], X_BF, is_yes_B)
+    usual = LinearLearner(Model("usual", "linear", {"lr": 0.02}), columns)
+    others: dict[str, ArrayLearner] = {
+        "faster": LinearLearner(Model("faster", "linear", {"lr": 0.05}), columns),
+        "bayes": NaiveBayesLearner(Model("bayes", "naive_bayes", {}), columns),
+    }
+    return _losses(usual, X_BF, is_yes_B), _losses(others[other], X_BF, is_yes_B)
 
 
-def _losses(learner: LinearLearner | NaiveBayesLearner, X_BF: Floats, is_yes_B: npt.NDArray[np.bool_]) -> Floats:
+def _losses(learner: ArrayLearner, X_BF: Floats, is_yes_B: npt.NDArray[np.bool_]) -> Floats:
     event = np.repeat(np.arange(len(X_BF)), 2)
     action = np.tile(np.array([1, 2], np.int8), len(X_BF))
     said_B = learner.step(X_BF[event], is_yes_B.astype(np.float64)[event], action).reshape(len(event), -1)[::2, 0]
     return bounded_log_loss(np.where(is_yes_B, said_B, 1.0 - said_B))[LEARNED_FIRST:]
 
 
-def real_draws(rng: np.random.Generator, values_N: Floats, streams: int, blocks: int) -> Iterator[Floats]:
+def real_draws(rng: np.random.Generator, streams: int, blocks: int, values_N: Floats) -> Iterator[Floats]:
     """Give blocks [100, S] of stretches drawn from a real series, again and again from any place, as in a bootstrap."""
     within = np.arange(STRETCH_EVENTS)[:, None]
     per_stretch = STRETCH_EVENTS // BLOCK_EVENTS
@@ -145,11 +148,11 @@ def real_draws(rng: np.random.Generator, values_N: Floats, streams: int, blocks:
             yield drawn_BS[block * BLOCK_EVENTS : (block + 1) * BLOCK_EVENTS]
 
 
-def real_means(rng: np.random.Generator, other: str, streams: int, blocks: int, sd: float | None = None) -> Floats:
+def real_means(rng: np.random.Generator, streams: int, blocks: int, *, other: str, sd: float | None = None) -> Floats:
     """Give block means of a real pair's differences, with 0 as their mean and, where asked for, another deviation."""
     champion_N, challenger_N = real_pair(other)
     differences_N = champion_N - challenger_N
     differences_N = differences_N - differences_N.mean()
     if sd is not None:
         differences_N = differences_N * (sd / differences_N.std())
-    return np.array([block_BS.mean(axis=0) for block_BS in real_draws(rng, differences_N, streams, blocks)])
+    return np.array([block_BS.mean(axis=0) for block_BS in real_draws(rng, streams, blocks, differences_N)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import doctest
 
 from models import block_order
-from models.block_order import Summed, released
+from models.block_order import MOST_WAITING, Summed, released
 
 
 def block(last_time_us: int, source: int, number: int = 0) -> Summed:
@@ -31,6 +31,14 @@ def test_blocks_of_one_time_go_by_source_and_number() -> None:
 def test_a_source_that_fell_behind_holds_nobody() -> None:
     assert released((block(200, 0),), {0: 200, 1: 99}, 100) == ([block(200, 0)], ())
     assert released((block(200, 0),), {0: 200, 1: 100}, 100) == ([], (block(200, 0),))
+
+
+def test_a_source_that_was_replaced_costs_no_memory() -> None:
+    """The earliest block goes when there would be one too many."""
+    waiting = tuple(block(time_us, 0, time_us) for time_us in range(10, 10 + MOST_WAITING + 1))
+
+    assert released(waiting, {0: 10 + MOST_WAITING, 1: 1}, 10**9) == ([waiting[0]], waiting[1:])
+    assert released(waiting[1:], {0: 10 + MOST_WAITING, 1: 1}, 10**9) == ([], waiting[1:])
 
 
 def test_the_example_of_the_documentation_runs() -> None:

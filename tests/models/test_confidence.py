@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -34,7 +35,7 @@ def mixture(walk: float, t: int, a: float) -> float:
     rho = math.sqrt((q + math.log1p(q)) / 100.0)
     peak, width = max(walk / (t + 1.0 / rho**2), 0.0), 1.0 / math.sqrt(t + 1.0 / rho**2)
 
-    def density(slope: float) -> float:
+    def density(slope: Any) -> Any:
         weight = mpmath.exp(-(slope**2) / (2 * rho**2)) * mpmath.sqrt(2 / mpmath.pi) / rho
         return mpmath.exp(slope * walk - slope**2 * t / 2) * weight
 

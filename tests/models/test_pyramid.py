@@ -30,7 +30,7 @@ def reference(values: Sequence[float], least: int) -> tuple[int, int, Fraction, 
         apart = [value - mean for value in means]
         squares = sum(x * x for x in apart)
         products = sum(x * y for x, y in pairwise(apart))
-        correlation = products / squares if squares else Fraction(0)
+        correlation = Fraction(products / squares)
         variance = squares / (len(means) - 1)
         largest = max(largest, 2**level * variance * (1 + 2 * max(Fraction(0), correlation)))
         found = level, len(means), correlation
