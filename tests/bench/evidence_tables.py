@@ -1,4 +1,4 @@
-"""`python -m tests.bench.evidence_tables`: prints the tables of docs/evidence.md. About ten minutes of one core."""
+"""`python -m tests.bench.evidence_tables [NAME …]`: prints the tables of docs/evidence.md. Minutes of one core."""
 
 from __future__ import annotations
 
@@ -18,10 +18,20 @@ from tests.bench.evidence_simulations import (
     lasting_pairs,
     late_labels,
 )
-from tests.bench.guard_simulations import Alarms, Drawing, broken_champions, champions, real, taken_back
+from tests.bench.guard_simulations import (
+    Alarms,
+    Drawing,
+    broken_champions,
+    champions,
+    outdone_champions,
+    real,
+    taken_back,
+)
 from tests.bench.loss_series import CHAMPION_LOSS, noise_means
 
-STREAMS, FEWER_STREAMS, EVENTS = 1_000, 200, 1_000_000
+STREAMS, FEWER_STREAMS = 1_000, 200
+EVENTS, POWER_EVENTS = 1_000_000, 200_000
+QUIET_BLOCKS = 1_000
 Row = list[str]
 
 
@@ -35,6 +45,7 @@ def main() -> int:
         "power": (["shape of the difference", *(f"better by {gain:.0%}" for gain in GAINS)], power_rows()),
         "words": (["shape", "not proven", "correlated", "promoted"], word_rows()),
         "guard": (["fault", "told", "median", "95 % within", "within 500"], guard_rows()),
+        "outdone": (["pair", "told", "no advantage", "better by 20%", "better by 50%"], outdone_rows()),
         "smaller faults": (["pair", "twice", "half as much again", "a fifth more"], smaller_rows()),
         "late labels": (["labels late by", "settled events, median", "95 % within", "of them faulty"], late_rows()),
         "quiet": (["pair", "events watched", "false alarms"], quiet_rows()),
@@ -91,7 +102,7 @@ def order_rows() -> Iterator[Row]:
 def power_rows() -> Iterator[Row]:
     """Tell after how many events half of the better challengers were promoted."""
     for name, draw in improving_pairs():
-        y_TS = draw(np.random.default_rng(2), FEWER_STREAMS, EVENTS // BLOCK_EVENTS)
+        y_TS = draw(np.random.default_rng(2), FEWER_STREAMS, POWER_EVENTS // BLOCK_EVENTS)
         yield [name, *(_events(judge(y_TS + gain * CHAMPION_LOSS).median()) for gain in GAINS)]
 
 
@@ -105,8 +116,14 @@ def word_rows() -> Iterator[Row]:
 
 def guard_rows() -> Iterator[Row]:
     """Tell when a doubled loss was noticed, and when the guard says that it would be."""
-    for name, found in broken_champions(FEWER_STREAMS, quiet_blocks=500):
+    for name, found in broken_champions(FEWER_STREAMS):
         yield [name, _events(found.expected()), *_delays(found), _share(float((found.delay_S <= 500).mean()))]
+
+
+def outdone_rows() -> Iterator[Row]:
+    """Tell the median delay where the champion then loses twice what the last one does."""
+    for name, found in outdone_champions(FEWER_STREAMS):
+        yield [name, _events(found[0].expected()), *(_events(alarms.median()) for alarms in found)]
 
 
 def smaller_rows() -> Iterator[Row]:
@@ -130,7 +147,7 @@ def quiet_rows() -> Iterator[Row]:
 
 
 def _quiet(draw: Drawing) -> Alarms:
-    return taken_back(draw, FEWER_STREAMS, 2_000, 1.0, blocks=0)
+    return taken_back(draw, FEWER_STREAMS, QUIET_BLOCKS, 1.0, blocks=0)
 
 
 def _delays(found: Alarms) -> Row:

@@ -161,8 +161,22 @@ def champions(advantage: float = 0.0) -> Iterator[tuple[str, Drawing]]:
         yield f"AR {phi:g}, sd 0.2", remembering(phi, 0.2, advantage)
 
 
-def broken_champions(streams: int, factor: float = 2.0, quiet_blocks: int = 100) -> Iterator[tuple[str, Alarms]]:
-    """Break champions of several kinds, that were as good as the last one, or better by a fifth or by half."""
-    for advantage in (0.0, 0.2, 0.5):
+ADVANTAGES = (0.0, 0.2, 0.5)
+
+
+def broken_champions(streams: int, quiet_blocks: int = 100) -> Iterator[tuple[str, Alarms]]:
+    """Double the losses of champions that were as good as the last one, or better by a fifth or by half."""
+    for advantage in ADVANTAGES:
         for name, draw in champions(advantage):
-            yield f"{name}, better by {advantage:.0%}", taken_back(draw, streams, quiet_blocks, factor)
+            yield f"{name}, better by {advantage:.0%}", taken_back(draw, streams, quiet_blocks)
+
+
+def outdone_champions(streams: int, quiet_blocks: int = 100) -> Iterator[tuple[str, list[Alarms]]]:
+    """Let the same champions lose twice what the last one does, by past advantage."""
+    drawings = [list(champions(advantage)) for advantage in ADVANTAGES]
+    factors = [2.0 / (1.0 - advantage) for advantage in ADVANTAGES]
+    for kinds in zip(*drawings, strict=True):
+        yield (
+            kinds[0][0],
+            [taken_back(draw, streams, quiet_blocks, factor) for (_, draw), factor in zip(kinds, factors, strict=True)],
+        )
