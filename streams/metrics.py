@@ -64,6 +64,13 @@ class RoleMetrics:
         """Say which release runs."""
         self.families.info.labels(*self._base, version).set(1)
 
+    # Requests
+
+    def answered(self, route: str, method: str, status: int, took_s: float) -> None:
+        """Count one answer of the HTTP API; `route` is its template, never the path that was asked for."""
+        self.families.http_requests.labels(*self._base, route, method, str(status)).inc()
+        self.families.http_seconds.labels(*self._base, route).observe(took_s)
+
     # Rows
 
     def count_in(self, kind_B: npt.NDArray[np.int8]) -> None:
