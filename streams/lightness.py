@@ -37,6 +37,6 @@ def stay_light() -> None:
 def has_river(pipeline: Pipeline, role: str, models: Sequence[str]) -> bool:
     """Say whether a process of a role has a River model or a user's own, which may need what others go without."""
     learned = models or [model.name for model in pipeline.models]
-    at_hand = {"learn": learned, "serve": [pipeline.serve.champion]}.get(role, ())
+    at_hand = {"learn": learned, "api": learned, "serve": [pipeline.serve.champion]}.get(role, ())
     foreign = [model.name for model in pipeline.models if model.kind.startswith("river:") or is_own(model.kind)]
     return any(name in at_hand for name in foreign)

@@ -20,6 +20,7 @@ from prometheus_client import (
     Counter,
     ProcessCollector,
     disable_created_metrics,
+    generate_latest,
     start_http_server,
 )
 
@@ -235,6 +236,11 @@ class RoleMetrics:
     def store_pending(self, rows: Callable[[], int]) -> None:
         """Say how many rows wait, asked at each scrape."""
         self.families.store_pending.labels(*self._base).set_function(rows)
+
+
+def exposition(registry: CollectorRegistry) -> bytes:
+    """Give all metrics of a process as Prometheus reads them."""
+    return generate_latest(registry)
 
 
 def serve_metrics(registry: CollectorRegistry, host: str = "127.0.0.1", port: int = 0) -> int:
