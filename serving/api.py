@@ -30,6 +30,9 @@ from streams.pipeline_description import describe
 LONGEST_WAIT_S = 30.0
 MOST_KEY = 1_024  # characters
 JSON = "application/json"
+WAIT = Query(
+    description=f'Wait so long for the prediction, as "2s" or "500ms"; at most {LONGEST_WAIT_S:g}s.', max_length=20
+)
 DESCRIPTION = "Publish events, wait for predictions, look up keys and models. Tensors: the Open Inference Protocol, v2."
 
 
@@ -57,7 +60,14 @@ def make_app(pipeline: Pipeline, doors: Doors, metrics: RoleMetrics) -> FastAPI:
         tail.close()
 
     title = f"Millrace: {pipeline.name}"
-    app = FastAPI(title=title, description=DESCRIPTION, version=version("millrace"), lifespan=life, redoc_url=None)
+    app = FastAPI(
+        title=title,
+        description=DESCRIPTION,
+        version=version("millrace"),
+        lifespan=life,
+        redoc_url=None,
+        strict_content_type=False,  # clients of the Open Inference Protocol name none; web pages the guard keeps out
+    )
     _add_health(app, metrics)
     _add_events(app, pipeline, doors, board)
     _add_keys(app, doors)
@@ -94,8 +104,6 @@ def _add_health(app: FastAPI, metrics: RoleMetrics) -> None:
 
 
 def _add_events(app: FastAPI, pipeline: Pipeline, doors: Doors, board: AnswerBoard) -> None:
-    wait_text = Query(description=f'Wait so long for the prediction, as "2s" or "500ms"; at most {LONGEST_WAIT_S:g}s.')
-
     @app.post(
         "/events",
         status_code=202,
@@ -108,7 +116,7 @@ def _add_events(app: FastAPI, pipeline: Pipeline, doors: Doors, board: AnswerBoa
             504: {"description": "Published, but not predicted within the wait."},
         },
     )
-    async def publish(request: Request, wait: Annotated[str | None, wait_text] = None) -> Response:
+    async def publish(request: Request, wait: Annotated[str | None, WAIT] = None) -> Response:
         """Publish one event: the JSON object as the events topic has it."""
         wait_s = _wait_s(wait)
         payload = await request.body()
@@ -186,7 +194,7 @@ def _wait_s(text: str | None) -> float | None:
 
 def _add_keys(app: FastAPI, doors: Doors) -> None:
     @app.get(
-        "/keys/{key}",
+        "/keys/{key:path}",
         tags=["keys"],
         responses={
             404: {"description": "Nothing is stored for the key, or there is no online store."},

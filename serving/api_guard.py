@@ -1,4 +1,4 @@
-"""What stands before every request of the HTTP API: request ids, the token, limits of size and time, metrics.
+"""What stands before every request of the HTTP API: request ids, who may ask, limits of size and time, metrics.
 
 A plain ASGI layer (https://asgi.readthedocs.io), so that it costs microseconds and holds for every route there will be.
 """
@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from streams.metrics import RoleMetrics
+from streams.pipeline_http import is_loopback
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -53,6 +54,7 @@ class Guard:
         self, app: App, metrics: RoleMetrics, token: str | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._app, self._metrics, self._clock = app, metrics, clock
+        self._is_local = token is None  # the pipeline file allows that on loopback only
         self._token = None if token is None else b"Bearer " + token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,10 +85,25 @@ class Guard:
             self._metrics.answered(route, method, status, self._clock() - began)
 
     def _check(self, path: str, headers: dict[bytes, bytes]) -> None:
+        host, origin = headers.get(b"host", b""), headers.get(b"origin")
+        if origin is not None and origin.partition(b"://")[2] != host:
+            raise RefusedRequestError(403, "a web page of another origin may not ask in its reader's name")
+        if self._is_local and not is_loopback(_name(host)):
+            raise RefusedRequestError(403, "without a token only this machine is answered, by its own name")
         if self._token is not None and path not in OPEN_PATHS:
             shown = headers.get(b"authorization", b"")
             if not hmac.compare_digest(shown, self._token):
                 raise RefusedRequestError(401, "the token is missing or wrong: Authorization: Bearer <token>")
+
+
+def _name(host: bytes) -> str:
+    """Give a Host header's name without its port.
+
+    >>> _name(b"[::1]:8080"), _name(b"localhost:8080")
+    ('::1', 'localhost')
+    """
+    text = host.decode("latin-1")
+    return text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
 
 
 class _Body:
