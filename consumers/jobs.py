@@ -26,9 +26,10 @@ class Job(msgspec.Struct, frozen=True):
 
 
 def plan_jobs(pipeline: Pipeline, scale: Mapping[str, int]) -> list[Job]:
-    """Say which processes a pipeline needs: ingest, features, serve, one learn for fast candidates, one per other one.
+    """Say which processes a pipeline needs: ingest, features, serve, one learn for fast candidates, one per other.
 
-    Where features take several stages, each stage has its processes; where examples are archived, train is one more.
+    Where features take several stages, each stage has its processes; where examples are archived, train is one more; the
+    HTTP API has one if the file declares it.
 
     Raises:
         PipelineError: `scale` names a role that cannot be scaled, or fewer than one process.
@@ -42,6 +43,8 @@ def plan_jobs(pipeline: Pipeline, scale: Mapping[str, int]) -> list[Job]:
         for part, arguments in _parts(pipeline, role)
         for number in range(1, scale.get(role, 1) + 1)
     ]
+    if pipeline.serve.http is not None:
+        jobs.append(Job("api", "api"))
     shared = [model.name for model in pipeline.models if model.kind in SHARED_KINDS]
     if shared:
         jobs.append(Job("learn", "learn", ("--models", ",".join(shared))))

@@ -77,7 +77,7 @@ def check(file: PipelineFile) -> None:
 
 @app.command()
 def run(
-    role: Annotated[str, typer.Argument(help="ingest, features, learn, serve or train.", show_default=False)],
+    role: Annotated[str, typer.Argument(help="ingest, features, learn, serve, train or api.", show_default=False)],
     file: PipelineFile,
     models: Annotated[
         str, typer.Option(help="learn: only these candidates, comma-separated.", show_default=False)

@@ -18,7 +18,7 @@ from streams.lightness import has_river, stay_light
 from streams.pipeline import Pipeline
 from streams.stages import stage_specs
 
-ROLES = ("ingest", "features", "learn", "serve", "train")
+ROLES = ("ingest", "features", "learn", "serve", "train", "api")
 
 
 def run_role(
@@ -56,6 +56,11 @@ def run_role(
     if stage is not None and (role != "features" or not 1 <= stage <= last):
         wrong = f"features has {last} stage{'s' if last > 1 else ''}" if role == "features" else f"{role} has no stages"
         raise PipelineError([f"--stage {stage}: {wrong} in {pipeline.name}; allowed: features with 1 to {last}"])
+    if role == "api":
+        from serving.api_server import run_api  # FastAPI is 40 MiB that no other role needs
+
+        run_api(pipeline, metrics)
+        return
     if not has_river(pipeline, role, models or []):
         stay_light()
     process = RoleProcess(pipeline, role, metrics, instance, is_replay=is_replay)

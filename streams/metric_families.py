@@ -12,6 +12,7 @@ LATENCY_BOUNDS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03,
                     0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)  # fmt: skip
 FRAME_BOUNDS_ROWS = tuple(float(2**power) for power in range(14))  # 1 … 8,192 rows, the most a frame may hold
 SNAPSHOT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+HTTP_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 STORE_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 DELAY_BOUNDS_S = (1.0, 10.0, 60.0, 600.0, 1_800.0, 3_600.0, 7_200.0, 10_800.0, 14_400.0, 21_600.0, 43_200.0, 86_400.0,
                   259_200.0, 604_800.0, 2_592_000.0)  # fmt: skip
@@ -58,6 +59,12 @@ class Families:
         self.training_loss = gauge("millrace_training_loss", "Loss of the training under way.", "part")
         self.training_seconds = gauge("millrace_training_seconds", "Time the last training took.")
         self.trainings = counter("millrace_trainings_total", "Trainings that have ended, by result.", "result")
+        self.http_requests = counter(
+            "millrace_http_requests_total", "Requests answered by the HTTP API.", "route", "method", "status"
+        )
+        self.http_seconds = BinnedHistogram(
+            "millrace_http_seconds", "Time one HTTP answer took.", (*BASE, "route"), HTTP_BOUNDS_S, registry
+        )
         self.snapshot = histogram("millrace_snapshot_seconds", "Time one snapshot took.", SNAPSHOT_BOUNDS_S)
         self.snapshot_pause = histogram(
             "millrace_snapshot_pause_seconds", "Time the stream stood still for a snapshot.", SNAPSHOT_BOUNDS_S

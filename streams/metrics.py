@@ -20,6 +20,7 @@ from prometheus_client import (
     Counter,
     ProcessCollector,
     disable_created_metrics,
+    generate_latest,
     start_http_server,
 )
 
@@ -63,6 +64,13 @@ class RoleMetrics:
     def release(self, version: str) -> None:
         """Say which release runs."""
         self.families.info.labels(*self._base, version).set(1)
+
+    # Requests
+
+    def answered(self, route: str, method: str, status: int, took_s: float) -> None:
+        """Count one answer of the HTTP API; `route` is its template, never the path that was asked for."""
+        self.families.http_requests.labels(*self._base, route, method, str(status)).inc()
+        self.families.http_seconds.labels(*self._base, route).observe(took_s)
 
     # Rows
 
@@ -250,6 +258,11 @@ class RoleMetrics:
     def store_pending(self, rows: Callable[[], int]) -> None:
         """Say how many rows wait, asked at each scrape."""
         self.families.store_pending.labels(*self._base).set_function(rows)
+
+
+def exposition(registry: CollectorRegistry) -> bytes:
+    """Give all metrics of a process as Prometheus reads them."""
+    return generate_latest(registry)
 
 
 def serve_metrics(registry: CollectorRegistry, host: str = "127.0.0.1", port: int = 0) -> int:

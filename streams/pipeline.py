@@ -233,16 +233,22 @@ class Model(msgspec.Struct, frozen=True):
 
 
 class Serve(msgspec.Struct, frozen=True):
-    """Which candidate answers, where serving begins when nothing is known of it, and the online store (None: none)."""
+    """Which candidate answers, where serving begins when nothing is known of it, and the online store (None: none).
+
+    `http` is the address of the HTTP API, host and port; None: there is none. Who asks it shows the `token`, if any.
+    """
 
     champion: str
     start: Literal["earliest", "latest"] = "earliest"
     redis: str | None = None
     redis_ttl_us: int = 604_800_000_000
+    http: tuple[str, int] | None = None
+    token: str | None = None
 
     def __repr__(self) -> str:
-        """Leave out the store's URL: it may hold a password."""
-        return f"Serve(champion={self.champion!r}, start={self.start!r}, has_redis={self.redis is not None})"
+        """Leave out the store's URL, which may hold a password, and the token."""
+        has = f"has_redis={self.redis is not None}, has_token={self.token is not None}"
+        return f"Serve(champion={self.champion!r}, start={self.start!r}, http={self.http!r}, {has})"
 
 
 class Run(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from streams.drift import RELEARN_ROWS, OnDrift
 from streams.durations import DAY_US
 from streams.model_kinds import KIND_NAMES, KINDS, is_batch, is_own, read_settings
 from streams.pipeline import Model, Serve, Task
+from streams.pipeline_http import read_http
 from streams.pipeline_retraining import read_retrain
 from streams.toml_table import Table, shown
 from streams.variables import expanded
@@ -31,7 +32,6 @@ _OUR_KEYS = ("kind", "sample", "shards", "on_drift", "relearn_rows", "retrain")
 _ON_DRIFT: tuple[OnDrift, ...] = get_args(OnDrift)
 MOST_RELEARN_ROWS = 100_000  # in memory and in every snapshot, 8 bytes for each column
 _LATER_SERVE = {
-    "http": "the HTTP API",
     "split": "splitting traffic",
     "explain": "explaining predictions",
     "shadow": "shadow serving",
@@ -66,8 +66,9 @@ def read_serve(
     ttl_us = table.duration("redis_ttl", REDIS_TTL_US)
     if "redis_ttl" in values and "redis" not in values:
         table.mistake("redis_ttl", "there is no store to forget anything", "declare redis too")
+    http, token = read_http(table, environment)
     table.finish(_LATER_SERVE)
-    return Serve(champion, "latest" if start == "latest" else "earliest", redis, ttl_us)
+    return Serve(champion, "latest" if start == "latest" else "earliest", redis, ttl_us, http, token)
 
 
 def _redis(table: Table, environment: Mapping[str, str]) -> str | None:
