@@ -28,8 +28,8 @@ class Job(msgspec.Struct, frozen=True):
 def plan_jobs(pipeline: Pipeline, scale: Mapping[str, int]) -> list[Job]:
     """Say which processes a pipeline needs: ingest, features, serve, one learn for fast candidates, one per other.
 
-    Where features take several stages, each stage has its processes; where examples are archived, train is one more; the
-    HTTP API has one if the file declares it.
+    Where features take several stages, each stage has its processes; where examples are archived, train is one more;
+    the HTTP API has one if the file declares it.
 
     Raises:
         PipelineError: `scale` names a role that cannot be scaled, or fewer than one process.

@@ -132,6 +132,7 @@ class TrainRole:
     is_renewable = True
     intervals_apart = 2.5  # nobody waits for an archived row
     ahead_kib = 1_024
+    most_rows = 10_000
     answers_to: str | None = None
 
     def __init__(
