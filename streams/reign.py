@@ -1,6 +1,6 @@
 """Who answers: the champion as the fold over P.decisions, from its first record on.
 
-Every change of the champion is a record that names the reign it follows. The first record that follows the present reign
+Every change of the champion is a record that names the reign it follows. The first record that follows the present one
 begins the next; any other is void. So selectors and people may write at the same time, from anywhere: it is a compare
 and swap whose arbiter is the order of one Kafka partition, kept for ever.
 """
@@ -84,7 +84,7 @@ _promoted = msgspec.json.Decoder(Promoted).decode
 
 
 def promotion_in(value: bytes) -> Promoted | None:
-    """Read a record of P.decisions if it is a promotion; None for every other decision, also for what cannot be read."""
+    """Read a record of P.decisions if it is a promotion; None for every other decision, and for what is no record."""
     try:
         return _promoted(value) if _tag_of(value).decision == "promoted" else None
     except msgspec.MsgspecError:
