@@ -12,7 +12,7 @@ from consumers.archiving import ArchiveTask
 from streams import archive_file, archive_store
 from streams.archive import archive_of, folder_and_name, live, record_name, segments_of
 from streams.durations import DAY_US
-from streams.errors import ArchiveError
+from streams.errors import ArchiveError, UnavailableError
 from streams.metrics import RoleMetrics
 from streams.pipeline import Feature
 from streams.retraining import Archive
@@ -266,7 +266,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     """Nothing is half there afterwards."""
     (tmp_path / "archive").touch()
 
-    with pytest.raises(ArchiveError, match=r"cannot write .*/archive/day=2012-12-3.*; make room"):
+    with pytest.raises(UnavailableError, match=r"cannot write .*/archive/day=2012-12-3.*; make room"):
         written(OF, tmp_path, ROWS)
 
 
