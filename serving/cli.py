@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from serving import cli_features, cli_learner, cli_models, cli_pending, cli_recompute, cli_rescale, cli_topics, cli_up
+from serving.cli_report import report
 from streams.errors import MillraceError, PipelineError
 from streams.lightness import has_river, stay_light
 
@@ -147,6 +148,7 @@ app.command()(cli_recompute.backfill)
 app.command()(cli_recompute.audit)
 app.command()(cli_topics.key)
 app.command()(cli_rescale.rescale)
+app.command()(report)
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ def backfill(
     from serving.brokers import load_pipeline
     from serving.settled_rows import Period
 
-    period = Period(_time("--from", start), _time("--to", stop))
+    period = Period(moment("--from", start), moment("--to", stop))
     run_backfill(load_pipeline(file, broker), out, partition or [], period, is_forced=force)
 
 
@@ -70,7 +70,7 @@ def audit(
         raise typer.Exit(1)
 
 
-def _time(option: str, text: str | None) -> int | None:
+def moment(option: str, text: str | None) -> int | None:
     """Read a moment in us; one without an offset is UTC."""
     from datetime import UTC, datetime
 
@@ -79,8 +79,8 @@ def _time(option: str, text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError:
         raise PipelineError([f"{option} {text}: is no time; allowed: as 2026-01-31 or 2026-01-31T12:00:00Z"]) from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1_000_000)
+    found = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return round(found.timestamp() * 1_000_000)

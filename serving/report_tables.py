@@ -16,6 +16,7 @@ from models.drift_psi import make_bins, psi
 from models.version import Version
 from serving.report_data import Archived, Events
 from serving.report_topics import Losses, Names
+from serving.report_words import seconds
 from streams.durations import DAY_US
 from streams.frames import Column
 from streams.pipeline import Task
@@ -216,6 +217,14 @@ def values_over_time(time_us: Int64s, value_N: Floats) -> pd.DataFrame:
     return found.set_axis(_middles(found.index.to_numpy(), time_us), axis=0)
 
 
+def share_over_time(time_us: Int64s, is_one_N: Floats) -> pd.Series:
+    """Give the mean of zeros and ones by time."""
+    frame = pd.DataFrame({"value": is_one_N, "bin": _time_bins(time_us, time_us)}).dropna()
+    grouped = frame.groupby("bin").value
+    found = grouped.mean()[grouped.size() >= LEAST_EVENTS]
+    return found.set_axis(_middles(found.index.to_numpy(), time_us))
+
+
 def shares_over_time(time_us: Int64s, value_N: Floats) -> pd.DataFrame:
     """Give by time the share of each of a few whole numbers; the rarer ones are one more."""
     value = pd.Series(value_N)
@@ -240,7 +249,7 @@ def league(newest: Mapping[str, Version | None], losses: Mapping[str, Losses]) -
                 "loss": measured.mean if measured else np.nan,
                 "events": measured.count if measured else 0,
                 "since_start": loss,
-                "rolling": next(iter(version.rolling.values()), None) if version else None,
+                "recent": next(iter(version.rolling.values()), None) if version else None,
                 "predict_us": version.costs.predict_us if version else None,
                 "learn_us": version.costs.learn_us if version else None,
                 "size_bytes": (version.costs.size_bytes or None) if version else None,
@@ -252,18 +261,6 @@ def league(newest: Mapping[str, Version | None], losses: Mapping[str, Losses]) -
     table[numbers] = table[numbers].astype(float)
     table["judged"] = table.loss.fillna(table.since_start)
     return table.sort_values("judged", kind="stable")
-
-
-def seconds(value: float) -> str:
-    """Write a time in the unit that reads best.
-
-    >>> seconds(90), seconds(10_800), seconds(200_000)
-    ('1.5 min', '3 h', '2.31 d')
-    """
-    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
-        if abs(value) >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.3g} s" if abs(value) >= 1.0 or value == 0.0 else f"{value * 1e3:.3g} ms"
 
 
 def _names(columns: Iterable[Column]) -> list[str]:

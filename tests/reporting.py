@@ -95,7 +95,7 @@ def happened(kind: str, events: int = 4_000, seed: int = 0) -> Happened:
 
 
 def make(
-    tmp_path: Path, kind: str = "binary", events: int = 4_000, found: Happened | None = None, **changes: Any
+    tmp_path: Path, kind: str = "binary", size: int = 4_000, found: Happened | None = None, **changes: Any
 ) -> Made:
     """Make a pipeline and let its candidates see all events."""
     task = Task(kind, CLASSES_OF.get(kind, ()))  # type: ignore[arg-type]  # its name
@@ -105,7 +105,7 @@ def make(
     ))  # fmt: skip
     parts = {"task": task, "models": models, "events": declared, "serve": Serve(models[0].name), "state": tmp_path}
     pipeline = rows.pipeline(**{**parts, **changes})
-    seen = found or happened(kind, events)
+    seen = found or happened(kind, size)
     topics, said = MemoryTopics(), {}
     for model in pipeline.models:
         said[model.name] = learn(pipeline, model, seen, columns_of(pipeline), topics)
