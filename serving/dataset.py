@@ -5,83 +5,23 @@ A file has its name only when it is whole: until then the name begins with a dot
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from streams.errors import PipelineError, UnavailableError
-from streams.frames import OUTCOME_NAMES, Column
-from streams.tables import Table
+from streams.example_rows import OWN, example_schema
+from streams.frames import Column
 
 GROUP_ROWS = 100_000  # of a row group: small enough to hold, large enough to compress and to be read by itself
 FILE_GROUPS = 10
-CLASSES = b"millrace.classes"  # in the metadata of the schema: a JSON list
-MOMENT = pa.timestamp("us", tz="UTC")
-OUTCOMES = pa.array(OUTCOME_NAMES)
-OWN = (
-    ("id", pa.string()),
-    ("key", pa.string()),
-    ("time", MOMENT),
-    ("number", pa.int64()),
-    ("produced", MOMENT),
-    ("label", pa.float64()),
-    ("outcome", pa.string()),
-    ("label_time", MOMENT),
-)
-"""Columns beside the features. Those of the label are null where there is none (yet)."""
 
 
 def dataset_schema(columns: Sequence[Column], classes: Sequence[str] = ()) -> pa.Schema:
-    """Name the columns; a feature named like a column of ours, or like the partition, becomes `feature.<name>`.
-
-    The label of a multiclass task is the name of its class; the schema's metadata has all of them.
-    """
-    taken = {"partition", *(name for name, _ in OWN)}
-    names = [f"feature.{one.name}" if one.name in taken else one.name for one in columns]
-    fields = [*OWN, *((name, pa.float64()) for name in names)]
-    if not classes:
-        return pa.schema(fields)
-    named = [("label", pa.string()) if name == "label" else (name, kind) for name, kind in fields]
-    return pa.schema(named, metadata={CLASSES: json.dumps(list(classes))})
-
-
-def dataset_rows(schema: pa.Schema, rows: Table, time_us: npt.NDArray[np.int64], *, is_settled: bool) -> pa.RecordBatch:
-    """Turn label rows of P.examples, each with the time of its event, into rows of the dataset."""
-    arrow, vectors_BF = rows.to_arrow(), rows.matrix()
-    size = rows.num_rows
-    label = rows.numbers("label")
-    of_label: list[Any] = [pa.nulls(size, field.type) for field in schema if field.name in ("label", "outcome")]
-    label_time = pa.nulls(size, MOMENT)
-    if is_settled:
-        of_label = [_labels(schema, label), OUTCOMES.take(pa.array(rows.numbers("outcome")))]
-        label_time = _moments(rows.numbers("time"))
-    own = [arrow.column("id"), arrow.column("key"), _moments(time_us), arrow.column("number")]
-    features = [pa.array(np.ascontiguousarray(vectors_BF[:, place])) for place in range(vectors_BF.shape[1])]
-    return pa.record_batch([*own, _moments(rows.numbers("produced")), *of_label, label_time, *features], schema=schema)
-
-
-def _labels(schema: pa.Schema, label_B: npt.NDArray[np.float64]) -> pa.Array:
-    labels = pa.array(label_B, mask=np.isnan(label_B))
-    if not schema.metadata:
-        return labels
-    return pa.array(json.loads(schema.metadata[CLASSES]), pa.string()).take(labels.cast(pa.int64()))
-
-
-def within(rows: pa.RecordBatch, start_us: int | None, stop_us: int | None) -> pa.RecordBatch:
-    """Keep the rows of events at or after `start_us` and before `stop_us`."""
-    time = rows.column("time")
-    for limit_us, holds in ((start_us, pc.greater_equal), (stop_us, pc.less)):
-        if limit_us is not None:
-            rows = rows.filter(holds(time, pa.scalar(limit_us, MOMENT)))
-            time = rows.column("time")
-    return rows
+    """Name the columns; a feature named like one of OWN, or like the partition, becomes `feature.<name>`."""
+    return example_schema(columns, classes, OWN, "partition")
 
 
 class PartitionFiles:
@@ -155,7 +95,3 @@ def clear(out: Path, *, is_forced: bool) -> None:
 
 def _earlier(out: Path) -> Iterable[Path]:
     return [*out.glob("partition=*/part-*.parquet"), *out.glob("partition=*/.part-*.parquet")]
-
-
-def _moments(time_us: npt.NDArray[np.int64]) -> pa.Array:
-    return pa.array(time_us).cast(MOMENT)

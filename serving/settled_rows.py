@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from serving.dataset import PartitionFiles, dataset_rows, dataset_schema, within
+from serving.dataset import PartitionFiles, dataset_schema
 from serving.event_times import EventTimes
+from streams.example_rows import example_rows, within
 from streams.features import columns
 from streams.frames import END, EVENT, LABEL, MISSING, SET, Rows
 from streams.pipeline import Pipeline
@@ -72,7 +73,7 @@ class SettledRows:
             if settled.size:
                 rows = output.table.take(settled)
                 event_us = self._times.settle(rows.numbers("number"))
-                made = dataset_rows(self._schema, rows, event_us, is_settled=is_settled)
+                made = example_rows(self._schema, rows, event_us, is_settled=is_settled)
                 self._files.add(within(made, *self._period))
 
     def deadlines(self) -> list[int]:

@@ -10,7 +10,8 @@
     ├── HoleError            a row number is missing on an inner topic        exit 6
     ├── DeliveryError        Kafka refused a message for good                 exit 7
     ├── FrameError           a frame cannot be read                           exit 8
-    └── ModelError           a model is not finite, not ours, or not whole    exit 9
+    ├── ModelError           a model is not finite, not ours, or not whole    exit 9
+    └── ArchiveError         archived examples are damaged, or another's      exit 10
 
 A message says what happened, what was found and what to do, in one line.
 """
@@ -84,3 +85,9 @@ class ModelError(MillraceError):
     """A model is not finite, over its size cap, or its blob does not verify."""
 
     exit_code = 9
+
+
+class ArchiveError(MillraceError):
+    """A file of the archive is not the one that was written, or the archive holds other rows than the topic."""
+
+    exit_code = 10

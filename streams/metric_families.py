@@ -58,6 +58,9 @@ class Families:
         self.snapshot_pause = histogram(
             "millrace_snapshot_pause_seconds", "Time the stream stood still for a snapshot.", SNAPSHOT_BOUNDS_S
         )
+        self.archive_rows = gauge("millrace_archive_rows", "Label rows in the archive.")
+        self.archive_bytes = gauge("millrace_archive_bytes", "Size of the archive's files.")
+        self.archive_segments = gauge("millrace_archive_segments", "Files of the archive.")
         self.snapshot_bytes = gauge("millrace_snapshot_bytes", "Size of the newest snapshot.", "partition")
         self.snapshot_age = gauge("millrace_snapshot_age_seconds", "Time since the newest snapshot.", "partition")
         self.quality = gauge("millrace_model_quality", "How good predictions were, by figure.", "figure", "span")

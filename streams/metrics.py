@@ -151,6 +151,12 @@ class RoleMetrics:
             self.families.accounts.labels(*self._base, account, str(partition), state).set(rows)
         self.families.unaccounted.labels(*self._base, account, str(partition)).set(total - sum(states.values()))
 
+    def archived(self, rows: int, size_bytes: int, segments: int) -> None:
+        """Set what the archive holds."""
+        self.families.archive_rows.labels(*self._base).set(rows)
+        self.families.archive_bytes.labels(*self._base).set(size_bytes)
+        self.families.archive_segments.labels(*self._base).set(segments)
+
     def snapshot_pause(self, duration_s: float) -> None:
         """Observe how long the stream stood still while a state was copied."""
         self.families.snapshot_pause.labels(*self._base).observe(duration_s)

@@ -64,11 +64,11 @@ class ObjectFolder:
 
     def names(self) -> list[str]:
         """Give the names of its objects, in order. A bucket that is not there is an error, an empty one is not."""
-        with self._asking("cannot list", str(self)):
-            found = self._filesystem.get_file_info(fs.FileSelector(self._path, allow_not_found=True))
-            if not found:
-                self._demand_bucket()
-        return sorted(info.base_name for info in found if info.type == fs.FileType.File)
+        return self._listed(fs.FileType.File)
+
+    def folders(self) -> list[str]:
+        """Give what stands between its name and the next slash in names of objects below it, in order."""
+        return self._listed(fs.FileType.Directory)
 
     def read(self, name: str, most_bytes: int | None = None) -> bytes:
         """Give an object's content; FileNotFoundError only if the store says that it is not there."""
@@ -104,6 +104,13 @@ class ObjectFolder:
         """Delete an object if it is there."""
         with self._asking("cannot delete", f"{self}/{name}"), contextlib.suppress(FileNotFoundError):
             self._filesystem.delete_file(f"{self._path}/{name}")
+
+    def _listed(self, kind: fs.FileType) -> list[str]:
+        with self._asking("cannot list", str(self)):
+            found = self._filesystem.get_file_info(fs.FileSelector(self._path, allow_not_found=True))
+            if not found:
+                self._demand_bucket()
+        return sorted(info.base_name for info in found if info.type == kind)
 
     def _demand_bucket(self) -> None:
         bucket = self._path.partition("/")[0]

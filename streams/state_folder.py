@@ -34,6 +34,9 @@ class Folder(Protocol):
     def names(self) -> list[str]:
         """Give the names of its files, in order; none if there is no such folder."""
 
+    def folders(self) -> list[str]:
+        """Give the names of the folders in it, in order."""
+
     def read(self, name: str, most_bytes: int | None = None) -> bytes:
         """Give a file's content.
 
@@ -115,6 +118,13 @@ class LocalFolder:
         except OSError:
             return []
 
+    def folders(self) -> list[str]:
+        """Give the names of the folders in it, in order; none if it cannot be listed."""
+        try:
+            return sorted(path.name for path in self.local.iterdir() if path.is_dir())
+        except OSError:
+            return []
+
     def read(self, name: str, most_bytes: int | None = None) -> bytes:
         """Give a file's content."""
         path = self.local / name
@@ -125,21 +135,18 @@ class LocalFolder:
 
     def write(self, name: str, pieces: Iterable[Piece]) -> None:
         """Write and sync a part; the sync of the directory comes with the file that names it."""
-        self.local.mkdir(parents=True, exist_ok=True)
+        _make_synced(self.local)
         _write_synced(self.local / name, pieces)
 
     def publish(self, name: str, content: bytes) -> None:
         """Write under another name, sync, rename, sync the directory."""
-        self.local.mkdir(parents=True, exist_ok=True)
+        _make_synced(self.local)
         path = self.local / name
-        temporary = path.with_name(f"{path.stem}.{secrets.token_hex(4)}.tmp")  # a zombie may write the same name
+        # A zombie may write the same name. Readers of data sets pass over what begins with a dot.
+        temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp")
         _write_synced(temporary, [content])
         temporary.rename(path)
-        directory = os.open(self.local, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        _sync(self.local)
 
     def written_s(self, name: str) -> float:
         """Give when a file was written."""
@@ -148,6 +155,22 @@ class LocalFolder:
     def remove(self, name: str) -> None:
         """Delete a file if it is there."""
         (self.local / name).unlink(missing_ok=True)
+
+
+def _make_synced(directory: Path) -> None:
+    """Make a directory, whose name is durable when files in it are."""
+    if not directory.is_dir():
+        _make_synced(directory.parent)
+        directory.mkdir(exist_ok=True)
+        _sync(directory.parent)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write_synced(path: Path, pieces: Iterable[Piece]) -> None:

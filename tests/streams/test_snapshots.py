@@ -140,7 +140,7 @@ def test_parts_then_manifest_then_rename_then_directory(tmp_path: Path, steps: l
     """A manifest that is there is whole, and so are its parts, whenever the power fails (PROTOCOL 21)."""
     SnapshotStore(tmp_path).save(manifest(), STATE)
 
-    assert steps == ["fsync part.bin", "fsync manifest.tmp", "rename to manifest.json", "fsync directory"]
+    assert steps == ["fsync part.bin", "fsync .manifest.tmp", "rename to manifest.json", "fsync directory"]
 
 
 @pytest.mark.parametrize("survived", range(4))
