@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -78,7 +79,7 @@ def gather(
     for name, version in versions.items():
         if version is not None and version.kind not in ("prior", "last"):
             what = f"which features {name} needs"
-            found = _tried(left_out, what, lambda version=version: importance_of(pipeline, version, archived.events))
+            found = _tried(left_out, what, partial(importance_of, pipeline, version, archived.events))
             importances += [found] if found else []
     return Gathered(archived, versions, losses, answers, names, importances, left_out)
 

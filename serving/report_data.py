@@ -8,23 +8,24 @@ is known, the choice is the same in every run, and memory is bounded whatever th
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serving.dataset import dataset_schema
+from streams.archive import read_rows, segments_of
+from streams.archive_file import archive_names
 from streams.durations import DAY_US
 from streams.errors import UnavailableError
 from streams.features import columns
-from streams.frames import OUTCOME_NAMES, Column
+from streams.frames import BEGINNING, OUTCOME_NAMES, Column
 from streams.pipeline import Pipeline, Task
 from streams.state_folder import Folder, state_of
 
 SAMPLE_EVENTS = 100_000  # 80 MB of a hundred columns; a share of them is known to 0.3 %
-NO_TIME = -1  # of a label that never came
+NO_TIME: int = BEGINNING  # of a label that never came
 
 Floats = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
@@ -60,9 +61,10 @@ class Events(NamedTuple):
     X_NF: Floats
     columns: tuple[Column, ...]
 
-    def take(self, place_N: npt.NDArray[Any]) -> Events:
+    def take(self, place_N: Int64s) -> Events:
         """Give some of the events."""
-        return Events(*(part[place_N] for part in self[:-1]), self.columns)  # type: ignore[arg-type]  # a tuple is last
+        parts = {name: part[place_N] for name, part in self._asdict().items() if name != "columns"}
+        return self._replace(**parts)
 
     @property
     def delay_us(self) -> Floats:
@@ -102,8 +104,6 @@ def read_archive(pipeline: Pipeline, period: Period, most_events: int = SAMPLE_E
         UnavailableError: there is no archive, or it has no events of this period.
         ArchiveError: a file is damaged.
     """
-    from streams.archive import read_rows, segments_of
-
     state = state_of(pipeline)
     segments = [one for one in segments_of(state) if _overlaps(period, one.from_us, one.to_us)]
     if not segments:
@@ -111,12 +111,13 @@ def read_archive(pipeline: Pipeline, period: Period, most_events: int = SAMPLE_E
     share = min(1.0, most_events / max(1, sum(one.rows for one in segments)))
     days: Counter[tuple[int, str]] = Counter()
     found = []
-    for table in read_rows(state, period.start_us, period.stop_us, None):
+    wanted = columns(pipeline)
+    for table in read_rows(state, period.start_us, period.stop_us, columns=wanted):
         _count(table, days)
         sampled = table.filter(pa.array(in_share(_ints(table, "source"), _ints(table, "number"), share)))
-        found.append(_plain(sampled, columns(pipeline), pipeline.task))
-    events = _each_once(found, columns(pipeline))
-    if not events.time_us_N.size:
+        found.append(_plain(sampled, wanted, pipeline.task))
+    events = _each_once(found, wanted) if found else None
+    if events is None or not events.time_us_N.size:
         raise UnavailableError(_nothing(pipeline, state, period))
     return Archived(events, dict(days), share)
 
@@ -131,7 +132,8 @@ def in_share(source_B: Int64s, number_B: Int64s, share: float) -> npt.NDArray[np
         return np.ones(number_B.size, bool)
     mixed = number_B.astype(np.uint64) * _MIX[0] + source_B.astype(np.uint64) * _MIX[1]
     mixed = (mixed ^ (mixed >> _TURN)) * _MIX[1]
-    return (mixed ^ (mixed >> _TURN)) < np.uint64(share * 2**64)
+    is_in: npt.NDArray[np.bool_] = (mixed ^ (mixed >> _TURN)) < np.uint64(share * 2**64)
+    return is_in
 
 
 def _overlaps(period: Period, from_us: int, to_us: int) -> bool:
@@ -175,11 +177,9 @@ class _Rows(NamedTuple):
 
 
 def _plain(table: pa.Table, wanted: tuple[Column, ...], task: Task) -> _Rows:
-    names = dataset_schema(wanted).names[-len(wanted) :] if wanted else []
-    X_BF = np.full((table.num_rows, len(wanted)), np.nan)
-    for place, name in enumerate(names):
-        if name in table.column_names:  # a feature may be younger than the file
-            X_BF[:, place] = _floats(table.column(name))
+    X_BF = np.empty((table.num_rows, len(wanted)))
+    for place, name in enumerate(archive_names(wanted)):
+        X_BF[:, place] = _floats(table.column(name))
     outcome = table.column("outcome").to_numpy(zero_copy_only=False).astype(str)
     return _Rows(
         _ints(table, "row"),

@@ -169,8 +169,8 @@ def category_charts(events: Events, task: Task, names: Names) -> list[Chart]:
             continue
         told = [f"{share:.0%}" for share in table.share]
         if not task.classes and np.isfinite(table["mean"]).any():
-            form = (lambda one: f"{one:.0%} yes") if task.is_yes_or_no else (lambda one: f"mean {one:.3g}")
-            told = [f"{share}, {form(mean)}" for share, mean in zip(told, table["mean"], strict=True)]
+            form = "{:.0%} yes" if task.is_yes_or_no else "mean {:.3g}"
+            told = [f"{share}, {form.format(mean)}" for share, mean in zip(told, table["mean"], strict=True)]
         most = float(table.share.max())
         trace = lying_bars(
             list(table.index), table.share, DATA_LIGHT, text=told, textposition="outside", cliponaxis=False

@@ -67,9 +67,9 @@ def standing(pipeline: Pipeline, newest: Mapping[str, Version | None], losses: M
         pairs = {name: _shared(mine, losses[name]) for name in baselines if name in losses}
         known = {name: pair for name, pair in pairs.items() if math.isfinite(pair[1])}
         if not known:
-            return Standing(mine.mean, mine.count)
+            return Standing(mine.mean, mine.events)
         best = min(known, key=lambda name: known[name][1])
-        return Standing(mine.mean, mine.count, best, known[best][1], known[best][0])
+        return Standing(mine.mean, mine.events, best, known[best][1], known[best][0])
     figures = {name: _since_start(version) for name, version in newest.items()}
     told = {name: figures[name] for name in baselines if math.isfinite(figures.get(name, math.nan))}
     mine_loss = figures.get(champion, math.nan)

@@ -247,7 +247,7 @@ def league(newest: Mapping[str, Version | None], losses: Mapping[str, Losses]) -
                 "version": version.number if version else "none yet",
                 "kind": version.kind if version else "",
                 "loss": measured.mean if measured else np.nan,
-                "events": measured.count if measured else 0,
+                "events": measured.events if measured else 0,
                 "since_start": loss,
                 "recent": next(iter(version.rolling.values()), None) if version else None,
                 "predict_us": version.costs.predict_us if version else None,

@@ -163,7 +163,7 @@ def number_charts(events: Events, answers: Answers) -> list[Chart]:
     ends = [low, high]
     cloud = points(label_M[shown], said_M[shown], "events", DATA, 5, opacity=0.35, marker={"line": {"width": 0}})
     exact = line(ends, ends, "exact", FAINT, line={"width": 1, "dash": "dot"}, hoverinfo="skip")
-    layout = {"xaxis": title("label", range=ends), "yaxis": title("served", range=ends)}
+    layout: Layout = {"xaxis": title("label", range=ends), "yaxis": title("served", range=ends)}
     aid = "A point is an event: what was served against what came. On the dotted line it was exact."
     charts = [Chart("Served against label", aid, [Panel([cloud, exact], layout, SQUARE)], is_wide=False)]
     residual_M = (said_M - label_M)[known]

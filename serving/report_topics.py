@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consumers.score_records import Block, ScoresRecord
-from models.blocks import BLOCK_EVENTS
+from models.block_arrays import BLOCK_EVENTS
 from serving.feed import KafkaFeed, bounds
 from serving.report_data import Events, Period, in_share
 from serving.tail import rows
@@ -103,14 +103,14 @@ class Losses(NamedTuple):
     predict_us: float
 
     @property
-    def count(self) -> int:
+    def events(self) -> int:
         """Give how many losses there are in all blocks."""
         return int(self.count_B.sum())
 
     @property
     def mean(self) -> float:
         """Give the mean of all losses."""
-        return float(self.sum_B.sum() / self.count) if self.count else float("nan")
+        return float(self.sum_B.sum() / self.events) if self.events else float("nan")
 
 
 class Answers(NamedTuple):
@@ -196,8 +196,8 @@ class _Kept(NamedTuple):
 
     source: int
     time_us: int
-    count: int
-    sum: float
+    losses: int
+    total: float
     number_M: Int64s
     loss_M: npt.NDArray[np.float32]
 
@@ -235,8 +235,8 @@ def _losses(kept: list[_Kept], places: _Places, predict_us: float) -> Losses:
     is_known = event_M >= 0
     return Losses(
         np.array([one.time_us for one in kept], np.int64),
-        np.array([one.count for one in kept], np.int64),
-        np.array([one.sum for one in kept], np.float64),
+        np.array([one.losses for one in kept], np.int64),
+        np.array([one.total for one in kept], np.float64),
         event_M[is_known],
         loss_M[is_known],
         predict_us,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,17 +9,18 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pytest
 
 from consumers.learn import LearnTask
 from models.learner import LEARN, PREDICT, SKIP, make_learner
 from models.registry import write_version
-from serving.dataset import CLASSES, MOMENT
+from streams.archive_store import ArchiveStore
+from streams.archiver import Archiver
 from streams.computed_steps import category_number
-from streams.frames import EVENT, LABEL, MISSING, NO_OUTCOME, OUTCOME_NAMES, SET, Batch, Column, build, examples_schema
+from streams.decoding import texts
+from streams.frames import EVENT, LABEL, MISSING, NO_OUTCOME, SET, Batch, Column, build, examples_schema
 from streams.pipeline import Field, Model, Pipeline, Serve, Task
-from tests import archive_files, rows
+from streams.tables import Table
+from tests import rows
 
 HOUR_US = 3_600_000_000
 START_US = 1_700_000_000_000_000
@@ -69,11 +69,6 @@ class Made(NamedTuple):
     said: dict[str, npt.NDArray[np.float64]]
 
 
-@pytest.fixture(name="archive_reader", autouse=True)
-def _archive_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "streams.archive", archive_files)
-
-
 def happened(kind: str, events: int = 4_000, seed: int = 0) -> Happened:
     """Make up events a minute apart, whose third feature says nothing; one label in twenty never comes."""
     rng = np.random.default_rng(seed)
@@ -106,10 +101,9 @@ def make(
     parts = {"task": task, "models": models, "events": declared, "serve": Serve(models[0].name), "state": tmp_path}
     pipeline = rows.pipeline(**{**parts, **changes})
     seen = found or happened(kind, size)
-    topics, said = MemoryTopics(), {}
-    for model in pipeline.models:
-        said[model.name] = learn(pipeline, model, seen, columns_of(pipeline), topics)
-    archive_files.write_archive(tmp_path, archived(pipeline, seen, columns_of(pipeline)))
+    topics, examples_ = MemoryTopics(), examples(seen, columns_of(pipeline))
+    said = {model.name: learn(pipeline, model, examples_, topics) for model in pipeline.models}
+    write_archive(pipeline, examples_)
     topics.lists["predictions"] = answers(pipeline, seen, said[pipeline.serve.champion])
     return Made(pipeline, topics, seen, said)
 
@@ -124,57 +118,60 @@ def order_of(seen: Happened) -> npt.NDArray[np.int64]:
     return np.argsort(np.concatenate([seen.time_us_N, seen.known_us_N]), kind="stable")
 
 
-def learn(
-    pipeline: Pipeline, model: Model, seen: Happened, columns: tuple[Column, ...], topics: MemoryTopics
-) -> npt.NDArray[np.float64]:
-    """Let a candidate predict and learn all rows, publish its losses and its version; gives what it said of each."""
+def examples(seen: Happened, columns: tuple[Column, ...]) -> Table:
+    """The rows of P.examples; events are numbered in two sources in turn."""
     size, order = seen.label_N.size, order_of(seen)
     at, is_label = order % size, order >= size
-    y = np.where(is_label, seen.label_N[at], np.nan)
-    outcome = np.where(is_label, np.where(np.isnan(y), MISSING, SET), NO_OUTCOME)
-    parts = {"kind": np.where(is_label, LABEL, EVENT), "source": 10 + at % 2, "number": at // 2, "label": y}
-    times = np.where(is_label, seen.known_us_N[at], seen.time_us_N[at])
-    table = build(
-        examples_schema(columns), {**parts, "time": times, "outcome": outcome, "vector": seen.X_NF[at]}, at.size
-    )
-    task = LearnTask(model.name, make_learner(model, columns, None, pipeline.task), columns, task=pipeline.task)
-    for start in range(0, at.size, BATCH):
-        part = table.slice(start, min(BATCH, at.size - start))
-        clock = np.zeros(part.num_rows, np.int64)
-        topics.lists["scores"] += [v for out in task.process(Batch(part, clock, clock)) for v in out.values.unpack()]
+    label = np.where(is_label, seen.label_N[at], np.nan)
+    parts = {
+        "kind": np.where(is_label, LABEL, EVENT),
+        "source": 10 + at % 2,
+        "number": at // 2,
+        "time": np.where(is_label, seen.known_us_N[at], seen.time_us_N[at]),
+        "label": label,
+        "outcome": np.where(is_label, np.where(np.isnan(label), MISSING, SET), NO_OUTCOME),
+        "id": texts([f"e{one}" for one in at.tolist()]),
+        "key": texts([f"k{one % 7}" for one in at.tolist()]),
+        "vector": seen.X_NF[at],
+    }
+    return build(examples_schema(columns), parts, at.size)
+
+
+def batches(rows: Table) -> Iterator[Batch]:
+    """Cut rows as a worker gets them."""
+    for start in range(0, rows.num_rows, BATCH):
+        part = rows.slice(start, min(BATCH, rows.num_rows - start))
+        clock = np.maximum.accumulate(part.numbers("time"))
+        yield Batch(part, clock, clock)
+
+
+def learn(pipeline: Pipeline, model: Model, rows: Table, topics: MemoryTopics) -> npt.NDArray[np.float64]:
+    """Let a candidate predict and learn all rows, publish its losses and its version; gives what it said of each."""
+    columns, task = columns_of(pipeline), pipeline.task
+    learning = LearnTask(model.name, make_learner(model, columns, None, task), columns, task=task)
+    for batch in batches(rows):
+        topics.lists["scores"] += [v for out in learning.process(batch) for v in out.values.unpack()]
+    about = learning.about("")
     version = write_version(
-        pipeline.state, model, columns, task.learner, task.version, START_US, task=pipeline.task, about=task.about("")
+        pipeline.state, model, columns, learning.learner, learning.version, START_US, task=task, about=about
     )
     assert version is not None
-    learns = is_label & (np.isfinite(y) | pipeline.task.is_unsupervised)
+    is_label, label = rows.numbers("kind") == LABEL, rows.numbers("label")
+    learns = is_label & (np.isfinite(label) | task.is_unsupervised)
     action = np.where(is_label, np.where(learns, LEARN, SKIP), PREDICT).astype(np.int8)
-    again = make_learner(model, columns, None, pipeline.task).step(seen.X_NF[at], y, action)
-    return again[np.argsort(order)[:size]]
+    said = make_learner(model, columns, None, task).step(rows.matrix(), label, action)[~is_label]
+    event = 2 * rows.numbers("number")[~is_label] + rows.numbers("source")[~is_label] - 10
+    ordered: npt.NDArray[np.float64] = said[np.argsort(event)]
+    return ordered
 
 
-def archived(pipeline: Pipeline, seen: Happened, columns: tuple[Column, ...]) -> pa.Table:
-    """The archive's rows of all label rows, in their order."""
-    size, order = seen.label_N.size, order_of(seen)
-    at = order[order >= size] - size
-    label = seen.label_N[at]
-    classes = pipeline.task.classes
-    told: Any = [None if np.isnan(one) else classes[int(one)] if classes else float(one) for one in label.tolist()]
-    names = [OUTCOME_NAMES[MISSING if np.isnan(one) else SET] for one in label.tolist()]
-    own = {
-        "id": pa.array([f"e{one}" for one in at.tolist()]),
-        "key": pa.array([f"k{one % 7}" for one in at.tolist()]),
-        "time": pa.array(seen.time_us_N[at]).cast(MOMENT),
-        "number": pa.array(at // 2),
-        "produced": pa.array(seen.time_us_N[at]).cast(MOMENT),
-        "label": pa.array(told, pa.string() if classes else pa.float64()),
-        "outcome": pa.array(names),
-        "label_time": pa.array(seen.known_us_N[at]).cast(MOMENT),
-        **{column.name: pa.array(seen.X_NF[at, place]) for place, column in enumerate(columns)},
-        "source": pa.array(10 + at % 2, pa.int32()),
-        "row": pa.array(np.arange(at.size)),
-    }
-    table = pa.table(own)
-    return table.replace_schema_metadata({CLASSES: msgspec.json.encode(classes)}) if classes else table
+def write_archive(pipeline: Pipeline, rows: Table) -> None:
+    """Archive all label rows, as the role does, and what waits for more."""
+    archiver = Archiver(columns_of(pipeline), pipeline.task.classes, 10 * HOUR_US)
+    store = ArchiveStore(pipeline.state, HOUR_US)
+    closed = [one for batch in batches(rows) for one in archiver.take(batch)]
+    for one in [*closed, *archiver._close()]:
+        store.put(one)
 
 
 def answers(pipeline: Pipeline, seen: Happened, said: npt.NDArray[np.float64]) -> list[bytes]:
@@ -192,12 +189,12 @@ def answers(pipeline: Pipeline, seen: Happened, said: npt.NDArray[np.float64]) -
         else:
             name = "score" if task.kind == "anomaly" else "probability"
             one |= {"prediction": int(score[0] >= task.threshold), name: score[0]}
-        name = {
+        answered = {
             "model": pipeline.serve.champion,
             "version": "0.1",
             "generation": 0,
             "partition": i % 2,
             "number": i // 2,
         }
-        made.append(msgspec.json.encode(one | name | {"latency_ms": 3.5}))
+        made.append(msgspec.json.encode(one | answered | {"latency_ms": 3.5}))
     return made
