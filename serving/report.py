@@ -19,7 +19,8 @@ from serving.report_evaluation import cost_charts, importance_charts, loss_chart
 from serving.report_exploration import data_charts
 from serving.report_models import Importance, importance_of
 from serving.report_page import League, Report, Section, render
-from serving.report_summary import league_rows, loss_name, paragraphs, standing, tiles
+from serving.report_summary import league_rows, loss_figure, loss_name, paragraphs, standing, tiles
+from serving.report_tables import league
 from serving.report_tasks import task_charts
 from serving.report_topics import Answers, KafkaTopics, Losses, Names, Topic, read_answers, read_losses, read_names
 from serving.report_words import minute, share
@@ -113,7 +114,7 @@ def model_charts(
     """Give the charts of candidates, as far as there is something to show."""
     events, losses, name = gathered.archived.events, gathered.losses, loss_name(pipeline)
     charts = [loss_chart(losses, colours, name)] if losses else []
-    charts += cost_charts(gathered.newest, losses, colours, name)
+    charts += cost_charts(league(gathered.newest, losses, loss_figure(pipeline)), colours, name)
     charts += task_charts(pipeline.task, events, losses, gathered.answers, colours)
     if losses:
         chosen = features or _features_of_note(pipeline, gathered)

@@ -73,7 +73,7 @@ def draw(panel: Panel) -> go.Figure:
     base: Layout = {
         "template": "none",
         "height": panel.height,
-        "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
+        "margin": {"l": 8, "r": 22, "t": 8, "b": 8},
         "font": {"family": FONT, "size": 13, "color": INK},
         "paper_bgcolor": GROUND,
         "plot_bgcolor": GROUND,

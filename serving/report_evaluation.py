@@ -55,22 +55,20 @@ def slice_charts(
     return charts
 
 
-def cost_charts(
-    newest: Mapping[str, Version | None], losses: Mapping[str, Losses], colours: Colours, loss_name: str
-) -> list[Chart]:
-    """Draw loss against the time of a prediction, with memory as the size of a point."""
-    table = tables.league(newest, losses)
+def cost_charts(table: Any, colours: Colours, loss_name: str) -> list[Chart]:
+    """Draw loss against the time of a prediction, with memory as the size of a point; `table` is the league."""
     table = table[table.judged.notna() & table.predict_us.notna()]
     if len(table) < 2:
         return []
     traces = [_cost_point(str(name), row, colours[str(name)]) for name, row in table.iterrows()]
     spread = (table.judged.max() - table.judged.min()) or abs(table.judged.max()) or 1.0
+    is_narrow = bool(table.predict_us.max() < 100 * table.predict_us.min())
     limits = [float(table.judged.min() - 0.15 * spread), float(table.judged.max() + 0.25 * spread)]
     layout = {
-        "xaxis": title("CPU time of a prediction (us, log)", type="log", dtick=1),
+        "xaxis": title("CPU time of a prediction (us, log)", type="log", dtick="D2" if is_narrow else 1),
         "yaxis": title(loss_name, range=limits),
     }
-    aid = "Best is low and left: little loss for little time. The area of a point grows with the memory of the model."
+    aid = "Best is low and left: little loss for little time. Larger points take more memory."
     return [Chart("Loss against cost", aid, [Panel(traces, layout)], is_wide=False)]
 
 
@@ -95,11 +93,11 @@ def importance_note(found: Sequence[Importance]) -> str:
     """Say which versions were judged on events they had been trained on."""
     seen = [one.version for one in found if not one.is_unseen]
     unseen = [one.version for one in found if one.is_unseen]
-    parts = [f"{', '.join(unseen)}: on events behind those it was trained on." if unseen else ""]
+    parts = [f"{', '.join(unseen)}: judged on events behind those trained on."] if unseen else []
     if seen:
-        told = "on the newest events, which it has most likely learned from"
-        parts.append(f"{', '.join(seen)}: {told}, so this says what it uses, not how well it would do on new ones.")
-    return " ".join(part for part in parts if part)
+        told = "judged on the newest events, most likely learned from already"
+        parts.append(f"{', '.join(seen)}: {told}, so bars say what a model uses, not how it would do on new events.")
+    return " ".join(parts)
 
 
 def training_charts(newest: Mapping[str, Version | None], colours: Colours) -> list[Chart]:

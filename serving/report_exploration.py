@@ -124,7 +124,7 @@ def missing_chart(events: Events) -> Chart:
         lying_bars(list(some.index), some["last"], DATA, name="last quarter"),
     ]
     layout = {
-        "xaxis": title("share of events", tickformat=".0%", rangemode="tozero"),
+        "xaxis": title("share of events", tickformat=".1~%", rangemode="tozero", nticks=6),
         "yaxis": lying_axis(list(some.index)),
     }
     aid = "Two bars a feature, of the first and the last quarter of the events: where they differ, something changed."
@@ -248,4 +248,4 @@ def _texts(names: Sequence[str]) -> list[str]:
 
 
 def _height(rows: int, bars_each: int = 1) -> int:
-    return 64 + rows * (ROW if bars_each == 1 else ROW + 8)
+    return 84 + rows * (ROW if bars_each == 1 else ROW + 8)

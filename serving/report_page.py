@@ -6,6 +6,7 @@ wrote is escaped. Without JavaScript words and tables can still be read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from plotly.offline import get_plotlyjs
 from serving.report_charts import Chart, draw
 from serving.report_summary import Row, Tile
 
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=%|(?:d|h|min|s|ms|us|[KMG]iB)\b)")
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 STYLE = """
 :root { --ink:#1f2933; --faint:#66727f; --line:#e4e8ed; --soft:#f6f8fa; --accent:#3d5a80; }
@@ -29,18 +31,19 @@ h2 { font-size:22px; margin:56px 0 4px; padding-top:20px; border-top:1px solid v
 h3 { font-size:16px; margin:0 0 2px; }
 p { margin:0 0 12px; max-width:76ch; }
 .when, .lead, .aid, .note, footer { color:var(--faint); }
-.aid, .note { font-size:13.5px; line-height:1.45; margin:0 0 8px; }
+.aid, .note { font-size:13.5px; line-height:1.45; margin:0 0 8px; max-width:100ch; }
 .note { margin:6px 0 0; }
 nav { margin:14px 0 26px; font-size:14px; }
 nav a { color:var(--accent); text-decoration:none; margin-right:18px; }
 .tiles { display:grid; grid-template-columns:repeat(auto-fit,minmax(158px,1fr)); gap:12px; margin:22px 0 24px; }
 .tile { background:var(--soft); border-radius:8px; padding:14px 16px; }
-.tile b { display:block; font-size:24px; font-weight:600; line-height:1.25; letter-spacing:-.01em; }
+.tile b { display:block; font-size:23px; white-space:nowrap; font-weight:600; line-height:1.25; letter-spacing:-.01em; }
 .tile span { display:block; font-size:13px; color:var(--faint); line-height:1.4; }
 .out { border-left:3px solid #c9a227; background:#fdfaf0; padding:12px 16px; border-radius:0 8px 8px 0;
   font-size:14.5px; overflow-wrap:anywhere; }
 .out ul { margin:4px 0 0; padding-left:20px; }
-.charts { display:grid; grid-template-columns:repeat(2,minmax(0,1fr)); gap:40px 36px; margin-top:24px; }
+.charts { display:grid; grid-template-columns:repeat(2,minmax(0,1fr)); gap:40px 36px; margin-top:24px;
+  grid-auto-flow:dense; }
 figure { margin:0; min-width:0; }
 figure.wide { grid-column:1/-1; }
 .legend { display:flex; flex-wrap:wrap; gap:4px 16px; font-size:13px; margin:0 0 6px; }
@@ -115,7 +118,7 @@ def _page(report: Report) -> Iterator[str]:
     yield f'<h1>{escape(report.title)}</h1>\n<p class="when">{escape(report.when)}</p>'
     links = "".join(f'<a href="#{one.name}">{escape(one.title)}</a>' for one in report.sections)
     yield f"<nav>{links}</nav>"
-    yield from (f"<p>{escape(text)}</p>" for text in report.paragraphs if text)
+    yield from (f"<p>{_text(text)}</p>" for text in report.paragraphs if text)
     yield f'<div class="tiles">{"".join(map(_tile, report.tiles))}</div>'
     if report.left_out:
         items = "".join(f"<li>{escape(text)}</li>" for text in report.left_out)
@@ -128,7 +131,7 @@ def _page(report: Report) -> Iterator[str]:
 
 
 def _tile(tile: Tile) -> str:
-    name, value, below = map(escape, tile)
+    name, value, below = map(_text, tile)
     return f'<div class="tile"><span>{name}</span><b>{value}</b><span>{below}</span></div>'
 
 
@@ -154,7 +157,7 @@ def _league(league: League) -> str:
 
 def _chart(chart: Chart) -> Iterator[str]:
     yield f"<figure{' class=wide' if chart.is_wide else ''}>\n<h3>{escape(chart.title)}</h3>"
-    yield f'<p class="aid">{escape(chart.aid)}</p>'
+    yield f'<p class="aid">{_text(chart.aid)}</p>'
     if chart.legend:
         chips = "".join(f"<span>{_chip(colour)}{escape(name)}</span>" for name, colour in chart.legend)
         yield f'<div class="legend">{chips}</div>'
@@ -168,6 +171,11 @@ def _chart(chart: Chart) -> Iterator[str]:
     if chart.note:
         yield f'<p class="note">{escape(chart.note)}</p>'
     yield "</figure>"
+
+
+def _text(text: str) -> str:
+    """Escape a text, and keep numbers with their units."""
+    return _BEFORE_UNIT.sub("\u00a0", escape(text))
 
 
 def _chip(colour: str) -> str:

@@ -17,10 +17,11 @@ from serving.report_tables import league
 from serving.report_topics import Answers, Losses
 from serving.report_words import compared, day, decimal, micros, minute, seconds, share, size
 from serving.table import words
-from streams.durations import DAY_US, duration_text
+from streams.durations import DAY_US
 from streams.pipeline import Pipeline
 
 BASELINES = ("prior", "last")
+SHARES = ("accuracy", "precision", "recall", "alert_rate")  # figures that are told in percent
 BASELINE_WORDS = {"prior": "which knows no features", "last": "which repeats the last label"}
 
 
@@ -53,9 +54,14 @@ class Standing(NamedTuple):
     shared_loss: float = math.nan  # the champion's on the events of the baseline
 
 
+def loss_figure(pipeline: Pipeline) -> str:
+    """Give the name of the figure that is the task's loss."""
+    return figure_names(pipeline.task)[0]
+
+
 def loss_name(pipeline: Pipeline) -> str:
     """Say what the task's loss is."""
-    return words(figure_names(pipeline.task)[0])
+    return words(loss_figure(pipeline))
 
 
 def standing(pipeline: Pipeline, newest: Mapping[str, Version | None], losses: Mapping[str, Losses]) -> Standing:
@@ -70,7 +76,7 @@ def standing(pipeline: Pipeline, newest: Mapping[str, Version | None], losses: M
             return Standing(mine.mean, mine.events)
         best = min(known, key=lambda name: known[name][1])
         return Standing(mine.mean, mine.events, best, known[best][1], known[best][0])
-    figures = {name: _since_start(version) for name, version in newest.items()}
+    figures = {name: _since_start(version, loss_figure(pipeline)) for name, version in newest.items()}
     told = {name: figures[name] for name in baselines if math.isfinite(figures.get(name, math.nan))}
     mine_loss = figures.get(champion, math.nan)
     if not told:
@@ -93,9 +99,9 @@ def tiles(pipeline: Pipeline, archived: Archived, answers: Answers | None, found
     over = f"over {found.events:,} events" if found.events else "since its start"
     made.append(Tile(f"Champion's {loss_name(pipeline)}", decimal(found.loss), over))
     if found.baseline:
-        made.append(
-            Tile(f"Against {found.baseline}", compared(found.shared_loss, found.baseline_loss), "on the same events")
-        )
+        change = found.shared_loss / found.baseline_loss - 1.0 if found.baseline_loss else math.nan
+        sign = "+" if change > 0 else "\u2212" if change < 0 else ""
+        made.append(Tile(f"Against {found.baseline}", f"{sign}{share(abs(change))}", "loss on the same events"))
     if answers is not None and np.isfinite(answers.latency_ms_M).any():
         middle, late = np.nanquantile(answers.latency_ms_M, [0.5, 0.99]).tolist()
         made.append(Tile("Time to answer", seconds(middle / 1e3), f"99 % within {seconds(late / 1e3)}"))
@@ -117,7 +123,7 @@ def league_rows(
     pipeline: Pipeline, newest: Mapping[str, Version | None], losses: Mapping[str, Losses]
 ) -> tuple[list[str], list[Row]]:
     """Give the league's header and rows, the best first."""
-    table = league(newest, losses)
+    table = league(newest, losses, loss_figure(pipeline))
     figures = [name for name in table.columns if name.startswith("figure ")]
     loss, has_losses = loss_name(pipeline), bool(losses)
     told = [words(one.removeprefix("figure ")) for one in figures]
@@ -131,7 +137,7 @@ def league_rows(
                 decimal(row.loss if has_losses else row.since_start),
                 f"{row.events:,.0f}" if has_losses else "-",
                 decimal(row.recent),
-                *(decimal(row[one]) for one in figures),
+                *(_figure(one, row[one]) for one in figures),
                 micros(row.predict_us),
                 micros(row.learn_us),
                 size(row.size_bytes),
@@ -142,6 +148,10 @@ def league_rows(
     return header, rows
 
 
+def _figure(name: str, value: float) -> str:
+    return share(value) if name.removeprefix("figure ") in SHARES else decimal(value)
+
+
 def _data_words(pipeline: Pipeline, archived: Archived) -> str:
     events, counted, task = archived.events, archived.counted, pipeline.task
     first, last = int(events.time_us_N[0]), int(events.time_us_N[-1])
@@ -150,10 +160,9 @@ def _data_words(pipeline: Pipeline, archived: Archived) -> str:
         f"The archive has {archived.settled:,} events {when} (UTC), {archived.settled / _days(archived):,.0f} a day."
     ]
     if pipeline.labels.is_declared:
-        wait = duration_text(pipeline.labels.wait_us)
-        told.append(
-            f"{share(counted['set'] / archived.settled)} got their label; of the others none came within {wait}."
-        )
+        wait = seconds(pipeline.labels.wait_us / 1e6)
+        late = f"; for the others none came within {wait}" if counted["missing"] else ""
+        told.append(f"{share(counted['set'] / archived.settled)} got their label{late}.")
     label_N = events.label_N[np.isfinite(events.label_N)]
     if label_N.size and task.is_yes_or_no:
         told.append(f"{share(float(label_N.mean()))} of the labels are yes.")
@@ -185,7 +194,7 @@ def _model_words(
         beside = f"{decimal(found.shared_loss)} against {decimal(found.baseline_loss)}"
         how = compared(found.shared_loss, found.baseline_loss)
         told.append(f"That is {how} than {found.baseline}, {BASELINE_WORDS[kind]} ({beside} on the same events).")
-    table = league(newest, losses)
+    table = league(newest, losses, loss_figure(pipeline))
     best = str(table.index[0])
     if best == champion:
         told.append(f"Of {len(table)} candidates it has the lowest loss.")
@@ -217,8 +226,8 @@ def _shared(mine: Losses, other: Losses) -> tuple[float, float]:
     return float(mine.loss_M[at].mean()), float(other.loss_M[other_at].mean())
 
 
-def _since_start(version: Version | None) -> float:
-    value = next(iter(version.figures.values()), None) if version else None
+def _since_start(version: Version | None, loss: str) -> float:
+    value = version.figures.get(loss) if version else None
     return math.nan if value is None else value
 
 

@@ -30,6 +30,20 @@ HISTOGRAM_BINS = 24
 MOST_COLUMNS = 24  # of a matrix of correlations
 TOP = 8  # categories that are named; all others are one more
 SLICE_BINS = 6
+SHOWN = (
+    "brier",
+    "accuracy",
+    "auc",
+    "macro_f1",
+    "calibration_error",
+    "rmse",
+    "r2",
+    "precision",
+    "recall",
+    "alert_rate",
+    "silhouette",
+    "clusters",
+)  # figures of a league beside the loss
 OTHERS = "others"
 MISSING = "missing"
 
@@ -170,7 +184,7 @@ def slice_by(events: Events, feature: str, names: Names) -> Slices:
     else:
         binned = pd.qcut(x_N, SLICE_BINS, duplicates="drop") if x_N.nunique() > SLICE_BINS else x_N.astype("category")
         part = binned.cat.codes.to_numpy().astype(np.int64)
-        told = [_interval(one) for one in binned.cat.categories]
+        told = [_interval(one, float(x_N.min())) for one in binned.cat.categories]
     if (part < 0).any():
         part[part < 0] = len(told)
         told.append(MISSING)
@@ -234,12 +248,14 @@ def shares_over_time(time_us: Int64s, value_N: Floats) -> pd.DataFrame:
     return found.set_axis(_middles(found.index.to_numpy(), time_us), axis=0)
 
 
-def league(newest: Mapping[str, Version | None], losses: Mapping[str, Losses]) -> pd.DataFrame:
-    """Give what is known of each candidate: losses, cost of a row, size; the best first."""
+def league(newest: Mapping[str, Version | None], losses: Mapping[str, Losses], loss_name: str) -> pd.DataFrame:
+    """Give what is known of each candidate: losses, cost of a row, size; the best first.
+
+    `loss_name` is the figure that is the task's loss.
+    """
     rows = []
     for name, version in newest.items():
-        figures = version.figures if version else {}
-        loss = next(iter(figures.values()), None)
+        figures, recent = (version.figures, version.rolling) if version else ({}, {})
         measured = losses.get(name)
         rows.append(
             {
@@ -248,12 +264,12 @@ def league(newest: Mapping[str, Version | None], losses: Mapping[str, Losses]) -
                 "kind": version.kind if version else "",
                 "loss": measured.mean if measured else np.nan,
                 "events": measured.events if measured else 0,
-                "since_start": loss,
-                "recent": next(iter(version.rolling.values()), None) if version else None,
+                "since_start": figures.get(loss_name),
+                "recent": recent.get(loss_name),
                 "predict_us": version.costs.predict_us if version else None,
                 "learn_us": version.costs.learn_us if version else None,
                 "size_bytes": (version.costs.size_bytes or None) if version else None,
-                **{f"figure {figure}": value for figure, value in list(figures.items())[1:] if figure != "auc_error"},
+                **{f"figure {figure}": figures[figure] for figure in SHOWN if figure in figures},
             }
         )
     table = pd.DataFrame(rows).set_index("candidate")
@@ -267,8 +283,9 @@ def _names(columns: Iterable[Column]) -> list[str]:
     return [column.name for column in columns]
 
 
-def _interval(one: object) -> str:
-    return f"{max(one.left, -1e300):.4g} to {one.right:.4g}" if isinstance(one, pd.Interval) else f"{one:.4g}"
+def _interval(one: object, least: float) -> str:
+    """Name a bin of a number; the first of pandas begins below the least value."""
+    return f"{max(one.left, least):.4g} to {one.right:.4g}" if isinstance(one, pd.Interval) else f"{one:.4g}"
 
 
 def _bin_counts(x_N: Floats, ends_E: Floats, is_category: bool) -> Int64s:

@@ -38,7 +38,8 @@ from streams.pipeline import Task
 SQUARE = 340  # height in px
 MOST_POINTS = 2_500
 HISTOGRAM_BINS = 40
-LEAST = 20  # predictions of a point
+LEAST, LEAST_SHARE = 20, 0.002  # predictions of a point, and their share of all
+DIGITS = 6  # of a probability from a float32 loss; more would order equal ones by their label
 MOST_TEXTS = 8  # classes up to which cells are told in numbers
 
 Colours = Mapping[str, str]
@@ -74,7 +75,8 @@ def probabilities(events: Events, losses: Mapping[str, Losses]) -> Judged:
         is_yes_M = events.first_N[one.event_M] > 0.5
         given_M = np.exp(-one.loss_M)
         known = np.isfinite(events.first_N[one.event_M])
-        found[name] = np.where(is_yes_M, given_M, 1.0 - given_M)[known], is_yes_M[known]
+        said_M = np.where(is_yes_M, given_M, 1.0 - given_M).round(DIGITS)
+        found[name] = said_M[known], is_yes_M[known]
     return found
 
 
@@ -98,7 +100,7 @@ def calibration_charts(judged: Judged, colours: Colours) -> list[Chart]:
     legend = []
     for name, (said_M, is_yes_M) in judged.items():
         found = calibration(said_M, is_yes_M)
-        kept = found.count_K >= LEAST
+        kept = found.count_K >= max(LEAST, LEAST_SHARE * said_M.size)
         text = [f"{count:,} events" for count in found.count_K[kept].tolist()]
         shown = {"mode": "lines+markers", "text": text, "marker": {"size": 7, "color": colours[name]}}
         hover = "said %{x:.1%}, came %{y:.1%} (%{text})"

@@ -47,12 +47,14 @@ def decimal(value: float) -> str:
 def share(value: float) -> str:
     """Write a share in percent, with as many digits as it has meaning.
 
-    >>> share(0.5), share(0.00123), share(1.0)
-    ('50.0 %', '0.12 %', '100.0 %')
+    >>> share(0.5), share(0.00123), share(0.9997), share(1.0)
+    ('50.0 %', '0.12 %', '99.97 %', '100 %')
     """
     if not math.isfinite(value):
         return "-"
-    return f"{value * 100:.2f} %" if 0 < abs(value) < 0.01 else f"{value * 100:.1f} %"
+    if value in (0.0, 1.0):
+        return f"{value * 100:.0f} %"
+    return f"{value * 100:.2f} %" if abs(value) < 0.01 or 0.99 < value < 1.0 else f"{value * 100:.1f} %"
 
 
 def compared(value: float, other: float) -> str:

@@ -167,7 +167,7 @@ def learn(pipeline: Pipeline, model: Model, rows: Table, topics: MemoryTopics) -
 
 def write_archive(pipeline: Pipeline, rows: Table) -> None:
     """Archive all label rows, as the role does, and what waits for more."""
-    archiver = Archiver(columns_of(pipeline), pipeline.task.classes, 10 * HOUR_US)
+    archiver = Archiver(columns_of(pipeline), pipeline.task.classes, 100 * HOUR_US)
     store = ArchiveStore(pipeline.state, HOUR_US)
     closed = [one for batch in batches(rows) for one in archiver.take(batch)]
     for one in [*closed, *archiver._close()]:
