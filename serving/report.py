@@ -15,12 +15,12 @@ from typing import NamedTuple, TypeVar
 from models.version import Version
 from serving.report_charts import Chart, colours_of
 from serving.report_data import SAMPLE_EVENTS, Archived, Period, read_archive
-from serving.report_evaluation import cost_charts, importance_charts, loss_chart, slice_charts, training_charts
+from serving.report_evaluation import SLICED, cost_charts, importance_charts, loss_chart, slice_charts, training_charts
 from serving.report_exploration import data_charts
+from serving.report_league import Candidate, league, league_rows, loss_name, standing
 from serving.report_models import Importance, importance_of
 from serving.report_page import League, Report, Section, render
-from serving.report_summary import league_rows, loss_figure, loss_name, paragraphs, standing, tiles
-from serving.report_tables import league
+from serving.report_summary import paragraphs, tiles
 from serving.report_tasks import task_charts
 from serving.report_topics import Answers, KafkaTopics, Losses, Names, Topic, read_answers, read_losses, read_names
 from serving.report_words import minute, share
@@ -29,7 +29,6 @@ from streams.errors import MillraceError, PipelineError, UnavailableError
 from streams.pipeline import Pipeline
 
 T = TypeVar("T")
-SLICED = 6  # features by which losses are parted if none is named
 
 
 class Gathered(NamedTuple):
@@ -37,6 +36,7 @@ class Gathered(NamedTuple):
 
     archived: Archived
     newest: dict[str, Version | None]
+    candidates: list[Candidate]
     losses: dict[str, Losses]
     answers: Answers | None
     names: Names
@@ -82,23 +82,24 @@ def gather(
             what = f"which features {name} needs"
             found = _tried(left_out, what, partial(importance_of, pipeline, version, archived.events))
             importances += [found] if found else []
-    return Gathered(archived, versions, losses, answers, names, importances, left_out)
+    candidates = league(pipeline.task, versions, losses)
+    return Gathered(archived, versions, candidates, losses, answers, names, importances, left_out)
 
 
 def report_of(pipeline: Pipeline, gathered: Gathered, features: Sequence[str], now_us: int) -> Report:
     """Lay out what was gathered."""
     archived, events = gathered.archived, gathered.archived.events
-    found = standing(pipeline, gathered.newest, gathered.losses)
+    found = standing(pipeline, gathered.candidates, gathered.losses)
     first, last = minute(int(events.time_us_N[0])), minute(int(events.time_us_N[-1]))
     colours = colours_of((model.name, model.kind) for model in pipeline.models)
-    header, rows = league_rows(pipeline, gathered.newest, gathered.losses)
+    header, rows = league_rows(pipeline, gathered.candidates)
     lead = "What the candidates are and how good they were; figures judge what was predicted when each event passed."
     shown = League(header, rows, colours)
     return Report(
         f"{pipeline.name}: data and models",
         f"Events from {first} to {last} UTC · made {minute(now_us)} UTC",
         tiles(pipeline, archived, gathered.answers, found),
-        paragraphs(pipeline, archived, gathered.newest, gathered.losses, found),
+        paragraphs(pipeline, archived, gathered.candidates, found),
         gathered.left_out,
         [
             Section("models", "Models", lead, model_charts(pipeline, gathered, features, colours), shown),
@@ -109,12 +110,16 @@ def report_of(pipeline: Pipeline, gathered: Gathered, features: Sequence[str], n
 
 
 def model_charts(
-    pipeline: Pipeline, gathered: Gathered, features: Sequence[str], colours: dict[str, str]
+    pipeline: Pipeline,
+    gathered: Gathered,
+    candidates: Sequence[Candidate],
+    features: Sequence[str],
+    colours: dict[str, str],
 ) -> list[Chart]:
     """Give the charts of candidates, as far as there is something to show."""
-    events, losses, name = gathered.archived.events, gathered.losses, loss_name(pipeline)
+    events, losses, name = gathered.archived.events, gathered.losses, loss_name(pipeline.task)
     charts = [loss_chart(losses, colours, name)] if losses else []
-    charts += cost_charts(league(gathered.newest, losses, loss_figure(pipeline)), colours, name)
+    charts += cost_charts(gathered.candidates, colours, name)
     charts += task_charts(pipeline.task, events, losses, gathered.answers, colours)
     if losses:
         chosen = features or _features_of_note(pipeline, gathered)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,15 +12,18 @@ from models.version import Version
 from serving import report_tables as tables
 from serving.report_charts import FAINT, ROW, Chart, Panel, Trace, line, lying_axis, lying_bars, points, title
 from serving.report_data import Events
+from serving.report_league import Candidate
 from serving.report_models import Importance, training_of
 from serving.report_tables import Slices
 from serving.report_topics import Losses, Names
-from serving.report_words import seconds, size
+from serving.report_words import micros, seconds, size
 
 Colours = Mapping[str, str]
 SLICED = 6  # features whose slices are shown
 MOST_FEATURES = 12  # of a chart of importance
-SMALLEST_KIB, LARGEST_PX = 1.0, 34.0
+TICKS_US = [digit * 10.0**power for power in range(-3, 6) for digit in (1, 2, 5)]
+SQUARE = 340  # height in px
+LARGEST_PX = 34.0
 
 
 def loss_chart(losses: Mapping[str, Losses], colours: Colours, loss_name: str) -> Chart:
@@ -55,21 +59,19 @@ def slice_charts(
     return charts
 
 
-def cost_charts(table: Any, colours: Colours, loss_name: str) -> list[Chart]:
-    """Draw loss against the time of a prediction, with memory as the size of a point; `table` is the league."""
-    table = table[table.judged.notna() & table.predict_us.notna()]
-    if len(table) < 2:
+def cost_charts(candidates: Sequence[Candidate], colours: Colours, loss_name: str) -> list[Chart]:
+    """Draw loss against the time of a prediction, with memory as the size of a point."""
+    known = [one for one in candidates if math.isfinite(one.judged) and one.predict_us > 0.0]
+    if len(known) < 2:
         return []
-    traces = [_cost_point(str(name), row, colours[str(name)]) for name, row in table.iterrows()]
-    spread = (table.judged.max() - table.judged.min()) or abs(table.judged.max()) or 1.0
-    is_narrow = bool(table.predict_us.max() < 100 * table.predict_us.min())
-    limits = [float(table.judged.min() - 0.15 * spread), float(table.judged.max() + 0.25 * spread)]
-    layout = {
-        "xaxis": title("CPU time of a prediction (us, log)", type="log", dtick="D2" if is_narrow else 1),
-        "yaxis": title(loss_name, range=limits),
-    }
+    traces = [_cost_point(one, colours[one.name]) for one in known]
+    times = [one.predict_us for one in known]
+    ticks = [one for one in TICKS_US if min(times) / 2 <= one <= max(times) * 2]
+    axis = {"type": "log", "tickvals": ticks, "ticktext": [micros(one) for one in ticks]}
+    layout = {"xaxis": title("CPU time of a prediction", **axis), "yaxis": title(loss_name)}
     aid = "Best is low and left: little loss for little time. Larger points take more memory."
-    return [Chart("Loss against cost", aid, [Panel(traces, layout)], is_wide=False)]
+    legend = [(one.name, colours[one.name]) for one in known]
+    return [Chart("Loss against cost", aid, [Panel(traces, layout, SQUARE)], legend, is_wide=False)]
 
 
 def importance_charts(found: Sequence[Importance], colours: Colours) -> list[Chart]:
@@ -143,16 +145,14 @@ def _slice_panel(part: Slices, losses: Mapping[str, Losses], colours: Colours, l
     return Panel(traces, {"xaxis": title(loss_name, nticks=6), "yaxis": axis}, 70 + 30 * len(rows), part.feature)
 
 
-def _cost_point(name: str, row: Any, colour: str) -> Trace:
-    told = f"{row.judged:.4g} at {row.predict_us:.3g} us, {size(row.size_bytes)}"
-    shown = {"mode": "markers+text", "text": [name], "textposition": "top center", "cliponaxis": False}
-    hover = f"%{{text}}: {told}<extra></extra>"
-    return points([row.predict_us], [row.judged], name, colour, _area(row.size_bytes), hovertemplate=hover, **shown)
+def _cost_point(one: Candidate, colour: str) -> Trace:
+    told = f"{one.judged:.4g} at {micros(one.predict_us)}, {size(one.size_bytes)}"
+    return points([one.predict_us], [one.judged], one.name, colour, _area(one.size_bytes), hovertemplate=told)
 
 
 def _area(size_bytes: float) -> float:
     """Give the diameter of a point, from 8 px at 1 KiB to 34 px at 1 GiB."""
-    kib = max(SMALLEST_KIB, (size_bytes if np.isfinite(size_bytes) else 0.0) / 1024)
+    kib = max(1.0, (size_bytes if np.isfinite(size_bytes) else 0.0) / 1024)
     return 8.0 + (LARGEST_PX - 8.0) * min(1.0, float(np.log10(kib)) / 6.0)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from serving.report_charts import (
     ROW,
     WARM,
     Chart,
+    Layout,
     Panel,
     band,
     bars,
@@ -82,7 +82,7 @@ def label_chart(events: Events, task: Task) -> Chart:
             line(table.index, table[name], str(name), tint, stackgroup="one", line={"width": 0.5}, fillcolor=tint)
             for name, tint in zip(table.columns, tints, strict=True)
         ]
-        layout: dict[str, Any] = {"yaxis": title("share of labels", tickformat=".0%", range=[0, 1])}
+        layout: Layout = {"yaxis": title("share of labels", tickformat=".0%", range=[0, 1])}
         legend = list(zip(map(str, table.columns), tints, strict=True))
         aid = "The height of a colour is the share of that class among the events of that time."
         return Chart("Labels over time", aid, [Panel(traces, layout, LOW)], legend, is_wide=False)
@@ -216,29 +216,18 @@ def correlation_charts(events: Events, task: Task) -> list[Chart]:
 def _distribution_panel(events: Events, feature: str, index: float, names: Names) -> Panel:
     table = tables.distribution(events, feature, names)
     is_category = next(column.is_category for column in events.columns if column.name == feature)
-    layout: dict[str, Any] = {
-        "yaxis": {"tickformat": ".0%", "rangemode": "tozero", "nticks": 4},
-        "hovermode": "x unified",
-    }
-    if is_category:
-        traces = [
-            bars(_texts(table.index), table["first"], "first", DATA_LIGHT),
-            bars(_texts(table.index), table["last"], "last", DATA),
-        ]
-        layout |= {"barmode": "group", "bargap": 0.25, "xaxis": {"type": "category", "tickfont": {"size": 10}}}
+    layout: Layout = {"yaxis": {"tickformat": ".1~%", "rangemode": "tozero", "nticks": 4}, "hovermode": "x unified"}
+    values = _texts(table.index) if is_category else table.index
+    if is_category or len(table) < tables.HISTOGRAM_BINS:
+        traces = [bars(values, table["first"], "first", DATA_LIGHT), bars(values, table["last"], "last", DATA)]
+        layout |= {"barmode": "group", "bargap": 0.25}
+        layout |= {"xaxis": {"type": "category", "tickfont": {"size": 10}, "showgrid": False}} if is_category else {}
     else:
         step = {"shape": "hvh"}
+        filled = {"fill": "tozeroy", "fillcolor": "rgba(152,179,212,.35)"}
         traces = [
-            line(
-                table.index,
-                table["first"],
-                "first",
-                DATA_LIGHT,
-                line=step,
-                fill="tozeroy",
-                fillcolor="rgba(152,179,212,.35)",
-            ),
-            line(table.index, table["last"], "last", DATA, line=step),
+            line(values, table["first"], "first", DATA_LIGHT, line=step, **filled),
+            line(values, table["last"], "last", DATA, line=step),
         ]
     return Panel(traces, layout, SMALL, f"{feature} · PSI {index:.2f}")
 

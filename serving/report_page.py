@@ -15,7 +15,8 @@ from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
 from serving.report_charts import Chart, draw
-from serving.report_summary import Row, Tile
+from serving.report_league import Row
+from serving.report_summary import Tile
 
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=%|(?:d|h|min|s|ms|us|[KMG]iB)\b)")
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"

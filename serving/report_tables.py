@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from models.drift_psi import make_bins, psi
-from models.version import Version
 from serving.report_data import Archived, Events
 from serving.report_topics import Losses, Names
 from serving.report_words import seconds
@@ -30,20 +29,6 @@ HISTOGRAM_BINS = 24
 MOST_COLUMNS = 24  # of a matrix of correlations
 TOP = 8  # categories that are named; all others are one more
 SLICE_BINS = 6
-SHOWN = (
-    "brier",
-    "accuracy",
-    "auc",
-    "macro_f1",
-    "calibration_error",
-    "rmse",
-    "r2",
-    "precision",
-    "recall",
-    "alert_rate",
-    "silhouette",
-    "clusters",
-)  # figures of a league beside the loss
 OTHERS = "others"
 MISSING = "missing"
 
@@ -126,7 +111,10 @@ def drift(events: Events) -> pd.Series:
 
 
 def distribution(events: Events, feature: str, names: Names) -> pd.DataFrame:
-    """Give the shares of a feature's values in the first and the last quarter: bins of a number, top categories."""
+    """Give the shares of a feature's values in the first and the last quarter.
+
+    Numbers are in bins, unless there are only a few; of categories the largest are named.
+    """
     place = _names(events.columns).index(feature)
     x_N, (first, last) = events.X_NF[:, place], quarters(events)
     if events.columns[place].is_category:
@@ -135,6 +123,10 @@ def distribution(events: Events, feature: str, names: Names) -> pd.DataFrame:
         frame = pd.DataFrame({"first": parts[0], "last": parts[1]}).reindex(range(len(slices.names))).fillna(0.0)
         return frame.set_axis(list(slices.names), axis=0)
     known = x_N[np.isfinite(x_N)]
+    values = np.unique(known)
+    if values.size <= HISTOGRAM_BINS:
+        counts = [pd.Series(x_N[part]).value_counts(normalize=True) for part in (first, last)]
+        return pd.DataFrame({"first": counts[0], "last": counts[1]}).reindex(values).fillna(0.0)
     low, high = np.quantile(known, [0.01, 0.99]) if known.size else (0.0, 1.0)
     edges = np.linspace(low, high if high > low else low + 1.0, HISTOGRAM_BINS + 1)
     parts = [np.histogram(np.clip(x_N[part][np.isfinite(x_N[part])], low, high), edges)[0] for part in (first, last)]
@@ -246,37 +238,6 @@ def shares_over_time(time_us: Int64s, value_N: Floats) -> pd.DataFrame:
     told = value.where(value.isin(top)).map("{:.0f}".format, na_action="ignore").fillna(OTHERS)
     found = pd.crosstab(pd.Series(_time_bins(time_us, time_us), name="bin"), told, normalize="index")
     return found.set_axis(_middles(found.index.to_numpy(), time_us), axis=0)
-
-
-def league(newest: Mapping[str, Version | None], losses: Mapping[str, Losses], loss_name: str) -> pd.DataFrame:
-    """Give what is known of each candidate: losses, cost of a row, size; the best first.
-
-    `loss_name` is the figure that is the task's loss.
-    """
-    rows = []
-    for name, version in newest.items():
-        figures, recent = (version.figures, version.rolling) if version else ({}, {})
-        measured = losses.get(name)
-        rows.append(
-            {
-                "candidate": name,
-                "version": version.number if version else "none yet",
-                "kind": version.kind if version else "",
-                "loss": measured.mean if measured else np.nan,
-                "events": measured.events if measured else 0,
-                "since_start": figures.get(loss_name),
-                "recent": recent.get(loss_name),
-                "predict_us": version.costs.predict_us if version else None,
-                "learn_us": version.costs.learn_us if version else None,
-                "size_bytes": (version.costs.size_bytes or None) if version else None,
-                **{f"figure {figure}": figures[figure] for figure in SHOWN if figure in figures},
-            }
-        )
-    table = pd.DataFrame(rows).set_index("candidate")
-    numbers = [name for name in table.columns if name not in ("version", "kind")]
-    table[numbers] = table[numbers].astype(float)
-    table["judged"] = table.loss.fillna(table.since_start)
-    return table.sort_values("judged", kind="stable")
 
 
 def _names(columns: Iterable[Column]) -> list[str]:

@@ -65,7 +65,7 @@ def task_charts(
         return confusion_charts(task, events, answers)
     if task.kind == "regression":
         return number_charts(events, answers)
-    return anomaly_charts(events, answers) if task.kind == "anomaly" else cluster_charts(events, answers)
+    return anomaly_charts(events, answers, colours) if task.kind == "anomaly" else cluster_charts(events, answers)
 
 
 def probabilities(events: Events, losses: Mapping[str, Losses]) -> Judged:
@@ -177,7 +177,7 @@ def number_charts(events: Events, answers: Answers) -> list[Chart]:
     return [*charts, Chart("Errors over time", aid, [Panel(traces, layout, 260)])]
 
 
-def anomaly_charts(events: Events, answers: Answers) -> list[Chart]:
+def anomaly_charts(events: Events, answers: Answers, colours: Colours) -> list[Chart]:
     """Draw scores and alerts, and how anomalies ranked where labels are known."""
     score_M, label_M = answers.said_MS[:, 0], events.label_N[answers.event_M]
     edges = np.linspace(0.0, 1.0, HISTOGRAM_BINS + 1)
@@ -201,7 +201,7 @@ def anomaly_charts(events: Events, answers: Answers) -> list[Chart]:
     if known.any():
         name = answers.version_M[0].partition("@")[0]
         judged = {name: (score_M[known], label_M[known] > 0.5)}
-        charts += curve_charts(judged, {name: DATA})
+        charts += curve_charts(judged, colours)
     alerts = answers.prediction_M
     table = tables.values_over_time(events.time_us_N[answers.event_M], score_M)
     share = tables.share_over_time(events.time_us_N[answers.event_M], alerts)
@@ -211,7 +211,7 @@ def anomaly_charts(events: Events, answers: Answers) -> list[Chart]:
         Chart(
             "Alerts over time",
             aid,
-            [Panel([trace], {"yaxis": title("share of events", tickformat=".1%", rangemode="tozero")}, 240)],
+            [Panel([trace], {"yaxis": title("share of events", tickformat=".1~%", rangemode="tozero")}, 240)],
         )
     )
     traces = [*band(table.index, table.low, table.high, "80 %"), line(table.index, table["mean"], "median", DATA)]

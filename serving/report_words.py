@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 def seconds(value: float) -> str:
     """Write a time.
 
-    >>> seconds(90), seconds(10_800), seconds(200_000)
-    ('1.5 min', '3 h', '2.31 d')
+    >>> seconds(90), seconds(129_600), seconds(200_000)
+    ('1.5 min', '36 h', '2.31 d')
     """
-    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
-        if abs(value) >= size:
-            return f"{value / size:.3g} {unit}"
+    for unit, each, least in (("d", 86_400.0, 172_800.0), ("h", 3_600.0, 3_600.0), ("min", 60.0, 60.0)):
+        if abs(value) >= least:
+            return f"{value / each:.3g} {unit}"
     return f"{value:.3g} s" if abs(value) >= 1.0 or value == 0.0 else f"{value * 1e3:.3g} ms"
 
 
