@@ -33,8 +33,21 @@ def report(
     It reads the archive, the versions and, if a broker answers, what was predicted and lost when the events passed.
     """
     from serving.brokers import load_pipeline
-    from serving.report import run_report
     from serving.report_data import Period
 
     period = Period(moment("--from", start), moment("--to", stop))
+    _check_installed()
+    from serving.report import run_report
+
     run_report(load_pipeline(file, broker, needs_brokers=False), out, period, by or [])
+
+
+def _check_installed() -> None:
+    """Say how to get what draws charts, where it is missing."""
+    from importlib.util import find_spec
+
+    from streams.errors import UnavailableError
+
+    missing = [name for name in ("pandas", "plotly") if find_spec(name) is None]
+    if missing:
+        raise UnavailableError(f"{missing[0]} is not installed: pip install 'millrace[report]'")

@@ -112,7 +112,6 @@ def report_of(pipeline: Pipeline, gathered: Gathered, features: Sequence[str], n
 def model_charts(
     pipeline: Pipeline,
     gathered: Gathered,
-    candidates: Sequence[Candidate],
     features: Sequence[str],
     colours: dict[str, str],
 ) -> list[Chart]:

@@ -170,7 +170,7 @@ def slice_by(events: Events, feature: str, names: Names) -> Slices:
         top = x_N.value_counts().index[:TOP].to_numpy()
         texts = names.get(feature, {})
         told = [texts.get(code, f"code {code:.0f}") for code in top.tolist()]
-        part = pd.Categorical(x_N, top).codes.astype(np.int64)
+        part = pd.Index(top).get_indexer(x_N).astype(np.int64)
         part[(part < 0) & x_N.notna().to_numpy()] = len(told)
         told += [OTHERS] if (part == len(told)).any() else []
     else:
