@@ -137,13 +137,14 @@ def _from_topics(
     topic, events = _tried(left_out, what, lambda: connect(pipeline)), archived.events
     if topic is None:
         return {}, None, {}
-    found = _tried(left_out, "losses", lambda: read_losses(topic, events, archived.share, period)) or {}
+    found = _tried(left_out, "losses", lambda: read_losses(topic, events, archived.share, period))
     declared = [model.name for model in pipeline.models]
-    if not found:
+    if found == {}:
         left_out.append(f"losses over time and by slice: {pipeline.name}.scores has no block of this period")
     answers = _tried(left_out, "what was served", lambda: read_answers(topic, events, pipeline.task))
     names = _tried(left_out, "names of categories", lambda: read_names(topic, pipeline)) or {}
-    return {name: found[name] for name in declared if name in found}, answers, names
+    losses = {name: found[name] for name in declared if name in found} if found else {}
+    return losses, answers, names
 
 
 def _tried(left_out: list[str], what: str, read: Callable[[], T]) -> T | None:

@@ -183,7 +183,7 @@ def read_names(topic: Topic, pipeline: Pipeline) -> Names:
     """Read the texts of categories from the first rows of P.log, by column; a rare one may have none there."""
     fields = [field.name for field in pipeline.events.fields if field.kind == "category"]
     texts: dict[str, set[str]] = {name: set() for name in fields}
-    for row in topic.logged():
+    for row in topic.logged() if fields else ():
         for name in fields:
             text = row.get(f"field.{name}")
             if isinstance(text, str):

@@ -100,7 +100,11 @@ def make(
     ))  # fmt: skip
     parts = {"task": task, "models": models, "events": declared, "serve": Serve(models[0].name), "state": tmp_path}
     pipeline = rows.pipeline(**{**parts, **changes})
-    seen = found or happened(kind, size)
+    return fill(pipeline, found or happened(kind, size))
+
+
+def fill(pipeline: Pipeline, seen: Happened) -> Made:
+    """Let a pipeline's candidates see all events, and fill archive and topics."""
     topics, examples_ = MemoryTopics(), examples(seen, columns_of(pipeline))
     said = {model.name: learn(pipeline, model, examples_, topics) for model in pipeline.models}
     write_archive(pipeline, examples_)
