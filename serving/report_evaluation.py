@@ -29,7 +29,7 @@ LARGEST_PX = 34.0
 def loss_chart(losses: Mapping[str, Losses], colours: Colours, loss_name: str) -> Chart:
     """Draw each candidate's loss by time."""
     table = tables.losses_over_time(losses)
-    traces = [line(table.index, table[name], name, colours[name]) for name in table.columns]
+    traces = [line(table.index, table[name], name, colours[name]) for name in reversed(table.columns)]  # first on top
     layout = {"yaxis": title(loss_name), "hovermode": "x unified"}
     aid = "Lower is better. Each line is what a candidate lost on the events of that time, said before the label came."
     return Chart("Loss over time", aid, [Panel(traces, layout)], _legend(losses, colours))
@@ -139,7 +139,7 @@ def _slice_panel(part: Slices, losses: Mapping[str, Losses], colours: Colours, l
     places = list(range(len(rows)))
     traces = [
         points(table[name], places, name, colours[name], customdata=rows, hovertemplate="%{customdata}: %{x:.4g}")
-        for name in losses
+        for name in reversed(list(losses))  # the first on top
     ]
     axis = lying_axis(list(part.names), showgrid=True)
     return Panel(traces, {"xaxis": title(loss_name, nticks=6), "yaxis": axis}, 70 + 30 * len(rows), part.feature)

@@ -30,6 +30,24 @@ from serving.report_words import seconds
 from streams.pipeline import Task
 
 MOST_BARS = 20
+TICKS_S = (
+    1e-3,
+    1e-2,
+    0.1,
+    1,
+    10,
+    60,
+    600,
+    1_800,
+    3_600,
+    7_200,
+    21_600,
+    43_200,
+    86_400,
+    3 * 86_400,
+    7 * 86_400,
+    30 * 86_400,
+)
 MULTIPLES = 12
 SMALL, LOW = 190, 240  # heights in px
 PSI_SLIGHT, PSI_LARGE = 0.1, 0.25
@@ -101,8 +119,7 @@ def delay_chart(events: Events) -> Chart:
     """Draw which share of labels has come after how long."""
     delay = tables.delays(events)
     shown = np.maximum(delay.to_numpy(), 1e-3)
-    ticks = [one for one in (1e-3, 1e-2, 0.1, 1, 10, 60, 600, 3_600, 6 * 3_600, 86_400, 7 * 86_400, 30 * 86_400)
-             if shown.min() / 3 <= one <= shown.max() * 3]  # fmt: skip
+    ticks = [one for one in TICKS_S if shown.min() / 2 <= one <= shown.max() * 2]
     text = [seconds(one) for one in delay]
     trace = line(shown, delay.index, "labels", DATA, text=text, hovertemplate="%{y:.1%} within %{text}<extra></extra>")
     axis = {"type": "log", "tickvals": ticks, "ticktext": [seconds(one) for one in ticks]}

@@ -33,6 +33,7 @@ from serving.report_charts import (
 from serving.report_curves import Curve, calibration, confusion, precision_recall, roc_curve
 from serving.report_data import Events
 from serving.report_topics import Answers, Losses
+from serving.report_words import share
 from streams.pipeline import Task
 
 SQUARE = 340  # height in px
@@ -137,10 +138,9 @@ def confusion_charts(task: Task, events: Events, answers: Answers | None) -> lis
         "xaxis": title("served", **axis),
         "yaxis": title("label", **lying_axis(names, range=[len(names) - 0.5, -0.5])),
     }
-    accuracy = np.trace(counts) / counts.sum()
-    said = f"{counts.sum():,} answers, {accuracy:.1%} right" + (
-        f", yes from {task.threshold:g} on." if task.kind == "binary" else "."
-    )
+    accuracy = float(np.trace(counts) / counts.sum())
+    above = f", yes from {task.threshold:g} on" if task.kind == "binary" else ""
+    said = f"{counts.sum():,} answers, {share(accuracy)} right{above}."
     aid = "Each row is the events with that label, parted by what was served; the diagonal is right."
     return [
         Chart(
@@ -204,8 +204,8 @@ def anomaly_charts(events: Events, answers: Answers, colours: Colours) -> list[C
         charts += curve_charts(judged, colours)
     alerts = answers.prediction_M
     table = tables.values_over_time(events.time_us_N[answers.event_M], score_M)
-    share = tables.share_over_time(events.time_us_N[answers.event_M], alerts)
-    trace = line(share.index, share, "alerts", WARM)
+    alert = tables.share_over_time(events.time_us_N[answers.event_M], alerts)
+    trace = line(alert.index, alert, "alerts", WARM)
     aid = "The share of events that raised an alert, by time."
     charts.append(
         Chart(
@@ -280,5 +280,7 @@ def _histogram(name: str, aid: str, value_M: Floats, what: str) -> Chart:
 
 def _tints(count: int) -> list[str]:
     """Give blues from dark to light, so that clusters are not taken for candidates."""
-    share = np.linspace(0.0, 1.0, max(2, count))
-    return [f"rgb({61 + 150 * one:.0f},{90 + 130 * one:.0f},{128 + 110 * one:.0f})" for one in share.tolist()][:count]
+    lightness = np.linspace(0.0, 1.0, max(2, count))
+    return [f"rgb({61 + 150 * one:.0f},{90 + 130 * one:.0f},{128 + 110 * one:.0f})" for one in lightness.tolist()][
+        :count
+    ]

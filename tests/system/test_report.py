@@ -93,5 +93,5 @@ def test_a_report_is_of_what_the_topics_say(
         assert f"<h3>{title}</h3>" in page
     said_N, label_N = made.said["linear"], made.happened.label_N
     right = float(np.mean((said_N >= 0.5) == (label_N > 0.5), where=np.isfinite(label_N)))
-    assert f"{np.isfinite(label_N).sum():,} answers, {right:.1%} right, yes from 0.5 on." in page
+    assert f"{np.isfinite(label_N).sum():,} answers, {right * 100:.1f} % right, yes from 0.5 on." in page
     assert json.dumps(["north", "south", "east"])[1:-1] in page.replace('","', '", "')
