@@ -15,8 +15,18 @@ from typing import Annotated
 
 import typer
 
-from serving import cli_features, cli_learner, cli_models, cli_pending, cli_recompute, cli_rescale, cli_topics, cli_up
-from serving.cli_report import report
+from serving import (
+    cli_export,
+    cli_features,
+    cli_learner,
+    cli_models,
+    cli_pending,
+    cli_recompute,
+    cli_report,
+    cli_rescale,
+    cli_topics,
+    cli_up,
+)
 from streams.errors import MillraceError, PipelineError
 from streams.lightness import has_river, stay_light
 
@@ -138,7 +148,7 @@ app.command()(cli_features.features)
 app.command()(cli_models.models)
 app.command()(cli_models.show)
 app.command()(cli_models.diff)
-app.command()(cli_models.export)
+app.command()(cli_export.export)
 app.command()(cli_pending.pending)
 app.command()(cli_learner.check_learner)
 app.command()(cli_topics.publish)
@@ -148,7 +158,7 @@ app.command()(cli_recompute.backfill)
 app.command()(cli_recompute.audit)
 app.command()(cli_topics.key)
 app.command()(cli_rescale.rescale)
-app.command()(report)
+app.command()(cli_report.report)
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from serving.cli_recompute import moment
 from serving.cli_topics import Broker, PipelineFile
+from serving.moment import moment_us
 
 
 def report(
@@ -35,7 +35,7 @@ def report(
     from serving.brokers import load_pipeline
     from serving.report_data import Period
 
-    period = Period(moment("--from", start), moment("--to", stop))
+    period = Period(moment_us("--from", start), moment_us("--to", stop))
     _check_installed()
     from serving.report import run_report
 

@@ -79,7 +79,7 @@ def export(pipeline: Pipeline, version: Version, directory: Path) -> list[Path]:
     }
     for path in contents:
         if path.exists():
-            raise PipelineError([f"{path} is there already; choose another --to"])
+            raise PipelineError([f"{path} is there already; choose another --out"])
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for path, content in contents.items():
