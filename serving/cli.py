@@ -22,6 +22,7 @@ from serving import (
     cli_models,
     cli_pending,
     cli_recompute,
+    cli_report,
     cli_rescale,
     cli_topics,
     cli_train,
@@ -159,6 +160,7 @@ app.command()(cli_recompute.audit)
 app.command()(cli_topics.key)
 app.command()(cli_rescale.rescale)
 app.command()(cli_train.train)
+app.command()(cli_report.report)
 
 
 def main() -> None:
