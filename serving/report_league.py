@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from models.scoring import figure_names
-from models.version import Figures, Version
+from models.training_job import Figures
+from models.version import Version
 from serving.report_topics import Losses
 from serving.report_words import decimal, micros, share, size
 from serving.table import words

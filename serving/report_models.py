@@ -52,7 +52,7 @@ class Importance(NamedTuple):
 
 def training_of(version: Version) -> Any | None:
     """Give what a version says of its training in a batch; None of one that learned online."""
-    return getattr(version, "training", None)
+    return version.training
 
 
 def importance_of(pipeline: Pipeline, version: Version, events: Events) -> Importance | None:

@@ -101,7 +101,7 @@ def drift(events: Events) -> pd.Series:
         np.array(
             [
                 _bin_counts(x_N, ends, is_category)
-                for x_N, ends, is_category in zip(part.T, bins.ends_FE, is_category_F, strict=True)
+                for x_N, ends, is_category in zip(part.T, bins.ends_EF.T, is_category_F, strict=True)
             ]
         )
         for part in (reference_NF, window_NF)

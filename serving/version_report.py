@@ -10,6 +10,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from models.scoring import figure_names
 from models.version import Version
 from serving.feature_report import size
 from serving.json_output import write_json
@@ -25,9 +26,8 @@ Newest = Mapping[str, Version | None]
 
 def show_models(pipeline: Pipeline, newest: Newest) -> None:
     """Print the league: the newest version of each candidate, the best first."""
-    out, known = console(), [version for version in newest.values() if version]
-    figures = list(known[0].figures) if known else []
-    loss, shown = (figures[0] if figures else "log_loss"), [name for name in figures[1:] if name in SHOWN_FIGURES]
+    out, (loss, *others) = console(), figure_names(pipeline.task)
+    shown = [name for name in others if name in SHOWN_FIGURES]
     table = grid(
         "candidate", "version", f">{words(loss)}", ">rolling", *(f">{words(name)}" for name in shown),
         ">predict", ">learn", ">size", ">age", "", wrap=("candidate",),
