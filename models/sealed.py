@@ -106,13 +106,13 @@ def unseal(blob: bytes, key: bytes, library_version: str) -> Any:
     if written != {"format": FORMAT, LIBRARY: library_version}:
         found = f"format {written.get('format')}, {LIBRARY} {written.get(LIBRARY)}"
         needed = f"format {FORMAT}, {LIBRARY} {library_version}"
-        raise ModelError(f"a sealed model was written by {found}, this is {needed}; run `millrace rebuild`")
+        raise ModelError(f"a sealed model was written by {found}, this is {needed}")
     try:
         return _Unpickler(io.BytesIO(body)).load()
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(f"a sealed model can not be read: {error}; run `millrace rebuild`") from error
+        raise ModelError(f"a sealed model can not be read: {error}") from error
 
 
 def model_key(state: Place) -> bytes:
@@ -182,7 +182,7 @@ class _Unpickler(pickle.Unpickler):
                 return _library_method(found, member) if member else found
             if module.startswith(_COMPILED_PART) and inspect.isbuiltin(found) and not member:
                 return found
-        raise ModelError(f"a sealed model names {module}.{name}, which is not on the list; run `millrace rebuild`")
+        raise ModelError(f"a sealed model names {module}.{name}, which is not on the list")
 
 
 def _is_library_class(found: Any) -> bool:

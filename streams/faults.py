@@ -14,6 +14,7 @@ VARIABLE = "MILLRACE_FAIL_POINT"
 NAMES = (
     *("after_produce", "before_flush", "after_flush", "after_snapshot", "after_commit", "after_publish"),
     *("after_staged", "after_deleted", "after_topics", "after_one", "after_published"),  # of `millrace rescale`
+    "after_recorded",  # of `millrace rebuild`, which shares those behind the first
 )
 
 _armed: dict[str, int] = {}
