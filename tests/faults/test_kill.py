@@ -45,10 +45,16 @@ limit = 9.8
 """  # the last raises at the first label whose event has so large an amount: one of fifty
 
 
-def run(system: System, deaths: dict[str, list[Death]], seed: int, zombies: Sequence[tuple[str, str]] = ()) -> Overview:
+def run(
+    system: System,
+    deaths: dict[str, list[Death]],
+    seed: int,
+    zombies: Sequence[tuple[str, str]] = (),
+    rate: float = RATE,
+) -> Overview:
     """Let a system live through its deaths and zombies under load, and come to its end."""
     system.plan(deaths)
-    traffic = Traffic(system.pipeline, seed, RATE)
+    traffic = Traffic(system.pipeline, seed, rate)
     traffic.start()
     try:
         system.start(set(POINTS) - dict(zombies).keys())
@@ -137,12 +143,12 @@ def test_a_zombie_of_each_role_beside_kills(tmp_path: Path, broker: str) -> None
 @pytest.mark.timeout(1_800)
 def test_ensembles_and_a_candidate_that_raises_end_as_if_nothing_had_died(tmp_path: Path, broker: str) -> None:
     """Trees that are pickles, and one that is set aside on the way: scores, what models say, and the record of it."""
-    deaths = {"learn": [Death(point, 3) for point in POINTS["learn"]] + [Death(after_s=2.0)]}
+    deaths = {"learn": [Death("after_produce", 2), Death("after_snapshot", 4), Death(after_s=2.0)]}
     system = System(tmp_path, "ensembles", broker, more_models=ENSEMBLES)
 
-    overview = run(system, deaths, seed=11, zombies=[("learn", "before_flush:3")])
+    overview = run(system, deaths, seed=11, rate=RATE / 5)  # trees of River's take a thousand times as long
 
-    assert system.deaths == 7
+    assert system.deaths == 3
     assert overview.unaccounted == 0
     decided = [json.loads(record.value() or b"") for record in system.records("ensembles.decisions", 0)]
     assert {one["candidate"] for one in decided if one["decision"] == "quarantined"} == {"mine"}
