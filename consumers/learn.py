@@ -34,6 +34,7 @@ from models.sampling import in_sample
 from models.scoring import Scores
 from models.sharded import ShardedLearner
 from models.version import About
+from streams.advice import rebuild_of
 from streams.drift import Drift
 from streams.errors import ModelError
 from streams.event_numbers import resolved
@@ -271,12 +272,13 @@ class LearnTask:
         try:
             if is_trained:
                 self.learner.restore(parts["learner"])
+            self.ward.halt(self.learner)
+            self.board.restore(parts["board"])
+            self.scores.restore(parts["scores"])
+            self.drift.restore(parts["drift"], self.candidate)
         except ModelError as error:
-            raise ModelError(f"{self.candidate} cannot go on from its snapshot: {error}") from error
-        self.ward.halt(self.learner)
-        self.board.restore(parts["board"])
-        self.scores.restore(parts["scores"])
-        self.drift.restore(parts["drift"], self.candidate)
+            how = f"`{rebuild_of(f'learn.{self.candidate}')}` lets it learn again from the examples"
+            raise ModelError(f"{self.candidate} cannot go on from its snapshot: {error}; {how}") from error
         self.lineage, self.examples_seen = (int(number) for number in state["version"].astype(np.int64))
         self.examples_seen = self.examples_seen if is_trained else 0
         self.is_at_example = bool(state["is_at_example"][0]) if "is_at_example" in state else True
@@ -299,9 +301,8 @@ class LearnTask:
         if columns == self.columns:
             return True
         if self._bind is None:
-            raise ModelError(
-                f"the snapshot of {self.candidate} is of a model for other columns; run `millrace rebuild`"
-            )
+            command = rebuild_of(f"learn.{self.candidate}")
+            raise ModelError(f"the snapshot of {self.candidate} is of a model for other columns; run `{command}`")
         told = tell_columns(columns, self.columns)
         self.learner, self.columns = self._bind(columns), columns
         self.drift.bind(columns)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from models.learner import State
+from streams.advice import rebuild_of
 from streams.errors import ModelError
 from streams.frames import Column
 from streams.pipeline import Task
@@ -37,12 +38,13 @@ def check_task(state: State, task: Task, candidate: str) -> None:
     Raises:
         ModelError: when it was, or there is no model at all.
     """
+    command = rebuild_of(f"learn.{candidate}")
     if not {"version", "task"} <= state.keys():
-        raise ModelError(f"the snapshot of {candidate} holds no model; run `millrace rebuild`")
+        raise ModelError(f"the snapshot of {candidate} holds no model; run `{command}`")
     found = msgspec.json.decode(state["task"].tobytes(), type=Task)
     if found != task:
         text = f"the snapshot of {candidate} was written for another task ({found}; now {task})"
-        raise ModelError(f"{text}; run `millrace rebuild`")
+        raise ModelError(f"{text}; run `{command}`")
 
 
 def columns_in(state: State) -> tuple[Column, ...]:

@@ -9,12 +9,17 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+import numpy as np
 
+from streams.advice import rebuild_of
 from streams.errors import SnapshotError
 from streams.frames import BEGINNING
 from streams.snapshots import Found, Manifest, State, Witness
 
 CUT = "the input was cut by retention"
+REBUILT = "rebuilt"  # the array of a snapshot with which a role is to begin anew: `millrace rebuild` writes such
+_OF_INPUT = (CUT, "the topic was recreated", "the input ends early")  # what its own state cannot be blamed for
+REBUILT_REASON = "it was rebuilt by `millrace rebuild`"
 
 
 class Input(msgspec.Struct, frozen=True):
@@ -52,6 +57,7 @@ def decide_start(
     start: str = "earliest",
     *,
     is_renewable: bool = False,
+    role: str = "",
 ) -> Start:
     """Decide where to begin.
 
@@ -63,6 +69,7 @@ def decide_start(
         start: where to begin without state and witness.
         is_renewable: whether the role goes on by itself when its input was cut: a candidate, as a new lineage. Its
             `Start` has the state that is given up, but no manifest.
+        role: whose state it is, to name the command that helps.
 
     Raises:
         SnapshotError: when state, witness and input do not fit, unless `on_gap` is "continue"; always when the topics
@@ -71,10 +78,13 @@ def decide_start(
     where = f"{now.topic} partition {now.partition}"
     misfit = _misfit(found.manifest, now)
     if misfit is not None:
-        raise SnapshotError(f"{where}: {misfit}; use `millrace rebuild`")
+        raise SnapshotError(f"{where}: {misfit}; run `{rebuild_of()}`")
     problem = _problem(found, witness, now)
     if problem is None and found.manifest is not None:
         manifest = found.manifest
+        if REBUILT in (found.state or {}):
+            position, generation = manifest.position, manifest.generation
+            return Start(position, generation, position == 0, state=found.state, restart=REBUILT_REASON)
         return Start(manifest.position, manifest.generation, is_from_start=False, manifest=manifest, state=found.state)
     if problem is None:
         position = now.high if start == "latest" else now.low
@@ -84,9 +94,21 @@ def decide_start(
     if is_renewed:
         return Start(now.low, max(known) + 1, is_from_start=now.low == 0, state=found.state, restart=problem)
     if on_gap == "stop":
-        advice = 'use `millrace rebuild`, or [run] on_gap = "continue" to go on with a gap'
-        raise SnapshotError(f"{where}: {problem}; {advice}")
+        is_log_lost = role == "features" and problem.startswith(_OF_INPUT)
+        command = rebuild_of("" if is_log_lost else role)
+        raise SnapshotError(
+            f'{where}: {problem}; run `{command}`, or set [run] on_gap = "continue" to go on with a gap'
+        )
     return Start(now.low, max(known) + 1, is_from_start=now.low == 0)
+
+
+def beginning_state(lineage: int = 0) -> State:
+    """Give what a snapshot holds with which a role begins anew at its position.
+
+    Args:
+        lineage: the newest that a candidate has had; its next one begins.
+    """
+    return {REBUILT: np.ones(1, np.bool_), "task.version": np.array([lineage, 0], np.int64)}
 
 
 def _misfit(manifest: Manifest | None, now: Input) -> str | None:

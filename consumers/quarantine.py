@@ -16,6 +16,7 @@ import numpy as np
 from models.contained import Contained
 from models.learner import Learner, State
 from models.pending import Rows
+from streams.advice import rebuild_of
 from streams.errors import ModelError
 from streams.frames import EVENT
 from streams.pipeline import Model
@@ -119,7 +120,8 @@ class Ward:
         try:
             found = msgspec.json.decode(state[_NAME].tobytes(), type=Quarantined)
         except msgspec.MsgspecError as error:
-            raise ModelError(f"the snapshot's quarantine cannot be read: {error}; run `millrace rebuild`") from error
+            command = rebuild_of(f"learn.{self._candidate}")
+            raise ModelError(f"the snapshot's quarantine cannot be read: {error}; run `{command}`") from error
         if found.parameters == self._parameters:
             self.quarantine = found
             return False

@@ -27,6 +27,7 @@ from models.registry import tell_again, write_version
 from models.sealed import key_for
 from models.version import Version, decode_record, encode_record
 from streams import features, frames
+from streams.advice import rebuild_of
 from streams.control import Claim, Control
 from streams.errors import UnavailableError
 from streams.faults import fail_point
@@ -241,7 +242,8 @@ class LearnRole:
         """Say once in each process that a candidate is set aside."""
         if task.ward.quarantine is not None and not self._is_quarantine_told:
             self._is_quarantine_told = True
-            LOG.error("%s; it learns no more until its parameters change or it is rebuilt", task.ward.quarantine)
+            text = "%s; it learns no more until its parameters change, or after `%s`"
+            LOG.error(text, task.ward.quarantine, rebuild_of(self.name))
 
     def publish(self, task: LearnTask) -> None:
         """Write the model as a version and announce it, unless it is not finite or too large."""

@@ -9,6 +9,7 @@ import msgspec
 
 from consumers.opening import Input, Start, decide_start
 from consumers.role import Heard, Hearing, Inlet, Role, Skipping, Task
+from streams.advice import rebuild_of
 from streams.control import Control
 from streams.errors import SnapshotError
 from streams.frames import BEGINNING
@@ -106,7 +107,9 @@ class Station:
             self.save()
             if start.generation:
                 where = f"{self.topic} partition {self.partition}"
-                LOG.warning("%s: going on without state as generation %d; events may repeat", where, start.generation)
+                why = f"{start.restart}; " if start.restart else ""
+                text = "%s: %sgoing on without state as generation %d; events may repeat"
+                LOG.warning(text, where, why, start.generation)
 
     def _look(self) -> Input:
         shop = self._shop
@@ -127,10 +130,10 @@ class Station:
             return _start_stateless(now, committed, before, run.on_gap)
         found = self._store.find()
         self._store.adopt(found)
-        witness = witness_in(committed[1], f"{self.topic} partition {self.partition}") if committed else None
+        witness = witness_in(committed[1], f"{self.topic} partition {self.partition}", role.name) if committed else None
         if witness is not None:
             self._store.count_from(witness.number)
-        return decide_start(found, witness, now, run.on_gap, role.start, is_renewable=role.is_renewable)
+        return decide_start(found, witness, now, run.on_gap, role.start, is_renewable=role.is_renewable, role=role.name)
 
     def _begin_memory(self, *, is_from_start: bool) -> None:
         memory = getattr(self.inlet, "memory", None)
@@ -234,7 +237,7 @@ def snapshot_folder(place: Place, role: str, topic: str, partition: int) -> Fold
     return folder_of(place) / role / f"{topic.rsplit('.', 1)[-1]}-p{partition}"
 
 
-def witness_in(metadata: str, where: str) -> Witness | None:
+def witness_in(metadata: str, where: str, role: str) -> Witness | None:
     """Read what the group's commit says beside the offset; None if it says nothing.
 
     Raises:
@@ -244,7 +247,7 @@ def witness_in(metadata: str, where: str) -> Witness | None:
         return msgspec.json.decode(metadata, type=Witness) if metadata else None
     except msgspec.MsgspecError:
         text = f"{where}: the group's commit was not made by Millrace: its metadata is {metadata[:60]!r}"
-        raise SnapshotError(f"{text}; use `millrace rebuild`") from None
+        raise SnapshotError(f"{text}; run `{rebuild_of(role)}`") from None
 
 
 def part_of(state: State, prefix: str) -> State:

@@ -62,7 +62,7 @@ class AlertingLearner(SurroundingLearner):
     def _take_own(self, arrays: dict[str, Vector]) -> None:
         held = arrays["scores"].size
         if held != min(int(arrays["count"][0]), WINDOW_ROWS):
-            raise ModelError(f"a model's scores are not whole: {held} found; run `millrace rebuild`")
+            raise ModelError(f"a model's scores are not whole: {held} found")
         self._count = arrays["count"]
         self._ring[:held] = arrays["scores"]
         self._ordered[:held] = np.sort(arrays["scores"])

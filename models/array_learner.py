@@ -35,7 +35,7 @@ class ArrayLearner:
             if found is None or found.shape != ours.shape or found.dtype != ours.dtype:
                 shape = None if found is None else found.shape
                 message = f"a {self._what} model's {name} is not whole: shape {shape} found, {ours.shape} needed"
-                raise ModelError(message + "; run `millrace rebuild`")
+                raise ModelError(message)
         self._weights = type(self._weights)(*(np.array(state[name], np.float64) for name in self._weights._fields))
 
     def is_finite(self) -> bool:

@@ -65,7 +65,7 @@ class BaselineLearner:
         """Take what was seen."""
         seen: npt.NDArray[Any] = np.array(state.get("seen", ()), np.float64)
         if seen.shape != self._seen.shape or not np.isfinite(seen).all() or seen[LEARNED] < 0:
-            message = f"the baseline's state is not whole: {seen.tolist()} found; run `millrace rebuild`"
+            message = f"the baseline's state is not whole: {seen.tolist()} found"
             raise ModelError(message)
         self._seen = seen
 

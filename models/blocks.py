@@ -239,9 +239,7 @@ class Scoreboard:
             self.counters = np.array(state["counters"], np.int64).reshape(len(COUNTERS))
             clock_us = int(np.array(state["clock"], np.int64).reshape(1)[0])
         except (KeyError, ValueError, IndexError) as error:
-            raise ModelError(
-                f"the scoreboard is not whole in this snapshot: {error}; run `millrace rebuild`"
-            ) from error
+            raise ModelError(f"the scoreboard is not whole in this snapshot: {error}") from error
         self._sources, self._nodes = sources, nodes
         self._ready = np.zeros(count, np.int32), np.zeros(count, np.int64)
         self._sizes[:] = used, 0, 0, clock_us, 0

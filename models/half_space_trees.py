@@ -113,7 +113,7 @@ class HalfSpaceTreesLearner(ArrayLearner):
         """Take the masses of the same trees."""
         found = state.get("threshold")
         if found is not None and not np.array_equal(found, self._weights.threshold):
-            raise ModelError("half-space trees of another seed, or other columns, were found; run `millrace rebuild`")
+            raise ModelError("half-space trees of another seed, or other columns, were found")
         super().restore(state)
 
 

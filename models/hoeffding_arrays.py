@@ -206,7 +206,7 @@ def _check(tree: Tree, columns: int, classes: int) -> None:
 
 def _broken(name: str, found: npt.NDArray[np.generic] | None) -> ModelError:
     shape = None if found is None else f"{found.dtype} {found.shape}"
-    return ModelError(f"a Hoeffding tree's {name} is not whole: {shape} found; run `millrace rebuild`")
+    return ModelError(f"a Hoeffding tree's {name} is not whole: {shape} found")
 
 
 @bare

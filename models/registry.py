@@ -23,6 +23,7 @@ from models.contained import bare
 from models.learner import Learner, State, make_learner
 from models.training_job import Job, Result
 from models.version import FORMAT, About, Version, decode_record, encode_record
+from streams.advice import rebuild_of
 from streams.errors import ModelError
 from streams.frames import Column
 from streams.model_kinds import is_own
@@ -210,7 +211,8 @@ def read_version(
     """
     if version.format != FORMAT:
         needed = f"format {version.format} found, {FORMAT} needed"
-        raise ModelError(f"version {version.name} was written by another release: {needed}; run `millrace rebuild`")
+        command = rebuild_of(f"learn.{version.candidate}")
+        raise ModelError(f"version {version.name} was written by another release: {needed}; run `{command}`")
     if is_own(version.kind) and version.kind != kind:
         found = f"kind {version.kind!r} found, the pipeline file has {kind!r}"
         raise ModelError(f"version {version.name} is of a learner that is not declared: {found}")

@@ -65,7 +65,7 @@ class SurroundingLearner:
             found = state.get(name)
             if found is None or not self._fits(name, found, ours):
                 shape = None if found is None else found.shape
-                raise ModelError(f"a model's {name} is not whole: shape {shape} found; run `millrace rebuild`")
+                raise ModelError(f"a model's {name} is not whole: shape {shape} found")
         self.inner.restore({name.removeprefix(_INNER): array for name, array in state.items() if _INNER in name})
         self._take_own({name: np.array(state[name], np.float64) for name in self._own()})
 

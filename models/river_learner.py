@@ -9,6 +9,7 @@ not used.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,7 +26,16 @@ from streams.frames import Column
 from streams.pipeline import Model, Task
 
 _OF_SEVERAL_LABELS = (base.MultiTargetRegressor, base.MultiLabelClassifier)
+_OF_TEXTS = re.compile(
+    r"\bstr(ing)?\b|sequence|must be real numbers"
+)  # how Python and River say that a text is no number
 CATEGORIES = "categories"  # our own parameter beside the model's: "text", "drop", or how many
+
+
+FOR_NUMBERS = (
+    "it takes numbers only: put a step for categories before it, as OneHotEncoder, "
+    f'or leave them out by {CATEGORIES} = "drop"'
+)
 
 
 class RiverLearner:
@@ -100,7 +110,9 @@ class RiverLearner:
                     self._is_trained = True
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            hint = f'give it {CATEGORIES} = "drop" if it only takes numbers' if any(self._is_category) else "remove it"
+            hint = (
+                FOR_NUMBERS if any(self._is_category) and _is_of_texts(error) else "change its parameters or remove it"
+            )
             raise ModelError(f"the model {self._name} ({self._kind}) failed: {reason}; {hint}") from error
         return score_BS if self._task.classes else score_BS[:, 0]
 
@@ -116,7 +128,7 @@ class RiverLearner:
         model, is_trained, replaced = unseal(blob, self._checked_key(), RIVER_VERSION)
         if _outline(model) != _outline(self._model):
             found = f"a {type(model).__name__} found, {self._kind} needed, or other steps"
-            raise ModelError(f"the state of model {self._name} is another's: {found}; run `millrace rebuild`")
+            raise ModelError(f"the state of model {self._name} is another's: {found}")
         self._model, self._is_trained = model, bool(is_trained)
         self._replaced, self._size_bytes = int(replaced), len(blob)
 
@@ -224,6 +236,11 @@ def _make_model(model: Model, params: dict[str, Any], task: Task) -> Any:
         wrap = 'a multiclass one, or it inside "river:multiclass.OneVsRestClassifier"'
         raise PipelineError([f"{where} knows two classes only; choose {wrap}"])
     return made
+
+
+def _is_of_texts(error: Exception) -> bool:
+    """Say whether a model has failed because categories reach it as texts."""
+    return isinstance(error, TypeError | ValueError) and _OF_TEXTS.search(str(error)) is not None
 
 
 def _last_step(made: Any) -> Any:

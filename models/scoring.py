@@ -106,7 +106,7 @@ class Scores:
         """
         for name, ours in self._arrays().items():
             if name not in state or state[name].shape != ours.shape:
-                raise ModelError(f"the scores' {name} is not whole in this snapshot; run `millrace rebuild`")
+                raise ModelError(f"the scores' {name} is not whole in this snapshot")
             ours[...] = state[name]
 
     def _arrays(self) -> dict[str, npt.NDArray[np.generic]]:

@@ -131,13 +131,13 @@ def unseal(blob: bytes, key: bytes, library_version: str, library: Library = RIV
     if written != {"format": FORMAT, library.name: library_version}:
         found = f"format {written.get('format')}, {library.name} {written.get(library.name)}"
         needed = f"format {FORMAT}, {library.name} {library_version}"
-        raise ModelError(f"a sealed model was written by {found}, this is {needed}; run `millrace rebuild`")
+        raise ModelError(f"a sealed model was written by {found}, this is {needed}")
     try:
         return _Unpickler(io.BytesIO(body), library).load()
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(f"a sealed model can not be read: {error}; run `millrace rebuild`") from error
+        raise ModelError(f"a sealed model can not be read: {error}") from error
 
 
 def model_key(state: Place) -> bytes:
@@ -216,7 +216,7 @@ class _Unpickler(pickle.Unpickler):
                 return self._method(found, member) if member else found
             if library.compiled and module.startswith(library.compiled) and inspect.isbuiltin(found) and not member:
                 return found
-        raise ModelError(f"a sealed model names {module}.{name}, which is not on the list; run `millrace rebuild`")
+        raise ModelError(f"a sealed model names {module}.{name}, which is not on the list")
 
     def _method(self, owner: Any, name: str) -> Any:
         """Stand in for getattr, with which pickle writes bound methods: of the library's classes, and those listed."""

@@ -147,7 +147,7 @@ class ShardedLearner:
         if learned.shape != (len(self._shards),):
             found = learned.size or "no"
             text = f"a model of {len(self._shards)} shards is asked for, the state has {found}"
-            raise ModelError(f"{text}; run `millrace rebuild`")
+            raise ModelError(text)
         parts: dict[str, State] = {}
         for name, array in state.items():
             part, _, rest = name.partition(".")

@@ -17,6 +17,7 @@ from streams.topic_specs import topic_specs
 
 ADDRESS_FILE = "broker"  # under <state>/run: where the embedded Kafka of a running pipeline answers
 REDIS_FILE = "redis"  # the same of the embedded Redis, as a URL
+REBUILD_RECORD = "rebuild.json"  # the same while something is rebuilt
 RESCALE_RECORD = "rescale.json"  # in the state folder while the number of partitions is being changed
 CONNECT_TIMEOUT_S = 0.3
 
@@ -54,6 +55,8 @@ def ensure_topics(pipeline: Pipeline) -> list[str]:
         number = pipeline.partitions
         text = f"the partitions of {pipeline.name} are being changed and that was not finished"
         raise TopicError(f"{text}: run `millrace rescale FILE --partitions {number}` again")
+    if is_rebuilding(state_of(pipeline)):
+        raise TopicError(f"{pipeline.name} is being rebuilt and that was not finished: run `millrace rebuild` again")
     topics = Topics(pipeline.kafka)
     try:
         return topics.ensure(topic_specs(pipeline))
@@ -63,8 +66,17 @@ def ensure_topics(pipeline: Pipeline) -> list[str]:
 
 def is_rescaling(state: Folder) -> bool:
     """Say whether a change of the number of partitions is under way: no role may start then."""
+    return _is_there(state, RESCALE_RECORD)
+
+
+def is_rebuilding(state: Folder) -> bool:
+    """Say whether something is being rebuilt: no role may start then."""
+    return _is_there(state, REBUILD_RECORD)
+
+
+def _is_there(state: Folder, name: str) -> bool:
     try:
-        state.read(RESCALE_RECORD)
+        state.read(name)
     except OSError:
         return False
     return True

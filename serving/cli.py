@@ -21,6 +21,7 @@ from serving import (
     cli_learner,
     cli_models,
     cli_pending,
+    cli_rebuild,
     cli_recompute,
     cli_report,
     cli_rescale,
@@ -28,7 +29,7 @@ from serving import (
     cli_train,
     cli_up,
 )
-from streams.errors import MillraceError, PipelineError
+from streams.errors import MillraceError
 from streams.lightness import has_river, stay_light
 
 EPILOG = "Start here: millrace demo, then millrace check examples/flights.toml"
@@ -67,12 +68,11 @@ def millrace(
 @app.command()
 def check(file: PipelineFile) -> None:
     """Say everything that is wrong with a pipeline file, or show what it stands for: topics, stages, features."""
-    from models.model_check import check_models
+    from models.model_check import find_mistakes
     from serving.description import show
     from streams.pipeline_file import read_pipeline
 
-    pipeline = read_pipeline(file)
-    check_models(pipeline)
+    pipeline = read_pipeline(file, judge=find_mistakes)
     show(pipeline, file)
 
 
@@ -126,23 +126,6 @@ def run(
         os._exit(1)
 
 
-@app.command()
-def rebuild(file: Annotated[Path, typer.Argument(help="The pipeline file.")]) -> None:
-    """Compute everything again from the raw topics (not available yet): says what to delete by hand."""
-    from serving.brokers import load_pipeline
-    from streams.stages import stage_topics
-    from streams.state_url import masked
-
-    pipeline = load_pipeline(file, None, needs_brokers=False)
-    names = ("log", *stage_topics(pipeline), "features", "examples", "scores", "control")
-    topics = ", ".join(f"{pipeline.name}.{name}" for name in names)
-    line = "not available yet; by hand: stop the pipeline, delete the topics"
-    group = f"the consumer group {pipeline.name}.ingest (it says how far the raw topics were read)"
-    state = f"the directory {pipeline.state}" if pipeline.state_url is None else masked(pipeline.state_url)
-    where = f"{topics}, {group} and {state}"
-    raise PipelineError([f"millrace rebuild: {line} {where}, start it again"])
-
-
 app.command()(cli_up.up)
 app.command()(cli_up.demo)
 app.command()(cli_features.features)
@@ -161,6 +144,7 @@ app.command()(cli_topics.key)
 app.command()(cli_rescale.rescale)
 app.command()(cli_train.train)
 app.command()(cli_report.report)
+app.command()(cli_rebuild.rebuild)
 
 
 def main() -> None:

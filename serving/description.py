@@ -17,7 +17,7 @@ from streams.topic_specs import FOREVER_MS, TopicSpec
 
 
 def show(pipeline: Pipeline, file: Path) -> None:
-    """Print a pipeline in four tables."""
+    """Print a pipeline in five tables."""
     out = console()
     found = describe(pipeline)
     out.print(Text(f"{file} is right. Pipeline {found.name}:", style="bold"))
@@ -27,22 +27,29 @@ def show(pipeline: Pipeline, file: Path) -> None:
     stages = grid("stage", "reads", "writes", "what it does", wrap=("reads", "writes", "what it does"))
     for stage in found.stages:
         stages.add_row(stage.role, "\n".join(stage.reads), "\n".join(stage.writes), stage.purpose)
+    declared = grid("table", "what holds in it", wrap=("what holds in it",))
+    for one in found.declared:
+        declared.add_row(Text(f"[{one.table}]"), Text(_settings(one.values) or "none: an event is settled as it comes"))
     features = grid("feature", "kind", ">columns", "meaning", wrap=("meaning",))
     for feature in found.features:
         kind = "category" if feature.is_category else "number"
         features.add_row(feature.name, kind, str(len(feature.columns)), feature.meaning)
     models = grid("candidate", "kind", "parameters", "", wrap=("parameters",))
     for model in found.models:
-        params = ", ".join(f"{name} = {_written(value)}" for name, value in model.params.items())
+        params = _settings(model.params)
         models.add_row(model.name, model.kind, params, "champion: answers" if model.is_champion else "")
-    for table in (topics, stages, features, models):
+    for table in (topics, stages, declared, features, models):
         out.print(table)
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {_written(value)}" for name, value in values.items())
 
 
 def _written(value: Any) -> str:
     """Write a value as the pipeline file has it."""
     if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{name} = {_written(one)}' for name, one in value.items())} }}"
+        return f"{{ {_settings(value)} }}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_written, value))}]"
     return json.dumps(value, ensure_ascii=False)

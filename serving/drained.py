@@ -13,7 +13,7 @@ from consumers.station import snapshot_folder, witness_in
 from serving.rescale_doors import Doors
 from serving.tail import fingerprint_of
 from streams import frames
-from streams.errors import SnapshotError
+from streams.errors import SnapshotError, UnavailableError
 from streams.frames import MARK
 from streams.pipeline import Pipeline
 from streams.snapshots import Manifest, SnapshotStore, State
@@ -51,6 +51,19 @@ def groups(pipeline: Pipeline) -> list[str]:
     """Name all consumer groups of a pipeline."""
     roles = ("ingest", *(reader.role for reader in readers(pipeline)), *(f"learn.{m.name}" for m in pipeline.models))
     return [f"{pipeline.name}.{role}" for role in roles]
+
+
+def refuse_members(pipeline: Pipeline, doors: Doors) -> None:
+    """Refuse to touch a pipeline that runs.
+
+    Raises:
+        UnavailableError: a role is at work.
+    """
+    for group in groups(pipeline):
+        count = doors.cluster.members(group)
+        if count:
+            text = f"group {group} has {count} member{'s' if count > 1 else ''}: stop all roles first"
+            raise UnavailableError(f"{text}; a killed one is forgotten after group.consumer.session.timeout.ms")
 
 
 def partition_counts(pipeline: Pipeline, reader: Reader, partitions: int) -> dict[str, int]:
@@ -105,10 +118,10 @@ class Inside:
     def _held(self, reader: Reader, partition: int, ends: tuple[int, int], metadata: str) -> Held | None:
         topic = f"{self._pipeline.name}.{reader.topic}"
         found = SnapshotStore(snapshot_folder(self._state, reader.role, topic, partition)).find()
-        witness = witness_in(metadata, f"{topic} partition {partition}")
+        witness = witness_in(metadata, f"{topic} partition {partition}", reader.role)
         counts = partition_counts(self._pipeline, reader, self._partitions)
         now = Input(topic, self._doors.cluster.uuid(topic) or "", partition, *ends, counts, "")
-        start = decide_start(found, witness, now, "stop")
+        start = decide_start(found, witness, now, "stop", role=reader.role)
         return None if start.manifest is None or start.state is None else Held(start.manifest, start.state)
 
     def _has_rows(self, topic: str, partition: int, start: int, end: int) -> bool:

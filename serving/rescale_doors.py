@@ -1,4 +1,4 @@
-"""What `millrace rescale` asks of Kafka, and the real one; tests have it in memory."""
+"""What `millrace rescale` and `millrace rebuild` ask of Kafka, and the real one; tests have it in memory."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ class Cluster(Protocol):
 
     def grow(self, topic: str, partitions: int) -> None:
         """Give a topic more partitions, if it has fewer."""
+
+    def forget(self, group: str) -> None:
+        """Delete a group with what it has committed, if there is one."""
 
     def members(self, group: str) -> int:
         """Count the members that a group has now."""

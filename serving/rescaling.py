@@ -20,10 +20,11 @@ import msgspec
 import numpy as np
 
 from consumers.station import INLET, TASK, part_of, snapshot_folder
-from serving.brokers import RESCALE_RECORD
+from serving.brokers import RESCALE_RECORD, is_rebuilding
 from serving.carried_memory import clock_of, memory, memory_of_log, memory_of_stage
-from serving.drained import Held, Inside, Reader, groups, partition_counts, readers
+from serving.drained import Held, Inside, Reader, partition_counts, readers, refuse_members
 from serving.rescale_doors import Doors
+from streams.advice import rebuild_of
 from streams.control import Claim
 from streams.errors import PipelineError, SnapshotError, UnavailableError
 from streams.faults import fail_point
@@ -70,7 +71,9 @@ class Rescaling:
             SnapshotError: something is left inside the pipeline, or its state does not fit.
             UnavailableError: a role is at work.
         """
-        self._refuse_members()
+        refuse_members(self._pipeline, self._doors)
+        if is_rebuilding(self._state):
+            raise PipelineError([f"{self._pipeline.name} is being rebuilt: finish `millrace rebuild` first"])
         record = read_record(self._state)
         if record is None:
             record = self._stage()
@@ -89,13 +92,6 @@ class Rescaling:
         self._state.remove(RESCALE_RECORD)
         self._remove_staged(record)
         self._say(f"{self._pipeline.name} has {record.partitions} partitions now, it had {record.before}")
-
-    def _refuse_members(self) -> None:
-        for group in groups(self._pipeline):
-            count = self._doors.cluster.members(group)
-            if count:
-                text = f"group {group} has {count} member{'s' if count > 1 else ''}: stop all roles first"
-                raise UnavailableError(f"{text}; a killed one is forgotten after group.consumer.session.timeout.ms")
 
     # Up to the record
 
@@ -205,7 +201,7 @@ class Rescaling:
         found = self._staged(reader, partition).find()
         if found.manifest is None or found.state is None:
             text = f"what was staged for {reader.topic} partition {partition} is not in {self._state / STAGED}"
-            raise SnapshotError(f"{text}, or damaged; use `millrace rebuild`")
+            raise SnapshotError(f"{text}, or damaged; run `{rebuild_of()}`")
         state = found.state
         if INLET + CLOCK in state:
             inlet = memory_of_stage(self._writers(reader, record), self._doors.control, int(state[INLET + CLOCK]))

@@ -49,6 +49,9 @@ def weight_changes(one: Weights, other: Weights) -> list[tuple[str, float, float
 def show_diff(one: Version, other: Version, weights: list[Weights | None]) -> None:
     """Print what differs between two versions; `weights` are those of both, as far as they are linear."""
     out = console()
+    if not changes(one, other) and one.figures == other.figures:
+        out.print(f"{one.name} and {other.name} are one version: no difference", soft_wrap=True)
+        return
     out.print(Text(f"{one.name} and {other.name}", style="bold"))
     if one.schema != other.schema:
         out.print(Text(f"made for different columns or tasks: schema {one.schema} and {other.schema}", style="yellow"))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from models.registry import read_blob, read_weights, versions_of
 from models.version import ORDER, Version, encode_record
-from streams.errors import PipelineError, UnavailableError
+from streams.errors import AbsentError, PipelineError, UnavailableError
 from streams.pipeline import Pipeline
 from streams.state_folder import Folder, state_of
 from streams.toml_table import mistake_line
@@ -30,6 +30,7 @@ def find(pipeline: Pipeline, text: str) -> Version:
 
     Raises:
         PipelineError: there is no such candidate or version; says which there are.
+        AbsentError: the candidate has none yet.
     """
     name, _, number = text.partition("@")
     names = [model.name for model in pipeline.models]
@@ -37,7 +38,7 @@ def find(pipeline: Pipeline, text: str) -> Version:
         raise PipelineError([mistake_line(text, f"{name!r} is no candidate", ", ".join(names), name, names)])
     versions = versions_of(state_of(pipeline), name)
     if not versions:
-        raise PipelineError([f"{text}: {name} has no version yet: it publishes once it has learned, and when it stops"])
+        raise AbsentError(f"{text}: {name} has no version yet: it publishes once it has learned, and when it stops")
     if not number:
         return versions[-1]
     numbers = [version.number for version in versions]

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from consumers.opening import REBUILT
 from consumers.station import TASK, part_of, snapshot_folder
 from models.pending import PENDING
 from streams import pending as kept
@@ -81,17 +82,19 @@ def find_waiting(pipeline: Pipeline, clock: Callable[[], float] = time.time) -> 
 
 
 def age_edges_us(pipeline: Pipeline) -> tuple[int, ...]:
-    """Say where buckets of age end."""
+    """Say where buckets of age end; there are none without labels, for nothing waits."""
+    if not pipeline.labels.is_declared:
+        return ()
     return tuple(-(-pipeline.labels.wait_us // share) for share in AGE_SHARES)
 
 
 def _newest(
     snapshots: Folder, role: str, topic: str, partition: int, clock: Callable[[], float]
 ) -> tuple[float | None, State]:
-    """Give the newest snapshot of a role's input partition and how old it is; None and nothing if there is none."""
+    """Give the newest snapshot of a role's input partition and how old it is; None and nothing where it begins anew."""
     folder = snapshot_folder(snapshots, role, topic, partition)
     found = SnapshotStore(folder).find()
-    if found.manifest is None or found.state is None:
+    if found.manifest is None or found.state is None or REBUILT in found.state:
         return None, {}
     written_s = clock()
     with contextlib.suppress(OSError):  # a running role has removed it meanwhile: then it is young enough
@@ -111,7 +114,8 @@ def _of_stage(pipeline: Pipeline, spec: StageSpec, waiting: Waiting, state: Stat
     edges = np.array(age_edges_us(pipeline), np.int64)
     found: dict[str, Any] = {"events": slots.size, "clock_us": clock_us if has_clock else None}
     bucket = np.searchsorted(edges, clock_us - times if has_clock else times, "right")
-    found["ages"] = tuple(np.bincount(bucket, minlength=edges.size + 1).tolist())
+    if edges.size:
+        found["ages"] = tuple(np.bincount(bucket, minlength=edges.size + 1).tolist())
     if slots.size:
         found |= {"oldest_id": _id_at(state, int(slots[0])), "oldest_us": int(times[0])}
     if spec.number == 1:

@@ -27,6 +27,7 @@ def show_waiting(pipeline: Pipeline) -> None:
     total, labels = sum(one.events for one in in_ledger), pipeline.labels
     title = f"Pipeline {pipeline.name}: {number(total)} events wait for their label"
     most = f"at most {duration_text(labels.wait_us)}, and {number(labels.most_pending)} in a partition"
+    most = most if labels.is_declared else "there are no labels, so each is settled as it comes"
     out.print(Text(f"{title}; {most}", style="bold"))
     out.print(_counts(pipeline, found))
     if early := sum(one.early_labels or 0 for one in in_ledger):
@@ -36,7 +37,8 @@ def show_waiting(pipeline: Pipeline) -> None:
         out.print(
             Text(f"no snapshot yet of {names}: `millrace up` writes one every {pipeline.run.snapshot_every_s:g} s")
         )
-    out.print(Text(AGE_NOTE, style="dim"), width=min(out.width, 100))
+    if labels.is_declared:
+        out.print(Text(AGE_NOTE, style="dim"), width=min(out.width, 100))
 
 
 def write_waiting(pipeline: Pipeline) -> None:
@@ -53,7 +55,7 @@ def write_waiting(pipeline: Pipeline) -> None:
 
 def _counts(pipeline: Pipeline, found: Sequence[Waiting]) -> Table:
     edges = [duration_text(edge_us) for edge_us in age_edges_us(pipeline)]
-    ages = [f">< {edge}" for edge in edges] + [">older"]
+    ages = [f">< {edge}" for edge in edges] + [">older"] * bool(edges)
     table = grid("where", ">partition", ">waiting", *ages, "oldest", ">snapshot", wrap=("oldest",))
     for one in found:
         if one.snapshot_age_s is not None:

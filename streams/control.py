@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 import pyarrow as pa
 
+from streams.advice import rebuild_of
 from streams.errors import FrameError
 from streams.frames import Column, FrameSchema
 from streams.layouts import Layout
@@ -93,6 +94,10 @@ class Control:
         known = {one.topic_id for one in self._claims.values() if (one.stream, one.partition, one.kind) == place}
         return known - {claim.topic_id}
 
+    def generations(self, stream: str) -> set[int]:
+        """Give the generations in which a writer stream has ever claimed a source."""
+        return {claim.generation for claim in self._claims.values() if claim.stream == stream}
+
     def source(self, number: int) -> Claim:
         """Resolve a source number met in a frame.
 
@@ -103,7 +108,7 @@ class Control:
             self.refresh()
         if number not in self._claims:
             message = f"source {number} is not claimed on the control topic; was the topic deleted?"
-            raise FrameError(f"{message} use `millrace rebuild`")
+            raise FrameError(f"{message} run `{rebuild_of()}`")
         return self._claims[number]
 
     def name_alias(self, alias: int, source: int) -> None:
@@ -129,7 +134,8 @@ class Control:
         if fingerprint not in self._schemas:
             self.refresh()
         if fingerprint not in self._schemas:
-            raise FrameError(f"schema {fingerprint} is not on the control topic; was the topic deleted?")
+            message = f"schema {fingerprint} is not on the control topic; was the topic deleted?"
+            raise FrameError(f"{message} run `{rebuild_of()}`")
         return self._schemas[fingerprint]
 
     def publish_version(self, candidate: str, record: bytes) -> None:

@@ -1,6 +1,7 @@
 """Every error Millrace raises on purpose, and the exit code each one ends a process with.
 
     MillraceError
+    ├── AbsentError          what was asked for is not there yet              exit 1
     ├── PipelineError        the pipeline file is wrong                       exit 2
     ├── UnavailableError     a broker, port, download or program is missing   exit 3
     │   ├── CutError         a running reader's position was deleted          exit 3
@@ -22,6 +23,10 @@ class MillraceError(Exception):
     """Base of all errors a user can meet; `exit_code` ends the process that raised it."""
 
     exit_code = 1
+
+
+class AbsentError(MillraceError):
+    """What was asked for is not there yet; nothing is wrong."""
 
 
 class PipelineError(MillraceError):

@@ -128,6 +128,14 @@ class Topics:
         found = self._ask(request, f"describe group {group}", unless={KafkaError.GROUP_ID_NOT_FOUND})
         return 0 if found is None else len(found.members)
 
+    def forget(self, group: str) -> None:
+        """Delete a consumer group without members, with all that it has committed; if there is one."""
+
+        def request() -> Future[None]:
+            return self._admin.delete_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S)[group]
+
+        self._ask(request, f"delete group {group}", unless={KafkaError.GROUP_ID_NOT_FOUND})
+
     def cut(self, topic: str, partition: int, offset: int) -> None:
         """Delete the records before `offset`, as retention would."""
         where = TopicPartition(topic, partition, offset)

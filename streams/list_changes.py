@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from streams.advice import rebuild_of
 from streams.errors import SnapshotError
 from streams.outline import EXACT_ROWS, Beginnings, Outline
+
+_OF_FEATURES = ("the labels' wait", "the entities of the stages", "what is kept of entities")
+"""Rules that ingest does not go by: the log is the same under others."""
 
 
 class ListChange(NamedTuple):
@@ -57,8 +61,9 @@ def refuse_other_rules(old: Mapping[str, str], new: Mapping[str, str]) -> None:
     """
     for what, was in old.items():
         if new.get(what) != was:
+            command = rebuild_of("features" if what in _OF_FEATURES else "")
             raise SnapshotError(
-                f"{what} changed from {was} to {new.get(what)}, which no state outlives; run `millrace rebuild`"
+                f"{what} changed from {was} to {new.get(what)}, which no state outlives; run `{command}`"
             )
 
 

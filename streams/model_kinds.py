@@ -132,11 +132,13 @@ def read_settings(table: Table, kind: str, task: Task) -> dict[str, Value]:
         text = f'"{kind}" is for a task that is {" or ".join(what.tasks)}, this one is {task.kind}'
         table.mistake("kind", text, ", ".join(name for name, one in KINDS.items() if task.kind in one.tasks))
     words, found = [str(task.kind)], dict[str, Value]()
+    choices = {name for name, setting in what.settings.items() if setting.options}
     for name, setting in what.settings.items():
         if setting.only and not set(setting.only) & set(words):
             if name in table.values:
-                table.mistake(name, f"is for {' or '.join(setting.only)}, not for {' and '.join(words)}")
                 table.known.append(name)
+                if not table.wrong & choices:  # else nobody can say whether it belongs to the choice
+                    table.mistake(name, f"is for {' or '.join(setting.only)}, not for {' and '.join(words)}")
             continue
         found[name] = _read(table, name, _fitted(setting, task, words))
         words += [str(found[name])] if setting.options else []

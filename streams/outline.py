@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from streams.advice import rebuild_of
 from streams.errors import SnapshotError
 
 WHOLE = -1  # instead of a half
@@ -138,4 +139,6 @@ def read_outline(array: npt.NDArray[np.generic]) -> Outline:
     try:
         return msgspec.json.decode(array.tobytes(), type=Outline)
     except msgspec.MsgspecError as error:
-        raise SnapshotError(f"the snapshot does not say what it is of: {error}; run `millrace rebuild`") from error
+        raise SnapshotError(
+            f"the snapshot does not say what it is of: {error}; run `{rebuild_of('features')}`"
+        ) from error

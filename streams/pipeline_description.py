@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
+from streams.drift import Drift
 from streams.durations import SECOND_US, duration_text
 from streams.feature_words import FeatureLine, feature_lines
-from streams.pipeline import Model, Pipeline
+from streams.pipeline import Labels, Model, Pipeline, Task
 from streams.retraining import Retrain
 from streams.stages import ID, KEY, StageSpec, stage_specs, stage_topic
 from streams.topic_specs import TopicSpec, topic_specs
@@ -33,12 +34,20 @@ class ModelLine(msgspec.Struct, frozen=True):
     is_champion: bool
 
 
+class Declared(msgspec.Struct, frozen=True):
+    """What holds in one table of the file, declared or not; durations as people write them."""
+
+    table: str
+    values: Mapping[str, Any]
+
+
 class Description(msgspec.Struct, frozen=True):
     """A whole pipeline in lists that a terminal or a page can lay out."""
 
     name: str
     topics: tuple[TopicSpec, ...]
     stages: tuple[Stage, ...]
+    declared: tuple[Declared, ...]
     features: tuple[FeatureLine, ...]
     models: tuple[ModelLine, ...]
 
@@ -49,12 +58,52 @@ def describe(pipeline: Pipeline) -> Description:
         name=pipeline.name,
         topics=topic_specs(pipeline),
         stages=_stages(pipeline),
+        declared=(
+            Declared("task", _task(pipeline.task)),
+            Declared("labels", _labels(pipeline.labels, pipeline.task)),
+            Declared("drift", _drift(pipeline.drift)),
+        ),
         features=feature_lines(pipeline),
         models=tuple(
             ModelLine(model.name, model.kind, _declared(model), is_champion=model.name == pipeline.serve.champion)
             for model in pipeline.models
         ),
     )
+
+
+def _task(task: Task) -> dict[str, Any]:
+    found: dict[str, Any] = {"kind": task.kind}
+    if task.classes:
+        found["classes"] = task.classes
+    if task.kind == "anomaly":
+        found |= {"threshold": task.threshold} if task.alert is None else {"alert": task.alert}
+    return found
+
+
+def _labels(labels: Labels, task: Task) -> dict[str, Any]:
+    """Give how labels find their events and what becomes of them; nothing where there are none."""
+    if not labels.is_declared:
+        return {}
+    found: dict[str, Any] = {"match": labels.match}
+    if labels.match == "key":
+        found["within"] = duration_text(labels.within_us)
+    found |= {"wait": duration_text(labels.wait_us), "keep": duration_text(labels.keep_us)}
+    if labels.match != "key":
+        found["amend"] = labels.amend
+    return found | {"missing": _missing(labels.missing, task), "most_pending": labels.most_pending}
+
+
+def _missing(missing: float | None, task: Task) -> str:
+    if missing is None:
+        return "drop"
+    return task.classes[int(missing)] if task.classes else f"{missing:g}"
+
+
+def _drift(drift: Drift) -> dict[str, Any]:
+    """Give the detectors, and the settings of those that watch."""
+    watching = [*drift.loss, *(["psi"] if drift.features == "psi" else [])]
+    settings = {name: msgspec.structs.asdict(getattr(drift, name)) for name in watching}
+    return {"loss": drift.loss, "features": drift.features, **settings}
 
 
 def _declared(model: Model) -> dict[str, Any]:

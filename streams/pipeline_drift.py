@@ -15,7 +15,9 @@ _DETECTORS: tuple[Detector, ...] = get_args(Detector)
 _LOSS_FORM = f"a list of {', '.join(_DETECTORS)}"
 
 
-def read_drift(values: dict[str, Any], models: tuple[Model, ...], mistakes: list[str]) -> Drift:
+def read_drift(
+    values: dict[str, Any], models: tuple[Model, ...], mistakes: list[str], *, has_labels: bool = True
+) -> Drift:
     """Read `[drift]`; without it ADWIN watches losses and the population stability index features."""
     table = Table("drift", values, mistakes)
     loss = _loss(table)
@@ -29,11 +31,19 @@ def read_drift(values: dict[str, Any], models: tuple[Model, ...], mistakes: list
         _psi(_inner(table, "psi")),
     )
     table.finish()
+    has_detector = bool(loss) or "loss" in table.wrong
     for model in models:
-        if model.on_drift != "none" and not loss:
-            line = f'"{model.on_drift}" waits for an alarm, and [drift] loss names no detector'
-            Table(f"models.{model.name}", {}, mistakes).mistake("on_drift", line, '"none", or a detector')
+        if model.on_drift != "none" and (wrong := _never(has_labels=has_labels, has_detector=has_detector)):
+            line = f'"{model.on_drift}" waits for an alarm on the loss, and {wrong[0]}'
+            Table(f"models.{model.name}", {}, mistakes).mistake("on_drift", line, f'"none", or {wrong[1]}')
     return drift
+
+
+def _never(*, has_labels: bool, has_detector: bool) -> tuple[str, str] | None:
+    """Say why no alarm can come, and what would let one come."""
+    if not has_labels:
+        return "without labels there is no loss", "[labels]"
+    return None if has_detector else ("[drift] loss names no detector", "a detector")
 
 
 def _loss(table: Table) -> tuple[Detector, ...]:
@@ -88,7 +98,7 @@ def _kswin(table: Table) -> Kswin:
         stat_size=table.integer("stat_size", usual.stat_size, 10, 200),
         seed=table.integer("seed", usual.seed, 0, 2**31),
     )
-    if found.window_size < 2 * found.stat_size:
+    if found.window_size < 2 * found.stat_size and not table.wrong:
         table.mistake("stat_size", f"{found.stat_size} newest and as many older ones do not fit", "half of window_size")
         found = usual
     table.finish()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,7 +28,7 @@ from streams.pipeline_records import check_paths, identity_uses, read_time_unit,
 from streams.pipeline_retraining import read_archive
 from streams.pipeline_state import read_state
 from streams.pipeline_task import read_task
-from streams.toml_table import Table, mistake_line, one_line, shown
+from streams.toml_table import Table, in_order_of, mistake_line, one_line, shown
 
 TABLES = (
     "pipeline", "kafka", "events", "labels", "task", "features", "entities", "models", "drift", "archive",
@@ -45,8 +45,17 @@ _READ_AS = {"number": "a number", "category": "text", "boolean": "a boolean"}
 _KINDS: tuple[FieldKind, ...] = get_args(FieldKind)
 
 
-def read_pipeline(path: Path, environment: Mapping[str, str] | None = None) -> Pipeline:
-    """Read and check a pipeline file; `environment` (the process's own if None) gives the `${ENV}` values.
+Judge = Callable[[Pipeline, Sequence[str]], list[str]]
+"""Finds more mistakes in what was read, given those that are known: then the pipeline is not whole."""
+
+
+def read_pipeline(path: Path, environment: Mapping[str, str] | None = None, judge: Judge | None = None) -> Pipeline:
+    """Read and check a pipeline file.
+
+    Args:
+        path: of the file.
+        environment: gives the `${ENV}` values; the process's own if None.
+        judge: finds more, whose lines come among the others.
 
     Raises:
         PipelineError: the file cannot be read, or holds mistakes; then all of them are in it.
@@ -59,8 +68,10 @@ def read_pipeline(path: Path, environment: Mapping[str, str] | None = None) -> P
         raise PipelineError([f"{path}: is not TOML: {error}"]) from error
     mistakes: list[str] = []
     pipeline = _pipeline(path, values, os.environ if environment is None else environment, mistakes)
+    if judge is not None:
+        mistakes += judge(pipeline, mistakes)
     if mistakes:
-        raise PipelineError([one_line(mistake) for mistake in mistakes])
+        raise PipelineError([one_line(mistake) for mistake in in_order_of(values, mistakes)])
     return pipeline
 
 
@@ -90,7 +101,7 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
     models = read_models(tables["models"], mistakes, task)
     if not models and isinstance(values.get("models", {}), dict):
         mistakes.append('[models]: no model; allowed: at least one, such as [models.logistic] with kind = "linear"')
-    drift = read_drift(tables["drift"], models, mistakes)
+    drift = read_drift(tables["drift"], models, mistakes, has_labels=labels.is_declared)
     archive = read_archive(tables["archive"] if "archive" in values else None, models, mistakes)
     serve = read_serve(tables["serve"], models, environment, mistakes)
     run = _run(Table("run", tables["run"], mistakes))

@@ -20,15 +20,17 @@ def read_labels(table: Table, pipeline: str, task: Task, *, is_keyed: bool) -> L
     """Read the table; `is_keyed` says whether the events have a key."""
     topic = read_topic(table, pipeline)
     match = _match(table, is_keyed=is_keyed)
-    identity = table.path("id", required=match != "key")
+    is_known = "match" not in table.wrong  # else nobody can say what belongs to it
+    identity = table.path("id", required=is_known and match != "key")
     time, time_unit = table.path("time"), read_time_unit(table)
-    key = table.path("key", required=is_keyed and match != "id")
+    key = table.path("key", required=is_known and is_keyed and match != "id")
     if key and not is_keyed:
         table.mistake("key", "the events have no key to match", "declare [events] key too, or leave both out")
     value = table.path("value", required=True) or ()
     where = read_where(table)
     within_us = table.duration("within") if match == "key" else 0
-    wait_us = table.duration("wait", within_us or None)
+    has_within = match == "key" and "within" not in table.wrong
+    wait_us = table.duration("wait", within_us if has_within else None if match != "key" else 1)
     wait_us = min(wait_us, within_us or wait_us)
     labels = Labels(
         topic=topic,
@@ -63,6 +65,9 @@ def no_labels(events: Events, keep_us: int) -> Labels:
 def _match(table: Table, *, is_keyed: bool) -> Match:
     """Say by what labels find their events, and refuse what does not go with it."""
     match = table.choice("match", _MATCHES, "id and key")
+    if "match" in table.wrong:
+        table.known.append("within")
+        return match
     if match != "id and key" and not is_keyed:
         allowed = "leave it out, and labels are matched by id; or declare [events] key"
         table.mistake("match", "the events have no key", allowed)

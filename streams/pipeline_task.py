@@ -17,6 +17,10 @@ def read_task(table: Table) -> Task:
     """Read `[task]`; without it labels are yes or no."""
     kind = table.choice("kind", _KINDS, "binary")
     classes: tuple[str, ...] = ()
+    if "kind" in table.wrong:
+        table.known += ["classes", "threshold", "alert"]  # nobody can say which of them belong to it
+        table.finish()
+        return Task()
     if kind == "multiclass":
         classes = _classes(table)
     elif table.get("classes") is not None:

@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from streams.advice import rebuild_of
 from streams.errors import SnapshotError, UnavailableError
 from streams.state_folder import Folder, Piece, Place, folder_of
 
@@ -115,7 +116,7 @@ class SnapshotStore:
         for _, manifest in sorted(valid, key=lambda pair: pair[0], reverse=True):
             if manifest.format != FORMAT:
                 text = f"snapshots in {self.folder} have format {manifest.format}, this release reads {FORMAT}"
-                raise SnapshotError(f"{text}; use `millrace rebuild`")
+                raise SnapshotError(f"{text}; run `{rebuild_of()}`")
             state = _read_part(self.folder, manifest)
             if state is not None:
                 return Found(newest, manifest, state, generation, digests)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams import frames
+from streams.advice import rebuild_of
 from streams.compiled import njit
 from streams.control import Claim, Control
 from streams.errors import HoleError
@@ -124,7 +125,7 @@ class SourceMemory:
         slot = int(np.flatnonzero(self.numbers == number)[0])
         message = (
             f"rows are missing: source {number} ({claim.stream}, partition {claim.partition}) went from sequence "
-            f"{self.last[slot]} to {sequence}; the topic was damaged, use `millrace rebuild`"
+            f"{self.last[slot]} to {sequence}; the topic was damaged, run `{rebuild_of('features')}`"
         )
         raise HoleError(message)
 

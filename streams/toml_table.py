@@ -65,9 +65,11 @@ class Table:
         self.mistakes = mistakes
         self.prefix = prefix
         self.known: list[str] = []
+        self.wrong: set[str] = set()  # what follows from a mistake is no mistake of its own: look here first
 
     def mistake(self, key: str, wrong: str, allowed: str = "", found: str = "", options: Iterable[str] = ()) -> None:
         """Note that a key is wrong."""
+        self.wrong.add(key)
         where = f"[{self.name}] {self.prefix}{key}"
         self.mistakes.append(mistake_line(where, wrong, allowed, found, options))
 
@@ -198,6 +200,29 @@ class Table:
                 self.not_yet(key, later[key])
             elif key not in self.known:
                 self.mistake(key, "unknown key", ", ".join(known) or "none", key, [*known, *later])
+
+
+def in_order_of(values: Mapping[str, Any], mistakes: list[str]) -> list[str]:
+    """Sort mistakes as the file has their tables and models; those of tables that are not there come last.
+
+    >>> values = {"b": {}, "models": {"y": {}, "x": {}}}
+    >>> in_order_of(values, ["[models.x] k: wrong", "[c]: missing", "[models.y] k: wrong", "[b] k: wrong"])
+    ['[b] k: wrong', '[models.y] k: wrong', '[models.x] k: wrong', '[c]: missing']
+    """
+
+    def place(mistake: str) -> tuple[int, int]:
+        found = re.match(r"\[([^\].]+)(?:\.([^\].]+)\]|\] ([^:]+):)?", mistake)
+        if found is None:
+            return -1, -1
+        outer, inner = found[1], found[2] or found[3] or ""
+        models = values.get("models") if outer == "models" else None
+        return _place(outer, values), _place(inner, models) if isinstance(models, Mapping) else -1
+
+    return sorted(mistakes, key=place)
+
+
+def _place(key: str, values: Mapping[str, Any]) -> int:
+    return list(values).index(key) if key in values else len(values)
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

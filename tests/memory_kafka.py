@@ -103,13 +103,16 @@ class Broker:
 
     def delete(self, names: Sequence[str]) -> None:
         for name in names:
-            for partition in range(self.counts.pop(name)):
+            for partition in range(self.counts.pop(name, 1)):
                 self.logs.pop((name, partition), None)
             self.ids[name] = f"{self.uuid(name)}'"
         self.commits = {key: commit for key, commit in self.commits.items() if key[1] not in names}
 
     def grow(self, topic: str, partitions: int) -> None:
         self.counts[topic] = max(partitions, self.counts[topic])
+
+    def forget(self, group: str) -> None:
+        self.commits = {key: commit for key, commit in self.commits.items() if key[0] != group}
 
     def members(self, group: str) -> int:
         return self.joined[group]

@@ -134,7 +134,9 @@ def test_a_snapshot_that_does_not_say_what_it_is_of_is_refused() -> None:
     task = FeatureTask(small_pipeline(FEATURES), 0, SOURCE)
     state = task.state() | {"plan": np.arange(9)}
 
-    with pytest.raises(SnapshotError, match=r"does not say what it is of: .*; run `millrace rebuild`"):
+    with pytest.raises(
+        SnapshotError, match=r"does not say what it is of: .*; run `millrace rebuild FILE --role features`"
+    ):
         task.restore(state)
 
 

@@ -8,14 +8,17 @@ import msgspec
 import numpy as np
 import pytest
 
-from consumers.opening import Input, Start, decide_start
+from consumers.learn_snapshot import lineage_of
+from consumers.opening import Input, Start, beginning_state, decide_start
+from consumers.station import TASK, part_of
 from streams.errors import SnapshotError
 from streams.snapshots import Found, Manifest, State, Witness
 
 NOTHING = Found(0, None, None)
 STATE: State = {"a": np.zeros(1)}
 NOW = Input("p.log", "u1", 3, 0, 100, {"p.log": 4, "p.features": 4}, "s1")
-ADVICE = 'use `millrace rebuild`, or [run] on_gap = "continue" to go on with a gap'
+ADVICE = 'run `millrace rebuild FILE{}`, or set [run] on_gap = "continue" to go on with a gap'
+OF_INPUT = ("cut", "ends early", "recreated")
 
 
 def manifest(position: int = 50, **changes: Any) -> Manifest:
@@ -163,9 +166,33 @@ def test_a_gap_stops_with_one_line(name: str) -> None:
     held, commit, input_, problem = GAPS[name]
 
     with pytest.raises(SnapshotError) as caught:
-        decide_start(held, commit, input_, "stop")
+        decide_start(held, commit, input_, "stop", role="features")
 
-    assert str(caught.value) == f"p.log partition 3: {problem}; {ADVICE}"
+    advice = ADVICE.format("" if name in OF_INPUT else " --role features")
+    assert str(caught.value) == f"p.log partition 3: {problem}; {advice}"
+
+
+@pytest.mark.parametrize("role", ["serve", "learn.tree", "features-2"])
+@pytest.mark.parametrize("name", GAPS)
+def test_a_role_behind_the_log_names_its_own_rebuild(name: str, role: str) -> None:
+    """Whatever has happened to what it reads: the stage before can write that again, or begins at what is there."""
+    held, commit, input_, _ = GAPS[name]
+
+    with pytest.raises(SnapshotError) as caught:
+        decide_start(held, commit, input_, "stop", role=role)
+
+    assert str(caught.value).endswith(ADVICE.format(f" --role {'features' if role == 'features-2' else role}"))
+
+
+def test_what_a_rebuild_left_begins_anew_where_it_says() -> None:
+    """With the generation it names; what a candidate has had before is at hand to tell the lineage from."""
+    held = msgspec.structs.replace(found(position=0, generation=4), state=beginning_state(lineage=2))
+
+    start = decide_start(held, witness(generation=2), NOW, "stop")
+
+    assert (start.position, start.generation, start.is_from_start, start.manifest) == (0, 4, True, None)
+    assert start.restart == "it was rebuilt by `millrace rebuild`"
+    assert lineage_of(part_of(start.state or {}, TASK)) == 2
 
 
 @pytest.mark.parametrize("name", GAPS)
@@ -191,7 +218,7 @@ def test_other_partition_counts_always_stop(
     changes: dict[str, Any], problem: str, on_gap: Literal["stop", "continue"]
 ) -> None:
     """No gap explains them: going on would mix what does not belong together (PROTOCOL 8)."""
-    with pytest.raises(SnapshotError, match=f"p.log partition 3: {problem}.*; use `millrace rebuild`$"):
+    with pytest.raises(SnapshotError, match=f"p.log partition 3: {problem}.*; run `millrace rebuild FILE`$"):
         decide_start(found(), witness(), now(**changes), on_gap)
 
 

@@ -226,5 +226,5 @@ def test_a_snapshot_of_another_river_version_is_refused_with_both_versions_and_w
     assert line.startswith("m cannot go on from its snapshot: ")
     assert f"river {RIVER_VERSION}" in line
     assert "river 9.9.9" in line
-    assert line.endswith("run `millrace rebuild`")
+    assert line.endswith("; `millrace rebuild FILE --role learn.m` lets it learn again from the examples")
     assert caught.value.exit_code == 9

@@ -44,12 +44,15 @@ PATIENCE_S = 180.0  # for anything awaited; kernels may have to be compiled, on 
 STOP_S = 30.0
 
 
-def write_pipeline(directory: Path, name: str, brokers: str, more_features: str = "", state: str = "state") -> Path:
+def write_pipeline(
+    directory: Path, name: str, brokers: str, more_features: str = "", state: str = "state", more_models: str = ""
+) -> Path:
     """Write the pipeline file of a run."""
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "pipeline.toml"
     text = Path(__file__).with_name("pipeline.toml").read_text()
     text = text.replace("[features]\n", f"[features]\n{more_features}").replace('state = "state"', f'state = "{state}"')
+    text = text.replace("[serve]\n", f"{more_models}[serve]\n")
     file.write_text(text.replace("NAME", name).replace("BROKERS", brokers))
     return file
 
@@ -141,6 +144,7 @@ class System:
         program: what stands for `millrace`.
         more_features: lines for the [features] table; those of other entities make a chain, in one process.
         state: a directory seen from the pipeline file, or an object store's URL.
+        more_models: tables of further candidates.
     """
 
     def __init__(
@@ -151,8 +155,9 @@ class System:
         program: Sequence[str] = MILLRACE,
         more_features: str = "",
         state: str = "state",
+        more_models: str = "",
     ) -> None:
-        self.file = write_pipeline(directory, name, brokers, more_features, state)
+        self.file = write_pipeline(directory, name, brokers, more_features, state, more_models)
         self.pipeline: Pipeline = read_pipeline(self.file)
         self.raw = [(f"{name}.{topic}", p) for topic in ("events", "labels") for p in range(2)]
         ensure_topics(self.pipeline)

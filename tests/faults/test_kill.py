@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,12 +27,34 @@ OF_A_SHOP = """mean_shop = { mean = "amount", by = "shop", window = "1m" }
 rate_shop = { rate = "label", by = "shop", window = "10m" }
 above = { difference = ["amount", "mean_shop"] }
 """
+ENSEMBLES = """[models.forest]
+kind = "river:forest.ARFClassifier"
+n_models = 2
+grace_period = 20
+leaf_prediction = "mc"
+
+[models.bag]
+kind = "river:ensemble.ADWINBaggingClassifier"
+n_models = 2
+model = { use = "tree.HoeffdingTreeClassifier", grace_period = 20 }
+
+[models.mine]
+kind = "tests.own_learners:Fragile"
+limit = 9.8
+
+"""  # the last raises at the first label whose event has so large an amount: one of fifty
 
 
-def run(system: System, deaths: dict[str, list[Death]], seed: int, zombies: Sequence[tuple[str, str]] = ()) -> Overview:
+def run(
+    system: System,
+    deaths: dict[str, list[Death]],
+    seed: int,
+    zombies: Sequence[tuple[str, str]] = (),
+    rate: float = RATE,
+) -> Overview:
     """Let a system live through its deaths and zombies under load, and come to its end."""
     system.plan(deaths)
-    traffic = Traffic(system.pipeline, seed, RATE)
+    traffic = Traffic(system.pipeline, seed, rate)
     traffic.start()
     try:
         system.start(set(POINTS) - dict(zombies).keys())
@@ -113,6 +136,22 @@ def test_a_zombie_of_each_role_beside_kills(tmp_path: Path, broker: str) -> None
 
     assert system.deaths == 8
     assert overview.unaccounted == 0
+    verify.check(system)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1_800)
+def test_ensembles_and_a_candidate_that_raises_end_as_if_nothing_had_died(tmp_path: Path, broker: str) -> None:
+    """Trees that are pickles, and one that is set aside on the way: scores, what models say, and the record of it."""
+    deaths = {"learn": [Death("after_produce", 2), Death("after_snapshot", 4), Death(after_s=2.0)]}
+    system = System(tmp_path, "ensembles", broker, more_models=ENSEMBLES)
+
+    overview = run(system, deaths, seed=11, rate=RATE / 5)  # trees of River's take a thousand times as long
+
+    assert system.deaths == 3
+    assert overview.unaccounted == 0
+    decided = [json.loads(record.value() or b"") for record in system.records("ensembles.decisions", 0)]
+    assert {one["candidate"] for one in decided if one["decision"] == "quarantined"} == {"mine"}
     verify.check(system)
 
 

@@ -146,7 +146,7 @@ def test_an_absurd_number_is_a_missing_number(bad: float) -> None:
 
 def test_trees_of_another_seed_or_size_are_refused() -> None:
     learner = make(SMALL)
-    with pytest.raises(ModelError, match="of another seed, or other columns, were found; run `millrace rebuild`"):
+    with pytest.raises(ModelError, match="of another seed, or other columns, were found"):
         make({**SMALL, "seed": 1}).restore(learner.state())
     with pytest.raises(ModelError, match="is not whole"):
         make(SMALL).restore({**learner.state(), "mass": np.zeros((5, 3))})

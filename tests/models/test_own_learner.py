@@ -10,9 +10,10 @@ import pytest
 
 from models.contained import Contained
 from models.learner import LEARN, PREDICT, SKIP, make_learner
-from models.model_check import check_models
+from models.model_check import check_models, find_mistakes
 from models.own_learner import OwnLearner
 from models.registry import read_version, write_version
+from models.river_learner import FOR_NUMBERS
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
 from streams.pipeline import Model, Task
@@ -211,8 +212,43 @@ kind = "river:linear_model.LinearRegression"
     assert checked(tmp_path, good) == []
     assert bag.startswith("[models.bag] model.use: ")
     assert bayes.startswith("[models.bayes] kind: the model bayes (river:naive_bayes.GaussianNB) failed: ")
-    assert bayes.endswith('give it categories = "drop" if it only takes numbers')
+    assert bayes.endswith(FOR_NUMBERS)
     assert mine.startswith(
         "[models.mine] kind: the model mine (tests.own_learners:Fragile) failed in learn: ValueError"
     )
     assert number.startswith("[models.number] kind: 'river:linear_model.LinearRegression' is no classifier")
+
+
+def test_mistakes_of_rivers_models_come_with_all_others_in_the_order_of_the_file(tmp_path: Path) -> None:
+    """Also where the rest of the file cannot be used; what may follow from another mistake is not told."""
+    path = tmp_path / "shop.toml"
+    models = """
+[models.tree]
+kind = "river:tree.HoeffdingTreeClassifier"
+grace_perod = 50
+[models.linear]
+kind = "linear"
+lr = -1
+[models.late]
+kind = "river:tree.NoTree"
+on_drift = "sometimes"
+[run]
+snapshot_evry = "1s"
+"""
+    path.write_text(FILE.replace('name = "shop"', 'nam = "shop"') + models, encoding="utf-8")
+    with pytest.raises(PipelineError) as caught:
+        read_pipeline(path, {}, find_mistakes)
+    told = [line.partition(":")[0] for line in caught.value.mistakes]
+    path.write_text(FILE + '[task]\nkind = "regresion"' + models, encoding="utf-8")
+    with pytest.raises(PipelineError) as follows:
+        read_pipeline(path, {}, find_mistakes)
+
+    assert told == [
+        "[pipeline] name",
+        "[pipeline] nam",
+        "[models.tree] grace_perod",
+        "[models.linear] lr",
+        "[models.late] on_drift",
+        "[run] snapshot_evry",
+    ]
+    assert "grace_perod" not in str(follows.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from river import naive_bayes
 
 from models.learner import LEARN, PREDICT
-from models.river_learner import RiverLearner
+from models.river_learner import FOR_NUMBERS, RiverLearner
 from streams.errors import ModelError
 from streams.frames import Column
 from streams.pipeline import Model, Task
@@ -78,8 +79,20 @@ def test_a_batch_is_learned_row_by_row_though_river_has_mini_batches_that_learn_
 
 def test_a_model_that_only_takes_numbers_says_what_to_do_with_categories() -> None:
     learner = make("naive_bayes.GaussianNB", CATEGORY)
-    with pytest.raises(ModelError, match='give it categories = "drop" if it only takes numbers'):
+    with pytest.raises(ModelError, match=re.escape(FOR_NUMBERS)):
         learner.learn(np.ones((2, 1)), np.array([0.0, 1.0]))
+
+
+def test_a_failure_in_which_categories_have_no_part_does_not_blame_them() -> None:
+    """The same model fails on a negative number, though a category stands beside it that it never sees."""
+    learner = make(
+        "compose.Pipeline",
+        (Column("n", False), Column("shop", True)),
+        steps=[{"use": "preprocessing.OneHotEncoder", "only": "categories"}, {"use": "naive_bayes.MultinomialNB"}],
+    )
+    learner.learn(np.array([[1.0, 2.0]]), np.array([0.0]))
+    with pytest.raises(ModelError, match=r"change its parameters or remove it$"):
+        learner.step(np.array([[-9.0, 2.0]] * 2), np.zeros(2), np.array([LEARN, PREDICT], np.int8))
 
 
 def grown(learner: RiverLearner, shops: int) -> tuple[int, int]:

@@ -35,6 +35,7 @@ COMMANDS = (
         "key",
         "pending",
         "rescale",
+        "rebuild",
     ),
 )
 
@@ -71,6 +72,9 @@ def test_check_shows_topics_stages_features_and_models() -> None:
     for text in ("flights.departures", "yours", "flights.predictions", "since_last", "champion: answers", "for ever"):
         assert text in found.stdout
     assert "mean of dep_delay of the same tail over the last 7d" in found.stdout
+    lines = " ".join(" ".join(line.split()) for line in found.stdout.splitlines())
+    assert '[task] kind = "binary" [labels] match = "id and key", wait = "36h", keep = "36h"' in lines
+    assert 'amend = "metrics", missing = "drop", most_pending = 10000000 [drift] loss = ["adwin"]' in lines
 
 
 def test_check_shows_a_list_as_the_file_writes_it(tmp_path: Path) -> None:
@@ -109,6 +113,10 @@ def test_check_says_all_mistakes_at_once(tmp_path: Path) -> None:
         (("audit", FLIGHTS, "--metrics", "9100"), "--metrics 9100: HOST:PORT is needed"),
         (("audit", FLIGHTS, "--metrics", "0.0.0.0:9100", "--from-retained"), "--from-retained compares once"),
         (("backfill", FLIGHTS, "--out", "x", "--from", "soon"), "--from soon: is no time; allowed: as 2026-01-31"),
+        (
+            ("rebuild", FLIGHTS, "--role", "learn.tre", "--yes"),
+            "--role learn.tre: there is no such role; allowed: feat",
+        ),
         (("rescale", FLIGHTS, "--partitions", "6"), "write it there first: [pipeline] partitions = 6"),
         (("demo", "--rate", "0"), "--rate 0: must be above 0"),
         (("demo", "--state", str(ROOT / "tests")), "is not empty and no demo's directory"),

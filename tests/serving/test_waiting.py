@@ -14,13 +14,16 @@ from typer.testing import CliRunner
 from consumers.chain_tasks import make_task
 from consumers.featurize import FeatureTask
 from consumers.learn import LearnTask
+from consumers.opening import beginning_state
+from consumers.station import snapshot_folder
 from models.learner import make_learner
 from serving.cli import app
 from serving.waiting import age_edges_us, find_waiting
 from serving.waiting_report import show_waiting, write_waiting
 from streams.features import columns
 from streams.frames import END, EVENT, LABEL, NO_OUTCOME, SET, Batch, build, examples_schema
-from streams.pipeline import Feature, Pipeline
+from streams.pipeline import Feature, Pipeline, Task
+from streams.pipeline_labels import no_labels
 from streams.snapshots import Manifest, SnapshotStore, State
 from tests.feature_reference import Row
 from tests.featurizing import SOURCE, START, event, label, run, small_pipeline
@@ -173,6 +176,32 @@ def test_json_has_the_same(tmp_path: Path, capfdbinary: pytest.CaptureFixture[by
     assert told["age_edges_us"] == [100_000_000, 400_000_000, 1_200_000_000, 2_400_000_000]
     assert (first["where"], first["events"], first["ages"], first["oldest_id"]) == ("ledger", 2, [0, 0, 1, 1, 0], "e0")
     assert 0 <= first["snapshot_age_s"] < 60
+
+
+def test_without_labels_no_ages_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing waits, and limits of 0 s say nothing."""
+    of = msgspec.structs.replace(of_two_partitions(tmp_path), task=Task("anomaly"))
+    of = msgspec.structs.replace(of, labels=no_labels(of.events, 0))
+    save(of, "features", "log", 0, FeatureTask(of, 0, SOURCE).state())
+
+    show_waiting(of)
+
+    told = capsys.readouterr().out
+    assert "0 events wait for their label; there are no labels, so each is settled as it comes" in told
+    assert " ".join(told.splitlines()[2].split()) == "where partition waiting oldest snapshot"
+    assert "0s" not in told.replace("0s old", "")
+    assert "Ages are" not in told
+
+
+def test_a_role_that_was_rebuilt_and_not_started_yet_has_no_snapshot(tmp_path: Path) -> None:
+    of = of_two_partitions(tmp_path)
+    folder = snapshot_folder(of.state / "snapshots", "learn.prior", "p.examples", 0)
+    manifest = Manifest(0, "p.examples", "u", 0, {}, 0, 1, "", "", "", (), {})
+    SnapshotStore(folder).save(manifest, beginning_state(3))
+
+    *_, found = find_waiting(of)
+
+    assert (found.where, found.snapshot_age_s) == ("learn prior", None)
 
 
 def test_a_pipeline_that_never_ran_has_nothing_waiting(tmp_path: Path) -> None:

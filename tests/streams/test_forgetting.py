@@ -256,7 +256,9 @@ def test_bounds_where_there_were_none_need_a_rebuild(was_bounded: bool) -> None:
     before, after = (bound, free) if was_bounded else (free, bound)
     change = "from bounded to all" if was_bounded else "from all to bounded"
 
-    with pytest.raises(SnapshotError, match=f"what is kept of entities changed {change}, .*run `millrace rebuild`"):
+    with pytest.raises(
+        SnapshotError, match=f"what is kept of entities changed {change}, .*run `millrace rebuild FILE --role features`"
+    ):
         FeatureTask(after, 0, SOURCE).restore(FeatureTask(before, 0, SOURCE).state())
 
 

@@ -299,17 +299,17 @@ def test_a_field_that_comes_from_elsewhere_is_another() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "line"),
+    ("changes", "line", "command"),
     [
-        ({"wait_us": 30 * SECOND}, "the labels' wait changed from 60 s to 30 s"),
-        ({"id": ("number",)}, "the labels' id changed from id to number"),
+        ({"wait_us": 30 * SECOND}, "the labels' wait changed from 60 s to 30 s", "rebuild FILE --role features"),
+        ({"id": ("number",)}, "the labels' id changed from id to number", "rebuild FILE"),
     ],
 )
-def test_other_rules_of_the_labels_are_refused(changes: dict[str, Any], line: str) -> None:
-    """The ledger knows events by them."""
+def test_other_rules_of_the_labels_are_refused(changes: dict[str, Any], line: str, command: str) -> None:
+    """The ledger knows events by them; what ingest goes by, too, is in the log."""
     state = FeatureTask(listed((POOL[0],)), 0, SOURCE).state()
 
-    with pytest.raises(SnapshotError, match=rf"{line}, which no state outlives; run `millrace rebuild`"):
+    with pytest.raises(SnapshotError, match=rf"{line}, which no state outlives; run `millrace {command}`"):
         FeatureTask(listed((POOL[0],), **changes), 0, SOURCE).restore(state)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from streams.drift import Adwin, Drift, Kswin, PageHinkley, Psi
+from streams.errors import PipelineError
 from streams.pipeline import Model, Pipeline
 from streams.pipeline_file import read_pipeline
 
@@ -23,6 +24,17 @@ value = "bought"
 wait = "1h"
 [models.linear]
 kind = "linear"
+"""
+UNLABELLED = """
+[pipeline]
+name = "shop"
+[events]
+topic = "visits"
+fields = { price = "number" }
+[task]
+kind = "anomaly"
+[models.trees]
+kind = "half_space_trees"
 """
 
 
@@ -71,6 +83,44 @@ def test_what_an_alarm_does_is_no_parameter_of_the_model(kind: str, tmp_path: Pa
 
     assert found.models[1] == Model("other", kind, plain.models[1].params, on_drift="relearn", relearn_rows=50)
     assert not {"on_drift", "relearn_rows"} & found.models[1].params.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            HEAD + 'on_drift = "reset"\n[drift]\nloss = []\n',
+            (
+                '[models.linear] on_drift: "reset" waits for an alarm on the loss, and [drift] loss names no detector; '
+                'allowed: "none", or a detector'
+            ),
+        ),
+        (
+            UNLABELLED + 'on_drift = "reset"\n',
+            (
+                '[models.trees] on_drift: "reset" waits for an alarm on the loss, and without labels there is no loss; '
+                'allowed: "none", or [labels]'
+            ),
+        ),
+    ],
+)
+def test_what_an_alarm_does_is_refused_where_none_can_come(text: str, line: str, tmp_path: Path) -> None:
+    path = tmp_path / "shop.toml"
+    path.write_text(text, encoding="utf-8")
+
+    with pytest.raises(PipelineError) as caught:
+        read_pipeline(path)
+
+    assert caught.value.mistakes == [line]
+
+
+def test_an_alarm_may_come_where_anomalies_have_labels(tmp_path: Path) -> None:
+    path = tmp_path / "shop.toml"
+    path.write_text(
+        HEAD.partition("[models")[0] + UNLABELLED.partition("}")[2] + 'on_drift = "reset"\n', encoding="utf-8"
+    )
+
+    assert read_pipeline(path).models[0].on_drift == "reset"
 
 
 def test_no_detector_is_a_choice(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_state_of_another_format_is_refused(tmp_path: Path) -> None:
     SnapshotStore(tmp_path).save(manifest(format=FORMAT + 1), STATE)
 
     with pytest.raises(
-        SnapshotError, match=f"format {FORMAT + 1}, this release reads {FORMAT}; use `millrace rebuild`"
+        SnapshotError, match=f"format {FORMAT + 1}, this release reads {FORMAT}; run `millrace rebuild FILE`"
     ):
         SnapshotStore(tmp_path).find()
 

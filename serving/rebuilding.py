@@ -1,0 +1,316 @@
+"""Roles of a pipeline that stands still begin anew, in steps that may be broken off anywhere.
+
+    1. plan: who begins anew, in which generation, and which lineages candidates have had
+    2. record: from here on there is one way, forward; no role starts until the end of it
+    3. topics: those whose rows are to be computed again are deleted, and made anew
+    4. snapshots: of every partition one that says "begin here", above all that were there; these are removed
+    5. groups: their commits, which speak of snapshots that are gone
+    6. remove the record
+
+A kill before 2 leaves everything as it was. After it the command, run again, goes on from the record: each later step
+may be done twice. The next generation tells what is written from now on from all before, and lets the new snapshots
+win over those of a frozen worker that wakes up; candidates begin their next lineage, so that no two models have one
+name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+import msgspec
+import numpy as np
+
+from consumers.learn_snapshot import lineage_of
+from consumers.opening import beginning_state
+from consumers.station import INLET, TASK, part_of, snapshot_folder
+from models.version import decode_record
+from serving.brokers import REBUILD_RECORD, is_rescaling
+from serving.carried_memory import memory
+from serving.drained import Reader, partition_counts, readers, refuse_members
+from serving.rescale_doors import Doors
+from streams.errors import PipelineError, SnapshotError, UnavailableError
+from streams.faults import fail_point
+from streams.pipeline import Pipeline
+from streams.snapshots import Manifest, SnapshotStore, State, Witness
+from streams.stages import stage_topics
+from streams.state_folder import Folder, state_of
+from streams.topic_specs import topic_specs
+
+_FILE = re.compile(r"(?:manifest|part)-(\d+)-\w+\.(?:json|bin)")
+_BLOB = re.compile(r"(\d+)-\d+-\w+\.npz")
+BEHIND_LOG = ("features", "examples")  # made anew with the topics between stages
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What is done: this is there from the moment from which there is no way back.
+
+    Attributes:
+        role: that was asked for; empty for all.
+        generation: of what begins.
+        topics: to be made anew, with the UUIDs they had.
+        lineages: of the candidates that learn again, the newest that each has had.
+    """
+
+    role: str
+    generation: int
+    topics: dict[str, str]
+    lineages: dict[str, int]
+
+
+class _Told(msgspec.Struct):
+    """What any release's manifest says of itself."""
+
+    generation: int = 0
+
+
+class Rebuilding:
+    """One rebuild.
+
+    Args:
+        pipeline: the pipeline.
+        doors: to its brokers.
+        role: `features`, `serve`, `learn`, `learn.NAME`; empty for all that is behind the raw topics.
+    """
+
+    def __init__(self, pipeline: Pipeline, doors: Doors, role: str = "") -> None:
+        self._pipeline, self._doors, self._role = pipeline, doors, role
+        self._state: Folder = state_of(pipeline)
+        self._readers = readers_of(pipeline, role)
+
+    def plan(self, *, is_from_retained: bool = False) -> Record:
+        """Say what is to be done, or what was begun and has to be finished.
+
+        Args:
+            is_from_retained: begin at the earliest row there is where the first are gone.
+
+        Raises:
+            PipelineError: something else was begun and has to be finished first.
+            SnapshotError: the input does not begin with its first row.
+            UnavailableError: a role is at work.
+        """
+        refuse_members(self._pipeline, self._doors)
+        if is_rescaling(self._state):
+            raise PipelineError(["the number of partitions is being changed: finish `millrace rescale` first"])
+        begun = read_record(self._state)
+        if begun is not None:
+            if begun.role != self._role:
+                how = f"`millrace rebuild FILE{f' --role {begun.role}' if begun.role else ''}`"
+                raise PipelineError([f"another rebuild was begun: finish it first by {how}"])
+            return begun
+        self._doors.control.refresh()
+        topics = topics_of(self._pipeline, self._role)
+        if topics and not is_from_retained:
+            self._refuse_cut()
+        ids = {topic: self._doors.cluster.uuid(topic) for topic in topics}
+        generations = [self._generation(reader) for reader in self._readers]
+        candidates = [reader.role.removeprefix("learn.") for reader in self._readers if reader.topic == "examples"]
+        return Record(
+            self._role,
+            1 + max(generations),
+            {topic: uuid for topic, uuid in ids.items() if uuid},
+            {name: self._lineage(name) for name in candidates},
+        )
+
+    def lines(self, record: Record) -> list[str]:
+        """Say what is deleted, what begins anew, and what that means; a line each."""
+        name, roles = self._pipeline.name, ", ".join(reader.role for reader in self._readers)
+        lines = [f"delete topic {topic} with all its rows" for topic in record.topics]
+        lines += [f"delete what group {group} has committed" for group in self._groups()]
+        where = self._state / "snapshots"
+        lines += [f"delete the snapshots in {where / reader.role}" for reader in self._readers]
+        lines += [f"{roles}: begin at the earliest row, as generation {record.generation}"]
+        told = ", ".join(f"{one} as lineage {known + 1}" for one, known in record.lineages.items())
+        lines += [f"learned again: {told}; versions there are stay, and answer until the first new one"] if told else []
+        if record.topics:
+            lines.append(f"events are answered again on {name}.predictions, as generation {record.generation}")
+        return lines
+
+    def run(self, record: Record) -> None:
+        """Do it."""
+        try:
+            self._state.publish(REBUILD_RECORD, msgspec.json.encode(record))
+        except OSError as error:
+            raise UnavailableError(f"cannot write to {self._state}: {error.strerror or error}") from None
+        fail_point("after_recorded")
+        cluster = self._doors.cluster
+        cluster.delete([topic for topic, uuid in record.topics.items() if cluster.uuid(topic) == uuid])
+        fail_point("after_deleted")
+        cluster.ensure(topic_specs(self._pipeline))
+        fail_point("after_topics")
+        for reader in self._readers:
+            for partition in range(self._partitions(reader)):
+                self._begin(reader, partition, record)
+                fail_point("after_one")
+        for group in self._groups():
+            cluster.forget(group)
+        fail_point("after_published")
+        self._state.remove(REBUILD_RECORD)
+
+    # What there was
+
+    def _groups(self) -> list[str]:
+        """Name the groups whose commits speak of what is deleted; ingest's say how far the raw topics were read."""
+        roles = (["ingest"] if not self._role else []) + [reader.role for reader in self._readers]
+        return [f"{self._pipeline.name}.{role}" for role in roles]
+
+    def _generation(self, reader: Reader) -> int:
+        """Give the newest generation that anything knows of: manifests, commits, or claims of sources."""
+        found = [0]
+        for partition in range(self._partitions(reader)):
+            folder = self._folder(reader, partition)
+            found += [_generation_in(folder, name) for name in folder.names() if name.startswith("manifest-")]
+            witness = self._witness(reader, partition)
+            found.append(witness.generation if witness else 0)
+        return max([*found, *self._doors.control.generations(reader.role)])
+
+    def _witness(self, reader: Reader, partition: int) -> Witness | None:
+        inbox = self._doors.inbox(f"{self._pipeline.name}.{reader.role}")
+        try:
+            place = (f"{self._pipeline.name}.{reader.topic}", partition)
+            _, metadata = inbox.committed([place]).get(place, (0, ""))
+        finally:
+            inbox.close()
+        try:
+            return msgspec.json.decode(metadata, type=Witness) if metadata else None
+        except msgspec.MsgspecError:  # not ours; it is deleted
+            return None
+
+    def _lineage(self, candidate: str) -> int:
+        """Give the newest lineage of a candidate that its snapshots, its files or the control topic know of."""
+        found = [0]
+        published = self._doors.control.versions.get(candidate)
+        if published is not None:
+            found.append(decode_record(published).lineage)
+        names = (self._state / "models" / candidate).names()
+        found += [int(match[1]) for match in map(_BLOB.match, names) if match]
+        reader = next(one for one in self._readers if one.role == f"learn.{candidate}")
+        try:
+            state = SnapshotStore(self._folder(reader, 0)).find().state
+        except SnapshotError:  # another release's
+            state = None
+        return max([*found, lineage_of(part_of(state or {}, TASK))])
+
+    def _refuse_cut(self) -> None:
+        """Refuse to compute rows again that something before them has shaped, where that is gone."""
+        topics = dict.fromkeys((self._pipeline.events.topic, self._pipeline.labels.topic))
+        how = "--from-retained begins at the earliest there is"
+        if self._role:
+            topics, how = {f"{self._pipeline.name}.log": None}, f"{how}, without --role the raw topics are read again"
+        if self._role and self._doors.control.aliases:
+            text = f"{self._pipeline.name}.log lacks what came before the last `millrace rescale`"
+            raise SnapshotError(f"{text}: run `millrace rebuild FILE` without --role")
+        inbox = self._doors.inbox(f"{self._pipeline.name}.ingest")
+        try:
+            for topic in topics:
+                for partition in range(self._doors.cluster.partitions(topic)):
+                    low, _ = inbox.watermarks(topic, partition)
+                    if low:
+                        text = f"{topic} partition {partition} begins at offset {low:,}: what came before is gone"
+                        raise SnapshotError(f"{text}; {how}")
+        finally:
+            inbox.close()
+
+    # What begins
+
+    def _partitions(self, reader: Reader) -> int:
+        return 1 if reader.topic == "examples" else self._pipeline.partitions
+
+    def _folder(self, reader: Reader, partition: int) -> Folder:
+        return snapshot_folder(self._state / "snapshots", reader.role, reader.topic, partition)
+
+    def _begin(self, reader: Reader, partition: int, record: Record) -> None:
+        """Write with what a role begins, above all snapshots there are, and remove these."""
+        folder = self._folder(reader, partition)
+        old = [name for name in folder.names() if _FILE.fullmatch(name)]
+        witness = self._witness(reader, partition)
+        store = SnapshotStore(folder)
+        store.count_from(max([*(int(name.split("-")[1]) for name in old), witness.number if witness else 0]))
+        store.save(*self._beginning(reader, partition, record))
+        for name in old:
+            folder.remove(name)
+
+    def _beginning(self, reader: Reader, partition: int, record: Record) -> tuple[Manifest, State]:
+        topic = f"{self._pipeline.name}.{reader.topic}"
+        inbox = self._doors.inbox(f"{self._pipeline.name}.{reader.role}")
+        try:
+            low, _ = inbox.watermarks(topic, partition)
+        finally:
+            inbox.close()
+        state, outputs = beginning_state(record.lineages.get(reader.role.removeprefix("learn."), 0)), dict[str, int]()
+        if reader.role == "serve":
+            state, outputs = _unanswered(low == 0), self._answered(partition, record)
+        manifest = Manifest(
+            number=0,
+            topic=topic,
+            topic_id=self._doors.cluster.uuid(topic) or "",
+            partition=partition,
+            partitions=partition_counts(self._pipeline, reader, self._pipeline.partitions),
+            position=low,
+            generation=record.generation,
+            schema="",
+            part="",
+            digest="",
+            arrays=(),
+            outputs=outputs,
+        )
+        return manifest, state
+
+    def _answered(self, partition: int, record: Record) -> dict[str, int]:
+        """Say from where serve looks for answers it has given: all of them, unless events have other numbers now."""
+        topic = f"{self._pipeline.name}.predictions"
+        if not record.topics:
+            return {topic: 0}
+        inbox = self._doors.inbox(f"{self._pipeline.name}.serve")
+        try:
+            return {topic: inbox.watermarks(topic, partition)[1]}
+        finally:
+            inbox.close()
+
+
+def readers_of(pipeline: Pipeline, role: str) -> list[Reader]:
+    """Name those who begin anew where a role does: it, and whoever reads what it writes anew.
+
+    Raises:
+        PipelineError: there is no such role.
+    """
+    *stages, serve = readers(pipeline)
+    learners = [Reader(f"learn.{model.name}", "examples", ()) for model in pipeline.models]
+    if role in ("", "features"):
+        return [*stages, serve, *learners]
+    by_name = {"serve": [serve], "learn": learners, **{one.role: [one] for one in learners}}
+    if role not in by_name:
+        names = ("features", *by_name)
+        close = difflib.get_close_matches(role, names, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise PipelineError([f"--role {role}: there is no such role; allowed: {', '.join(names)}{hint}"])
+    return by_name[role]
+
+
+def topics_of(pipeline: Pipeline, role: str) -> list[str]:
+    """Name the topics whose rows are computed again."""
+    if role not in ("", "features"):
+        return []
+    log = () if role else ("log",)
+    return [f"{pipeline.name}.{topic}" for topic in (*log, *stage_topics(pipeline), *BEHIND_LOG)]
+
+
+def read_record(state: Folder) -> Record | None:
+    """Read what was begun; None if nothing was."""
+    try:
+        return msgspec.json.decode(state.read(REBUILD_RECORD), type=Record)
+    except OSError:
+        return None
+
+
+def _unanswered(is_from_start: bool) -> State:
+    inlet = memory({}, {})
+    inlet["flags"][0] = is_from_start
+    return {**{INLET + name: array for name, array in inlet.items()}, TASK + "passed": np.array([-1], np.int64)}
+
+
+def _generation_in(folder: Folder, manifest: str) -> int:
+    try:
+        return msgspec.json.decode(folder.read(manifest), type=_Told).generation
+    except (OSError, msgspec.MsgspecError):  # damaged, or removed just now
+        return 0
