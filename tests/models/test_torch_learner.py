@@ -269,7 +269,7 @@ def test_the_compiled_twin_learns_on_and_follows_a_change() -> None:
 
     assert before < 0.25
     assert after > 0.75
-    assert (online.state()["seen"] >= seen + 1_500).all()
+    assert (online.state()["seen"].astype(np.float64) >= seen + 1_500).all()
 
 
 def test_a_candidate_that_is_not_trained_has_an_untrained_compiled_twin() -> None:
