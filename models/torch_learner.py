@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -58,8 +58,8 @@ class TorchLearner:
         if self._network is None or not len(X_BF):
             score_BS = np.full((len(X_BF), max(1, len(self._task.classes))), untrained_score(self._task))
         else:
-            with _one_thread():
-                score_BS = ask_in_blocks(self._ask, self._preparation.apply(X_BF), self._sizes)
+            with _asking():
+                score_BS = ask_in_blocks(self._ask, (X_BF,), self._sizes)
             score_BS = self._replace(score_BS)
         return score_BS if self._task.classes else score_BS[:, 0]
 
@@ -95,8 +95,8 @@ class TorchLearner:
         if unknown := sorted(name for name in state if not name.startswith((NETWORK, PREPARATION))):
             raise ModelError(f"a network of another kind: {unknown[0]} found, which is none of its arrays")
         self._network, self._preparation = network, preparation
-        with _one_thread():
-            self._sizes = trusted_sizes(self._ask, _probe(preparation.sizes), BLOCK_SIZES)
+        with _asking():
+            self._sizes = trusted_sizes(self._answer, _probe(preparation.sizes), BLOCK_SIZES)
 
     def is_finite(self) -> bool:
         """Check every weight and statistic."""
@@ -117,8 +117,13 @@ class TorchLearner:
         """Give how many predictions were not finite, and answered as if nothing had been learned."""
         return self._replaced
 
-    @torch.inference_mode()
     def _ask(self, rows: Rows) -> Matrix:
+        (X_RF,) = rows
+        return self._answer(
+            self._preparation.apply(cast("Matrix", X_RF))
+        )  # block by block, while what it makes is in the cache
+
+    def _answer(self, rows: Rows) -> Matrix:
         assert self._network is not None  # noqa: S101  # only asked when trained
         numbers_BN, categories_BC = rows
         return self._network.answers(self._network(torch.from_numpy(numbers_BN), torch.from_numpy(categories_BC)))
@@ -239,11 +244,12 @@ def _probe(sizes: Sizes) -> Rows:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep torch to one thread meanwhile: several would add up in another order, and consumers share a machine."""
+def _asking() -> Iterator[None]:
+    """Keep torch to one thread, without gradients: several would add up in another order, and share a machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with torch.inference_mode():
+            yield
     finally:
         torch.set_num_threads(before)
