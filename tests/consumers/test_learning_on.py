@@ -73,8 +73,7 @@ class Desk:
         torch.manual_seed(lineage)
         X, _ = self.rows()
         model = self.pipeline.models[0]
-        preparation = Preparation(self.columns, model)
-        preparation.fit(X)
+        preparation = Preparation.fit(X, self.columns, model)
         network = make_network(model, preparation.sizes, Task())
         payload = encode(state_of(network, preparation), {})
         job = Job("net", model, self.columns, Task(), str(self.pipeline.state), lineage=lineage)
