@@ -18,7 +18,7 @@ from models.learner import Matrix, Vector
 from models.mlp import MlpLearner
 from models.networks import make_network
 from models.preparation import Preparation
-from models.registry import digest_of, read_version, write_trained
+from models.registry import digest_of, read_version, versions_of, write_trained
 from models.torch_learner import TorchLearner, as_online, state_of
 from models.training_job import Job, Result, Training
 from models.version import Version, decode_record
@@ -171,3 +171,22 @@ def test_a_frozen_candidate_that_begins_anew_takes_up_what_its_rows_still_announ
     anew.process(Batch(version_row(frozen.schema, version, 2), clock, clock))
 
     assert anew.version == version.order
+
+
+def test_a_frozen_version_tells_its_figures_again_once_a_minute_and_stays_the_same_file(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, msgspec.structs.replace(MODEL, retrain=Retrain()))
+    version = desk.trained()
+    desk.process(join([version_row(desk.schema, version, 2), desk.table()]))
+    station = cast("OpenPartition", SimpleNamespace(task=desk.task))
+    found = []
+    for now_s, start in ((0, None), (30, ROWS), (61, None), (200, None), (300, 2 * ROWS)):
+        if start is not None:
+            desk.process(desk.table(start))
+        desk.role.tick(now_s * 1_000_000, [station])
+        desk.control.refresh()
+        found.append(decode_record(desk.control.versions["net"]).figures["labels"])
+
+    assert found == [ROWS, ROWS, 2 * ROWS, 2 * ROWS, 3 * ROWS]
+    assert decode_record(desk.control.versions["net"]).blob == version.blob
+    [kept] = versions_of(tmp_path, "net")
+    assert (kept.figures["labels"], kept.digest) == (3 * ROWS, version.digest)
