@@ -50,8 +50,8 @@ class ArchiveTask:
         """Take rows in order and write what is closed; there is nothing to put out.
 
         Raises:
-            ArchiveError: other rows are there under their numbers, or there is no room.
-            UnavailableError: an object store does not answer.
+            ArchiveError: other rows are there under their numbers.
+            UnavailableError: there is no room, or an object store does not answer.
         """
         for closed in self.archiver.take(batch):
             self.store.put(closed)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from streams.archive import Segment, archive_of, folder_and_name, live, names_in, record_name, segments_in
 from streams.archive_compaction import merged, plan_compaction, plan_retention
 from streams.archiver import Closed
-from streams.errors import ArchiveError
+from streams.errors import ArchiveError, UnavailableError
 from streams.faults import fail_point
 from streams.state_folder import Place
 
@@ -55,7 +55,7 @@ class ArchiveStore:
 
         Raises:
             ArchiveError: other rows are there under its numbers.
-            UnavailableError: an object store does not take it.
+            UnavailableError: there is no room, or an object store does not take it.
         """
         new = closed.segment
         beside = [one for one in self.segments if one.day == new.day and one.first < new.last and new.first < one.last]
@@ -93,7 +93,7 @@ class ArchiveStore:
             fail_point(points[0])
             folder.publish(record_name(name), msgspec.json.encode(segment))
         except OSError as error:
-            raise ArchiveError(f"cannot write {folder}/{name}: {error.strerror or error}; make room") from None
+            raise UnavailableError(f"cannot write {folder}/{name}: {error.strerror or error}; make room") from None
         fail_point(points[1])
         self.segments = live([*self.segments, segment])
 

@@ -47,8 +47,8 @@ class Archiver:
     Args:
         columns: of the examples.
         classes: of the task's label, if it has any.
-        keep_us: how far the clock may be past an event, and a label row of it may still come: the label's wait, and as
-            long as settled events are remembered.
+        keep_us: how far the clock may be past an event's time and coming, and label rows of it may still come: the
+            label's wait, and as long as settled events are remembered.
         aliases: sources of events that were numbered before partitions were parted anew (event_numbers.py).
 
     Attributes:
@@ -87,7 +87,7 @@ class Archiver:
         rows = batch.rows
         kind, source, number, time = (rows.numbers(name) for name in ("kind", "source", "number", "time"))
         is_event_B = kind == EVENT
-        self._times.add(source[is_event_B], number[is_event_B], time[is_event_B])
+        self._times.add(source[is_event_B], number[is_event_B], time[is_event_B], batch.clock[is_event_B])
         label_L = np.flatnonzero(kind == LABEL)
         closed: list[Closed] = []
         if label_L.size:

@@ -62,7 +62,8 @@ def topic(seed: int, events: int, days: float = 4.0) -> list[Row]:
     for place in range(events):
         come_us = START_US + place * days * DAY_US / events
         source = rng.choice([3, 8])
-        time_us = round(come_us - rng.random() * HOUR_US)
+        late_us = rng.random() * HOUR_US if rng.random() < 0.95 else 2 * (WAIT_US + KEEP_US)
+        time_us = round(come_us - late_us)
         own = {"source": source, "number": counts[source], "id": f"e{place}", "key": rng.choice(["a", "b", None])}
         own |= {"produced": time_us + 5, "vector": [rng.choice([rng.random(), np.nan]) for _ in range(width)]}
         counts[source] += 1
@@ -108,16 +109,16 @@ def batches(of: Pipeline, rows: Sequence[Row], cuts: Sequence[int]) -> Iterator[
 
 def expected(rows: Sequence[Row], keep_us: int = WAIT_US + KEEP_US) -> list[Row]:
     """What the archive holds once everything is closed: one row for each label row, as `found` gives them."""
-    times: dict[tuple[int, int], int] = {}
+    times: dict[tuple[int, int], tuple[int | None, int]] = {}
     made: list[Row] = []
     for row in rows:
         name = row["source"], row["number"]
         if row["kind"] == EVENT:
-            times[name] = row["time"]
+            times[name] = row["time"], max(row["time"], row["clock"]) + keep_us
         if row["kind"] != LABEL:
             continue
-        time_us = times.get(name)
-        is_known = time_us is not None and row["clock"] <= time_us + keep_us
+        time_us, until_us = times.get(name, (None, 0))
+        is_known = row["clock"] <= until_us
         kept = {what: row[what] for what in ("id", "key", "number", "produced", "source")}
         label = None if np.isnan(row["label"]) else row["label"]
         told = {"label": label, "outcome": OUTCOME_NAMES[row["outcome"]], "label_time": row["time"]}

@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as nps
 from streams import snapshots
 from streams.errors import SnapshotError
 from streams.snapshots import FORMAT, Manifest, SnapshotStore, State
+from streams.state_folder import LocalFolder
 
 STATE: State = {
     "counts": np.arange(3),
@@ -141,6 +142,13 @@ def test_parts_then_manifest_then_rename_then_directory(tmp_path: Path, steps: l
     SnapshotStore(tmp_path).save(manifest(), STATE)
 
     assert steps == ["fsync part.bin", "fsync .manifest.tmp", "rename to manifest.json", "fsync directory"]
+
+
+def test_a_directory_that_is_made_is_durable_before_what_is_in_it(tmp_path: Path, steps: list[str]) -> None:
+    """Else the power could take it away with files that a commit relies on."""
+    (LocalFolder(tmp_path) / "models" / "linear").publish("a-1.npz", b"weights")
+
+    assert steps == ["fsync directory"] * 2 + ["fsync .a.tmp", "rename to a.npz", "fsync directory"]
 
 
 @pytest.mark.parametrize("survived", range(4))
