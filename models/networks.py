@@ -121,7 +121,7 @@ class Mlp(Network):
         first, *others = self.layers
         x_BW = first(numbers_BN)
         if self.categories is not None:
-            x_BW = x_BW + self.categories(categories_BC)
+            x_BW += self.categories(categories_BC)
         for layer in others:
             x_BW = layer(dropped(self.activation(x_BW), self))
         return cast("Tensor", x_BW)

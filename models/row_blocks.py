@@ -36,7 +36,7 @@ def ask_in_blocks(ask: Ask, rows: Rows, sizes: tuple[int, ...]) -> Matrix:
     count, start, found = len(rows[0]), 0, []
     while start < count:
         size = max((one for one in sizes if one <= count - start), default=sizes[0])
-        block = tuple(array[start : start + size] for array in rows)
+        block = _part(rows, start, start + size)
         if (missing := size - len(block[0])) > 0:
             block = tuple(np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for array in block)
         answer_RS = ask(block)
@@ -53,14 +53,21 @@ def trusted_sizes(ask: Ask, probe: Rows, sizes: tuple[int, ...]) -> tuple[int, .
         probe: at least as many rows as the largest size has, each different from the others.
         sizes: ascending. The first is kept in any case.
     """
-    rows = tuple(array[: sizes[-1]] for array in probe)
-    wanted = ask_in_blocks(ask, rows, sizes[:1])
-    return (sizes[0], *(size for size in sizes[1:] if _answers_equal(ask, rows, size, wanted)))
+    return (sizes[0], *(size for size in sizes[1:] if _answers_equal(ask, probe, size, sizes[0])))
 
 
-def _answers_equal(ask: Ask, rows: Rows, size: int, wanted: Matrix) -> bool:
-    for moved in (0, 1, size // 2 + 1):
-        block = tuple(np.roll(array[:size], moved, axis=0) for array in rows)
-        if not np.array_equal(ask(block), np.roll(wanted[:size], moved, axis=0)):
+def _answers_equal(ask: Ask, probe: Rows, size: int, smallest: int) -> bool:
+    """Compare rows at both ends and in the middle with the smallest block's answers, and all rows with themselves."""
+    wanted = ask(_part(probe, 0, size))
+    for start in (0, (size - smallest) // 2, size - smallest):
+        if not np.array_equal(ask(_part(probe, start, start + smallest)), wanted[start : start + smallest]):
+            return False
+    for moved in (1, size // 2 + 1):
+        block = tuple(np.roll(array, moved, axis=0) for array in _part(probe, 0, size))
+        if not np.array_equal(ask(block), np.roll(wanted, moved, axis=0)):
             return False
     return True
+
+
+def _part(rows: Rows, start: int, stop: int) -> Rows:
+    return tuple(array[start:stop] for array in rows)

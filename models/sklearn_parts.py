@@ -59,6 +59,8 @@ SEALED = Library(
     tuple(f"sklearn.{package}" for package in (*PACKAGES, *_INNER)),
     names=frozenset(
         {
+            ("numpy", "float32"),  # what encoders give
+            ("numpy", "float64"),
             ("numpy.random._pcg64", "PCG64"),
             ("numpy.random._pickle", "__generator_ctor"),
             (_GENERATORS, "SeedSequence"),
@@ -66,6 +68,7 @@ SEALED = Library(
             ("sklearn._loss._loss", "__pyx_unpickle_CyHalfMultinomialLoss"),
             ("sklearn.metrics._dist_metrics", "newObj"),
             ("sklearn.neighbors._ball_tree", "newObj"),
+            ("sklearn.utils.validation", "check_array"),  # a step before boosting with categories
             ("sklearn.neighbors._kd_tree", "newObj"),
         }
     ),

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
-from models.learner import PREDICT, Actions, Matrix, State, Vector, settings_of, untrained_score
+from models.learner import MAX_MAGNITUDE, PREDICT, Actions, Matrix, State, Vector, settings_of, untrained_score
 from models.mlp import MOST_WEIGHT, TABLE, MlpLearner
 from models.networks import Mlp, Network, make_network
 from models.preparation import Preparation, Sizes
@@ -27,6 +27,8 @@ from streams.pipeline import Model, Task
 
 BLOCK_SIZES = (16, 64, 512)  # one row is asked in 50 us of 16; behind 512 of 256-128 units a cache is full
 ONLINE = {"optimizer": "sgd", "lr": 0.005}  # of a trained network that learns on: it must not be thrown by one row
+_LEAST = (0.0, -MAX_MAGNITUDE, 0.0)  # of a scale of labels: how many, mean, variance
+_ZERO = torch.zeros(1, dtype=torch.float64)
 NETWORK, PREPARATION = "network.", "preparation."
 
 
@@ -56,8 +58,8 @@ class TorchLearner:
         if self._network is None or not len(X_BF):
             score_BS = np.full((len(X_BF), max(1, len(self._task.classes))), untrained_score(self._task))
         else:
-            with _one_thread():
-                score_BS = ask_in_blocks(self._ask, self._preparation.apply(X_BF), self._sizes)
+            with _asking():
+                score_BS = ask_in_blocks(self._ask, (X_BF,), self._sizes)
             score_BS = self._replace(score_BS)
         return score_BS if self._task.classes else score_BS[:, 0]
 
@@ -93,8 +95,8 @@ class TorchLearner:
         if unknown := sorted(name for name in state if not name.startswith((NETWORK, PREPARATION))):
             raise ModelError(f"a network of another kind: {unknown[0]} found, which is none of its arrays")
         self._network, self._preparation = network, preparation
-        with _one_thread():
-            self._sizes = trusted_sizes(self._ask, _probe(preparation.sizes), BLOCK_SIZES)
+        with _asking():
+            self._sizes = trusted_sizes(self._answer, _probe(preparation.sizes), BLOCK_SIZES)
 
     def is_finite(self) -> bool:
         """Check every weight and statistic."""
@@ -115,8 +117,13 @@ class TorchLearner:
         """Give how many predictions were not finite, and answered as if nothing had been learned."""
         return self._replaced
 
-    @torch.inference_mode()
     def _ask(self, rows: Rows) -> Matrix:
+        (X_RF,) = rows
+        return self._answer(
+            self._preparation.apply(cast("Matrix", X_RF))
+        )  # block by block, while what it makes is in the cache
+
+    def _answer(self, rows: Rows) -> Matrix:
         assert self._network is not None  # noqa: S101  # only asked when trained
         numbers_BN, categories_BC = rows
         return self._network.answers(self._network(torch.from_numpy(numbers_BN), torch.from_numpy(categories_BC)))
@@ -200,6 +207,7 @@ def _restored(model: Model, sizes: Sizes, task: Task, found: State) -> Network:
     if unknown := sorted(found.keys() - needed.keys()):
         raise ModelError(f"a network of another kind: {unknown[0]} found; needed are {', '.join(needed)}")
     tensors = {name: _tensor(name, found.get(name), outline) for name, outline in needed.items()}
+    _check_scales(tensors)
     with torch.random.fork_rng(devices=[]):  # a trainer in this process draws on from where it was
         network = make_network(model, sizes, task)
     network.load_state_dict(tensors)
@@ -216,6 +224,17 @@ def _tensor(name: str, found: Any, outline: torch.Tensor) -> torch.Tensor:
     return torch.tensor(found)
 
 
+def _check_scales(tensors: dict[str, torch.Tensor]) -> None:
+    """Refuse scales of labels and quantiles of errors that no training gives."""
+    label, error = tensors.get("label"), tensors.get("error")
+    if label is not None and not bool(
+        ((label.abs() <= MAX_MAGNITUDE**2 * 4) & (label >= label.new_tensor(_LEAST))).all()
+    ):
+        raise ModelError(f"a network nobody can ask: its label is no scale, {label.tolist()} found; train it again")
+    if error is not None and not (bool(torch.isfinite(error).all()) and bool((error.diff(prepend=_ZERO) >= 0.0).all())):
+        raise ModelError("a network nobody can ask: its error is no list of quantiles, which ascend from 0")
+
+
 def _part(state: State, prefix: str) -> State:
     return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
 
@@ -230,11 +249,12 @@ def _probe(sizes: Sizes) -> Rows:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep torch to one thread meanwhile: several would add up in another order, and consumers share a machine."""
+def _asking() -> Iterator[None]:
+    """Keep torch to one thread, without gradients: several would add up in another order, and share a machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with torch.inference_mode():
+            yield
     finally:
         torch.set_num_threads(before)
