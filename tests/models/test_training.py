@@ -241,8 +241,8 @@ def test_every_kind_learns_more_than_its_prior_knows(
 
 
 def test_balanced_classes_make_a_rare_one_as_likely_as_the_other(tmp_path: Path) -> None:
-    write_archive(tmp_path / "state", SIZE, shift=-3.0)
-    X_BF, y_B = examples(SIZE, Task(), shift=-3.0)
+    write_archive(tmp_path / "state", SIZE, shift=-4.0)
+    X_BF, y_B = examples(SIZE, Task(), shift=-4.0)
     params, means = {"epochs": 10, "lr": 0.05, "batch": 64}, []
     for weights in ("none", "balanced"):
         settings = {**params, "class_weights": weights}
@@ -250,7 +250,7 @@ def test_balanced_classes_make_a_rare_one_as_likely_as_the_other(tmp_path: Path)
         p_B = learner_of(tmp_path / weights, "torch:logistic", settings).predict(X_BF)
         means.append((p_B[y_B < 0.5].mean() + 1.0 - p_B[y_B > 0.5].mean()) / 2)  # how wrong it is on either class
 
-    assert y_B.mean() < 0.15
+    assert y_B.mean() < 0.2
     assert means[1] < means[0] - 0.03
 
 
