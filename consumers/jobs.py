@@ -13,7 +13,7 @@ from streams.pipeline import Pipeline
 from streams.stages import stage_specs, stage_topic
 
 SCALABLE = ("ingest", "features", "serve")  # the examples have one partition, so a second learn process would idle
-SHARED_KINDS = ONLINE_KINDS  # compiled and fast: they share a process; a River model has its own
+SHARED_KINDS = ONLINE_KINDS  # compiled and fast: they share a process; a River model, or a network, has its own
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -26,9 +26,9 @@ class Job(msgspec.Struct, frozen=True):
 
 
 def plan_jobs(pipeline: Pipeline, scale: Mapping[str, int]) -> list[Job]:
-    """Say which processes a pipeline needs: ingest, features, serve, one learn for fast candidates, one per River one.
+    """Say which processes a pipeline needs: ingest, features, serve, one learn for fast candidates, one per other one.
 
-    Where features take several stages, each stage has its processes.
+    Where features take several stages, each stage has its processes; where examples are archived, train is one more.
 
     Raises:
         PipelineError: `scale` names a role that cannot be scaled, or fewer than one process.
@@ -46,7 +46,8 @@ def plan_jobs(pipeline: Pipeline, scale: Mapping[str, int]) -> list[Job]:
     if shared:
         jobs.append(Job("learn", "learn", ("--models", ",".join(shared))))
     alone = [model.name for model in pipeline.models if model.name not in shared]
-    return [*jobs, *(Job(f"learn.{name}", "learn", ("--models", name)) for name in alone)]
+    jobs += [Job(f"learn.{name}", "learn", ("--models", name)) for name in alone]
+    return jobs if pipeline.archive is None else [*jobs, Job("train", "train")]
 
 
 def _parts(pipeline: Pipeline, role: str) -> list[tuple[str, tuple[str, ...]]]:

@@ -3,7 +3,8 @@
 A candidate is judged on what it said when the event passed, and learns when the label passes, so nothing it could not
 have known enters a score. A label that is amended or retracted later corrects the metrics since the start, and if the
 pipeline says so it is learned once more (PROTOCOL 18). Output: blocks of losses for the evidence (score_records.py).
-Alarms of drift go to P.decisions (docs/drift.md); one may let the model begin anew, from that row on.
+Alarms of drift go to P.decisions (docs/drift.md); one may let the model begin anew, from that row on. A candidate that
+is trained in batches takes up each version at the row that announces it (uptake.py).
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from consumers.candidate_figures import about_version, watched_figures
 from consumers.drifting import Alarmed, Bools, Drifting, ModelNow, decisions, renews
 from consumers.learn_snapshot import check_task, columns_in, lineage_of, parts_of, tell_columns
 from consumers.quarantine import Ward
 from consumers.score_records import Block, ScoresRecord, encode_records
+from consumers.uptake import Refused, Uptake
+from consumers.version_rows import Announced, announced
 from models.blocks import Blocks, Scoreboard
 from models.contained import Contained
 from models.cost import Cost
@@ -33,6 +37,7 @@ from models.version import About
 from streams.drift import Drift
 from streams.errors import ModelError
 from streams.event_numbers import resolved
+from streams.fitting import fit_matrix
 from streams.frames import AMENDED, Batch, Column, Outgoing
 from streams.metrics import RoleMetrics
 from streams.pipeline import Task
@@ -48,7 +53,7 @@ class LearnTask:
         candidate: the model's name in the pipeline file.
         learner: untrained; `restore` brings a trained one back.
         columns: the columns the learner was made for; those of the examples it is given. A model that is restored stays
-            bound to its own, whatever the list is now.
+            bound to its own, whatever the list is now; a trained one takes its own by name.
         lineage: of the model; a reset or retrained one gets the next.
         generation: of the snapshots this continues (PROTOCOL 22).
         clock: CPU seconds of this thread, for what it costs only.
@@ -63,6 +68,7 @@ class LearnTask:
         keep_us: how long what was said of a settled event is remembered, for labels that are amended or retracted.
         is_relearned: whether an amended label is learned once more; it is no example more.
         drift: what is watched; nothing if it is not said.
+        uptake: of a candidate that is trained in batches: where its versions come from.
 
     Example:
         >>> from models.learner import make_learner
@@ -89,6 +95,7 @@ class LearnTask:
         keep_us: int = 0,
         is_relearned: bool = False,
         drift: Drifting | None = None,
+        uptake: Uptake | None = None,
     ) -> None:
         self.task = task = task or Task()
         self.candidate = candidate
@@ -102,6 +109,7 @@ class LearnTask:
         self.is_at_example = True  # whether the last row learned was an example, so that `version` names this model
         self.drift = drift or Drifting(Drift(loss=()), columns)
         self.board.drift = self.drift.losses
+        self.uptake = uptake
         self._clock = clock
         self._ended = ended
         self._aliases = {} if aliases is None else aliases
@@ -122,19 +130,47 @@ class LearnTask:
         is_left_B = None if self._sample == 1.0 else ~in_sample(batch.rows.text("id"), self._sample)
         if isinstance(self.learner, ShardedLearner):
             self.learner.place(batch.rows.text("key"))
-        found = _Found([], [])
-        start = 0
-        while start < rows.kind.size:
-            stop, action_B = self.board.plan(rows, start, batch.clock)
-            if is_left_B is not None:
-                action_B[(action_B == LEARN) & is_left_B[start:stop]] = SKIP
-            self.drift.see(X_BF, start, action_B)
-            self._take(rows, X_BF, start, action_B, found)
-            start = stop
+        found, start = _Found([], []), 0
+        for version in self._versions(batch):
+            self._pass(_Stretch(rows, X_BF, batch.clock, is_left_B).before(version.row), start, found)
+            self._take_up(rows, version, found)
+            start = version.row
+        self._pass(_Stretch(rows, X_BF, batch.clock, is_left_B), start, found)
         for source in sorted(set(self._ended()).difference(self._aliases.values())):
             self.board.drop(source)
-        told = [*self.ward.told(), *found.alarms]
+        told = [*self.ward.told(), *found.told]
         return [*encode_records(found.blocks, self._record), *decisions(told)]
+
+    def _versions(self, batch: Batch) -> list[Announced]:
+        """Give the rows that announce a version of this candidate."""
+        if self.uptake is None:
+            return []
+        return [found for found in announced(batch.rows) if found.candidate == self.candidate]
+
+    def _take_up(self, rows: Rows, version: Announced, found: _Found) -> None:
+        """Let a version's model predict from its row on; what waits for labels stays what the one before has said."""
+        assert self.uptake is not None  # noqa: S101 - as `_versions` has found one
+        taken = self.uptake.take(version, self.version, self.generation)
+        if isinstance(taken, Refused):
+            LOG.error("%s: a version is refused, %s goes on: %s", self.candidate, taken.kept, taken.reason)
+            found.told.append((version.row, taken))
+        elif taken is not None and self.uptake.version is not None:
+            self.learner = taken
+            self.lineage, self.examples_seen = self.uptake.version.order
+            self.is_at_example = self.uptake.is_frozen  # what learns on is another model than the trained file
+            self.board.renew(rows, version.row, np.empty(0, np.int8))
+
+    def _pass(self, rows: _Stretch, start: int, found: _Found) -> None:
+        """Predict, score and learn the rows of a stretch from `start` on."""
+        while start < rows.rows.kind.size:
+            stop, action_B = self.board.plan(rows.rows, start, rows.clock)
+            if rows.is_left_B is not None:
+                action_B[(action_B == LEARN) & rows.is_left_B[start:stop]] = SKIP
+            if self.uptake is not None and self.uptake.is_frozen:
+                action_B[action_B == LEARN] = SKIP
+            self.drift.see(rows.X_BF, start, action_B)
+            self._take(rows.rows, rows.X_BF, start, action_B, found)
+            start = stop
 
     def _take(self, rows: Rows, X_BF: Matrix, start: int, action_B: Actions, found: _Found) -> None:
         """Predict, score and learn planned rows; where an alarm renews the model, what follows is the new one's."""
@@ -151,7 +187,7 @@ class LearnTask:
             model, is_frozen = ModelNow(self.candidate, *order, self.examples_seen), self.ward.quarantine is not None
             is_example_B = is_learned_B & ~is_amended_B[:size]
             alarms = self.drift.alarms(rows, start, is_example_B, model, is_frozen=is_frozen)
-            found.alarms.extend(alarms)
+            found.told.extend(alarms)
             self._learned(X_BF[start:settled], rows.label[start:settled], is_learned_B, is_example_B)
             start = settled
             action_B, is_amended_B, score_B = action_B[size:], is_amended_B[size:], score_B[size:]
@@ -216,6 +252,7 @@ class LearnTask:
         state["version"] = np.array(self.version, np.int64)
         state["is_at_example"] = np.array([self.is_at_example])
         state["columns"] = np.frombuffer(msgspec.json.encode(self.columns), np.uint8)
+        state |= {} if self.uptake is None else self.uptake.state()
         state["task"] = np.frombuffer(msgspec.json.encode(self.task), np.uint8)
         return state | self.ward.state()
 
@@ -230,9 +267,10 @@ class LearnTask:
         if self.ward.restore(state, self.generation):
             self.lineage = lineage_of(state) + 1
             return
-        self._bind_to(columns_in(state))
+        is_trained = self._bind_to(columns_in(state)) if self.uptake is None else self._go_on(self.uptake, state)
         try:
-            self.learner.restore(parts["learner"])
+            if is_trained:
+                self.learner.restore(parts["learner"])
         except ModelError as error:
             raise ModelError(f"{self.candidate} cannot go on from its snapshot: {error}") from error
         self.ward.halt(self.learner)
@@ -240,13 +278,26 @@ class LearnTask:
         self.scores.restore(parts["scores"])
         self.drift.restore(parts["drift"], self.candidate)
         self.lineage, self.examples_seen = (int(number) for number in state["version"].astype(np.int64))
+        self.examples_seen = self.examples_seen if is_trained else 0
         self.is_at_example = bool(state["is_at_example"][0]) if "is_at_example" in state else True
         self._noted = {what: self.board.count(counter) for what, counter in INCIDENTS.items()}
 
-    def _bind_to(self, columns: tuple[Column, ...]) -> None:
-        """Go on with the columns that the model was made for."""
+    def _go_on(self, uptake: Uptake, state: State) -> bool:
+        """Go on with the trained version of a snapshot; False: there was none, and the model stays untrained.
+
+        Columns that are declared no more are still read as long as the model asks for them.
+        """
+        learner, asked = uptake.restore(state), uptake.columns or ()
+        gone = [column for column in columns_in(state) if column in asked and column not in self.columns]
+        if gone:
+            self._bind_to((*self.columns, *gone))
+        self.learner = learner or self.learner
+        return learner is not None
+
+    def _bind_to(self, columns: tuple[Column, ...]) -> bool:
+        """Go on with the columns that the model was made for; always True."""
         if columns == self.columns:
-            return
+            return True
         if self._bind is None:
             raise ModelError(
                 f"the snapshot of {self.candidate} is of a model for other columns; run `millrace rebuild`"
@@ -255,6 +306,7 @@ class LearnTask:
         self.learner, self.columns = self._bind(columns), columns
         self.drift.bind(columns)
         LOG.warning("%s: goes on with the %d columns it was made for%s", self.candidate, len(columns), told)
+        return True
 
     def about(self, parent: str) -> About:
         """Give what there is to say of the model when it is published as the successor of `parent`."""
@@ -280,8 +332,13 @@ class LearnTask:
                 mine.incident(what, found - self._noted[what])
             self._noted[what] = found
         self.drift.measure(mine)
+        if self.uptake is not None and self.uptake.refused:
+            mine.incident("version_refused", self.uptake.refused)
+            self.uptake.refused = 0
 
     def _step(self, X_BF: Matrix, y_B: Vector, action_B: Actions) -> Vector:
+        if self.uptake is not None and self.uptake.columns is not None:
+            X_BF = fit_matrix(X_BF, self.columns, self.uptake.columns)
         began = self._clock()
         score_B = self.learner.step(X_BF, y_B, action_B)
         took = self._clock() - began
@@ -294,10 +351,24 @@ class LearnTask:
 
 
 class _Found(NamedTuple):
-    """What one step has to say: blocks with the lineage that completed them, alarms with their rows."""
+    """What one step has to say: blocks with the lineage that completed them, alarms and refusals with their rows."""
 
     blocks: list[tuple[int, Blocks]]
-    alarms: list[Alarmed]
+    told: list[Alarmed | tuple[int, Refused]]
+
+
+class _Stretch(NamedTuple):
+    """The rows of a batch, or those before a row that announces a version."""
+
+    rows: Rows
+    X_BF: Matrix
+    clock: npt.NDArray[np.int64]
+    is_left_B: Bools | None
+
+    def before(self, stop: int) -> _Stretch:
+        """Give the rows before `stop`, by the same places."""
+        rows, is_left_B = Rows._make(column[:stop] for column in self.rows), self.is_left_B
+        return _Stretch(rows, self.X_BF[:stop], self.clock[:stop], None if is_left_B is None else is_left_B[:stop])
 
 
 def _columns_of(batch: Batch) -> Rows:

@@ -21,10 +21,11 @@ from consumers.learn_snapshot import lineage_of
 from consumers.process import RoleProcess
 from consumers.quarantine import parameters_of
 from consumers.role import Decoded, Inlet, OpenPartition, Task, decode_each
+from consumers.uptake import published_model, uptake_of
 from models.learner import Learner, make_learner
-from models.registry import write_version
-from models.sealed import model_key
-from models.version import decode_record, encode_record
+from models.registry import tell_again, write_version
+from models.sealed import key_for
+from models.version import Version, decode_record, encode_record
 from streams import features, frames
 from streams.control import Claim, Control
 from streams.errors import UnavailableError
@@ -151,7 +152,7 @@ class LearnRole:
         self._schema = frames.examples_schema(self._columns)
         self.reads: FrameSchema | None = self._schema
         self._state = state_of(pipeline)
-        self._key = model_key(self._state) if model.kind.startswith("river:") else None
+        self._key = key_for(model.kind, self._state)
         self.name = f"learn.{model.name}"
         self.inputs: tuple[str, ...] = (f"{pipeline.name}.examples",)
         self.writes: Mapping[str, FrameSchema] = {}
@@ -192,6 +193,7 @@ class LearnRole:
             keep_us=self._pipeline.labels.keep_us,
             is_relearned=self._pipeline.labels.is_relearned,
             drift=drifting_of(self._pipeline, self._model, self._columns),
+            uptake=uptake_of(self._model, self._state, self._key),
         )
 
     def _bind(self, inlet: FrameInlet, columns: tuple[Column, ...]) -> Learner:
@@ -205,6 +207,8 @@ class LearnRole:
         published = self._control.versions.get(self._model.name)  # the state may be gone, what was published is not
         known = 0 if published is None else decode_record(published).lineage
         task.lineage = max(lineage_of(given_up), known) + 1
+        if task.uptake is not None and task.uptake.is_always_frozen:
+            task.lineage = 0  # rows that are still there name its versions, and these are what they were
         restarted = Restarted(self._model.name, task.lineage, task.generation, reason, int(time.time() * 1e6))
         self._outbox.produce(f"{self._pipeline.name}.decisions", 0, msgspec.json.encode(restarted))
         self._outbox.flush()
@@ -239,19 +243,8 @@ class LearnRole:
 
     def publish(self, task: LearnTask) -> None:
         """Write the model as a version and announce it, unless it is not finite or too large."""
-        now_us = int(time.time() * 1e6)
         try:
-            version = write_version(
-                self._state,
-                self._model,
-                task.columns,
-                task.answering,
-                task.version,
-                created_us=now_us,
-                task=self._pipeline.task,
-                about=task.about(self._parent()),
-                kept=self._pipeline.run.keep_versions,
-            )
+            version = self._written(task)
         except UnavailableError:
             self._metrics.incident("version_unwritten")  # learning goes on; its snapshots say what is wrong
             raise
@@ -261,6 +254,24 @@ class LearnRole:
             return
         self._control.publish_version(self._model.name, encode_record(version))
         fail_point("after_publish")
+
+    def _written(self, task: LearnTask) -> Version | None:
+        """Write the model as a version, None if it must not be one; what has learned nothing is the trained file."""
+        about = task.about(self._parent())
+        trained = None if task.uptake is None else task.uptake.version
+        if trained is not None and trained.order == task.version:
+            return tell_again(self._state, trained, about)
+        return write_version(
+            self._state,
+            self._model if trained is None else published_model(trained),
+            task.columns if trained is None else trained.columns,
+            task.answering,
+            task.version,
+            created_us=int(time.time() * 1e6),
+            task=self._pipeline.task,
+            about=about,
+            kept=self._pipeline.run.keep_versions,
+        )
 
     def _parent(self) -> str:
         published = self._control.versions.get(self._model.name)
@@ -280,6 +291,10 @@ def add_workers(process: RoleProcess, role: str, models: list[str] | None, stage
         for model in pipeline.models:
             if models is None or model.name in models:
                 process.add(_learn(pipeline, model), model.name)
+    elif role == "train":
+        from consumers.retrain import TrainRole  # no other process needs the archive
+
+        process.add(lambda control, outbox, metrics: TrainRole(pipeline, control, outbox, metrics))
     else:
         raise ValueError(role)
 

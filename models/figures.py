@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from models.examples import Vector
 from models.scoring import judged
-from models.version import Figures
+from models.training_job import Figures
 from streams.pipeline import Task
 
 _DIGITS = 9  # behind the point, as in other figures of a version
 
 
-def figures_of(task: Task, y_B: Vector, score_B: npt.NDArray[np.float64]) -> Figures:
+def figures_of(task: Task, y_B: Vector, score_B: npt.ArrayLike) -> Figures:
     """Judge predictions exactly, the order of scores included; costs a sort of them.
 
     Args:

@@ -2,7 +2,8 @@
 
 A version's order is (lineage, examples seen); readers take only larger ones. The blob is durable before its record
 may be published, so a record always names a whole file; its name carries the digest, so no version ever overwrites
-another. A reader checks digest, shapes and finiteness before it serves.
+another. A reader checks digest, shapes and finiteness before it serves. What was trained in a batch is a version like
+any; its file is the training's own, safetensors of a network.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import re
 import zipfile
 from pathlib import PurePosixPath
 
+import msgspec
 import numpy as np
 
 from models.contained import bare
 from models.learner import Learner, State, make_learner
+from models.training_job import Job, Result
 from models.version import FORMAT, About, Version, decode_record, encode_record
 from streams.errors import ModelError
 from streams.frames import Column
@@ -29,7 +32,7 @@ from streams.state_folder import Folder, Place, folder_of
 KEPT_VERSIONS = 10  # blobs per candidate; a reader that is further behind takes the newest instead
 MAX_BYTES = 256 * 2**20  # as the default of `max_model_mib`
 _ARRAY = "state."
-_BLOB_NAME = re.compile(r"(\d{6})-(\d{12})-[0-9a-f]{12}\.npz")
+_BLOB_NAME = re.compile(r"(\d{6})-(\d{12})-[0-9a-f]{12}(\.npz|\.safetensors)")
 _RECORD = ".json"  # after a blob's name: the record of its version
 
 
@@ -71,10 +74,8 @@ def write_version(
     payload = _encode(learner.state())
     if len(payload) > max_bytes:
         return None
-    digest = hashlib.blake2b(payload, digest_size=32).hexdigest()
-    folder = folder_of(state) / "models" / model.name
-    name = f"{order[0]:06d}-{order[1]:012d}-{digest[:12]}.npz"
-    folder.publish(name, payload)
+    digest = digest_of(payload)
+    name = _blob_name(order, digest, ".npz")
     told = about or About()
     version = Version(
         model.name,
@@ -92,9 +93,76 @@ def write_version(
         costs=told.costs,
         libraries=_libraries(model.kind),
     )
-    folder.publish(name + _RECORD, encode_record(version))
-    _forget_old(folder, name, kept)
+    _publish(state, version, payload, kept)
     return version
+
+
+def write_trained(
+    state: Place,
+    job: Job,
+    result: Result,
+    payload: bytes,
+    key: bytes | None = None,
+    max_bytes: int = MAX_BYTES,
+    kept: int = KEPT_VERSIONS,
+) -> Version:
+    """Write what a training has made as a version, once it is read as everyone will read it; the caller announces it.
+
+    The same result gives the same file and the same record, so that it may be written again after a crash.
+
+    Args:
+        state: of the pipeline.
+        job: what was asked for.
+        result: what came of it.
+        payload: the content of the model's file.
+        key: opens models that are sealed.
+        max_bytes: a larger file is refused.
+        kept: how many trained versions to keep, this one among them.
+
+    Raises:
+        ModelError: the file is not the one of the result, too large, or not a sound model.
+        UnavailableError: an object store does not take it.
+    """
+    digest, order = digest_of(payload), (job.lineage, result.training.rows)
+    name = f"{job.candidate}@{order[0]}.{order[1]}"
+    if digest != result.digest:
+        found = f"digest {digest[:12]} found, {result.digest[:12]} recorded, {len(payload)} bytes"
+        raise ModelError(f"the model that was trained for {name} is not the file of its result: {found}")
+    if len(payload) > max_bytes:
+        raise ModelError(
+            f"the model that was trained for {name} is too large: {len(payload)} bytes, {max_bytes} allowed"
+        )
+    before = [one.number for one in versions_of(state, job.candidate) if one.order < order]
+    blob = _blob_name(order, digest, PurePosixPath(result.model_file).suffix)
+    version = Version(
+        job.candidate,
+        *order,
+        job.model.kind,
+        {**job.model.params, **result.training.settings},
+        job.columns,
+        f"models/{job.candidate}/{blob}",
+        digest,
+        job.created_us + round(result.training.seconds * 1e6),
+        task=job.task,
+        parent=before[-1] if before else "",
+        libraries=result.training.libraries or _libraries(job.model.kind),
+        training=result.training,
+    )
+    _learner_of(version, payload, key)
+    _publish(state, version, payload, kept)
+    return version
+
+
+def tell_again(state: Place, version: Version, about: About) -> Version:
+    """Let a version's record say what its candidate says of itself now; its file stays as it is.
+
+    Raises:
+        UnavailableError: an object store does not take it.
+    """
+    told = msgspec.structs.replace(version, figures=about.figures, rolling=about.rolling, costs=about.costs)
+    folder = folder_of(state) / "models" / version.candidate
+    folder.publish(PurePosixPath(version.blob).name + _RECORD, encode_record(told))
+    return told
 
 
 def versions_of(state: Place, candidate: str) -> list[Version]:
@@ -146,7 +214,10 @@ def read_version(
     if is_own(version.kind) and version.kind != kind:
         found = f"kind {version.kind!r} found, the pipeline file has {kind!r}"
         raise ModelError(f"version {version.name} is of a learner that is not declared: {found}")
-    payload = _read_blob(folder_of(state), version, max_bytes)
+    return _learner_of(version, _read_blob(folder_of(state), version, max_bytes), key)
+
+
+def _learner_of(version: Version, payload: bytes, key: bytes | None) -> Learner:
     learner = make_learner(Model(version.candidate, version.kind, version.params), version.columns, key, version.task)
     learner.restore(_decode(payload, version))
     if not is_sound(learner, version.columns, version.task):
@@ -172,6 +243,26 @@ def is_sound(learner: Learner, columns: tuple[Column, ...], task: Task) -> bool:
     return bool(is_whole and ((score_BS >= 0.0) & (score_BS <= 1.0)).all())
 
 
+def digest_of(payload: bytes) -> str:
+    """Give the digest that records name a file by: blake2b of 32 bytes, in hex."""
+    return hashlib.blake2b(payload, digest_size=32).hexdigest()
+
+
+def _blob_name(order: tuple[int, int], digest: str, suffix: str) -> str:
+    name = f"{order[0]:06d}-{order[1]:012d}-{digest[:12]}{suffix}"
+    if not _BLOB_NAME.fullmatch(name):
+        raise ModelError(f"{name!r} is no name of a version's file; .npz and .safetensors are")
+    return name
+
+
+def _publish(state: Place, version: Version, payload: bytes, kept: int) -> None:
+    """Write the file, then its record."""
+    folder, name = folder_of(state) / "models" / version.candidate, PurePosixPath(version.blob).name
+    folder.publish(name, payload)
+    folder.publish(name + _RECORD, encode_record(version))
+    _forget_old(folder, name, kept)
+
+
 def _encode(state: State) -> bytes:
     buffer = io.BytesIO()
     arrays = {_ARRAY + name: array for name, array in state.items()}
@@ -180,6 +271,10 @@ def _encode(state: State) -> bytes:
 
 
 def _decode(payload: bytes, version: Version) -> State:
+    if version.blob.endswith(".safetensors"):
+        from models.weights_file import decode  # whoever has no network needs no safetensors
+
+        return decode(payload)[0]
     try:
         with np.load(io.BytesIO(payload), allow_pickle=False) as found:
             return {name.removeprefix(_ARRAY): found[name] for name in found.files}
@@ -199,7 +294,7 @@ def _read_blob(state: Folder, version: Version, max_bytes: int) -> bytes:
         raise ModelError(f"version {version.name} is too large: {found}") from None
     except OSError as error:
         raise ModelError(f"version {version.name} cannot be opened: {error}; check that hosts share it") from error
-    digest = hashlib.blake2b(payload, digest_size=32).hexdigest()
+    digest = digest_of(payload)
     if digest != version.digest:
         found = f"digest {digest[:12]} found, {version.digest[:12]} recorded"
         raise ModelError(f"version {version.name} is not the file that was published: {found}; {folder}/{name}")
@@ -209,13 +304,18 @@ def _read_blob(state: Folder, version: Version, max_bytes: int) -> bytes:
 @functools.cache
 def _libraries(kind: str) -> dict[str, str]:
     """Give the releases of what makes a model of this kind."""
-    names = ("millrace", "numpy", *(("river",) if kind.startswith("river:") else ("numba",)))
+    prefix = kind.partition(":")[0]
+    names = ("millrace", "numpy", {"river": "river", "torch": "torch", "sklearn": "scikit-learn"}.get(prefix, "numba"))
     return {name: importlib.metadata.version(name) for name in names}
 
 
 def _forget_old(folder: Folder, newest: str, kept: int) -> None:
-    """Keep the newest up to the one just written; larger ones are another writer's and stay."""
-    names = [name for name in folder.names() if _BLOB_NAME.fullmatch(name)]
+    """Keep the newest up to the one just written; larger ones are another writer's and stay.
+
+    A network's own file is counted apart from what is published each second, for examples' rows name it.
+    """
+    suffix = PurePosixPath(newest).suffix
+    names = [name for name in folder.names() if _BLOB_NAME.fullmatch(name) and name.endswith(suffix)]
     for name in [name for name in names if name <= newest][:-kept]:
         folder.remove(name)
         folder.remove(name + _RECORD)

@@ -27,6 +27,7 @@ from streams.state_folder import Place, folder_of
 FORMAT = 1
 KEY_VARIABLE = "MILLRACE_MODEL_KEY"
 KEY_FILE = "model.key"
+SEALED_KINDS = ("river:", "sklearn:")
 MIN_KEY_CHARACTERS = 16
 _MAC_BYTES = 32
 _DOMAIN = b"millrace sealed object\n"  # a MAC made for another purpose under the same key never verifies here
@@ -94,7 +95,7 @@ class Library(NamedTuple):
     def has_module(self, module: str) -> bool:
         """Say whether a module is one of its parts, and not refused."""
         is_part = (module + ".").startswith(tuple(part + "." for part in self.parts))
-        return is_part and not module.startswith(self.refused or ("\n",))
+        return is_part and not module.startswith(self.refused)
 
 
 RIVER = Library("river", ("river",), REFUSED_PARTS, compiled="river._river_rust", has_methods=True)
@@ -168,6 +169,11 @@ def model_key(state: Place) -> bytes:
     if len(key) != _MAC_BYTES:
         raise ModelError(f"{path} is not a key: {len(key)} bytes found, {_MAC_BYTES} needed; restore it or rebuild")
     return key
+
+
+def key_for(kind: str, state: Place) -> bytes | None:
+    """Give the key if models of this kind are sealed, None of those that are plain arrays. Raises as `model_key`."""
+    return model_key(state) if kind.startswith(SEALED_KINDS) else None
 
 
 def _make_key(path: Path) -> None:

@@ -95,6 +95,8 @@ class SklearnLearner:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ModelError(f"the model {self._model.name} ({self._model.kind}) cannot be fitted: {reason}") from error
         self._sizes = self._trusted()
+        if not np.array_equal(self.predict(X_NF[:64]), self.predict(X_NF[:64])):
+            raise ModelError(f"the model {self._model.name} ({self._model.kind}) answers otherwise when asked again")
 
     def predict(self, X_BF: Matrix) -> Vector:
         """Give each row's score."""

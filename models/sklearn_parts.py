@@ -63,6 +63,7 @@ SEALED = Library(
             ("numpy.random._pickle", "__generator_ctor"),
             (_GENERATORS, "SeedSequence"),
             (_GENERATORS, "__pyx_unpickle_SeedSequence"),
+            ("sklearn._loss._loss", "__pyx_unpickle_CyHalfMultinomialLoss"),
             ("sklearn.metrics._dist_metrics", "newObj"),
             ("sklearn.neighbors._ball_tree", "newObj"),
             ("sklearn.neighbors._kd_tree", "newObj"),

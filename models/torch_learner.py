@@ -168,10 +168,15 @@ def _online_weights(network: Mlp) -> State:
     return found
 
 
-def _online(model: Model, columns: tuple[Column, ...], task: Task) -> MlpLearner:
+def online_model(model: Model, task: Task) -> Model:
+    """Give the declaration of the compiled multi-layer perceptron that a `torch:mlp` goes on as."""
     settings = settings_of(model, task)
     kept = {name: settings[name] for name in ("hidden", "activation", "bits", "seed")}
-    return MlpLearner(Model(model.name, "mlp", {**kept, **ONLINE}), columns, task)
+    return Model(model.name, "mlp", {**kept, **ONLINE})
+
+
+def _online(model: Model, columns: tuple[Column, ...], task: Task) -> MlpLearner:
+    return MlpLearner(online_model(model, task), columns, task)
 
 
 def _check_online(model: Model, task: Task) -> None:

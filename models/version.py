@@ -13,15 +13,13 @@ from typing import Any
 
 import msgspec
 
+from models.training_job import Figures, Training
 from streams.errors import ModelError
 from streams.frames import Column
 from streams.pipeline import Task
 
 FORMAT = 2
 ORDER = re.compile(r"(\d{1,6})\.(\d{1,12})")  # of a version, as people write it: lineage.examples
-
-Figures = dict[str, float | None]
-"""Figures of the task by name; None where nothing is known (JSON has no NaN)."""
 
 
 class Costs(msgspec.Struct, frozen=True):
@@ -38,7 +36,7 @@ class Version(msgspec.Struct, frozen=True):
 
     `blob` is the file's path below the state; `columns` are those of the matrices the model was made for. `figures` are
     those at publication, since the start and `rolling`; `parent` is the number of the version published before, empty
-    for the first; `libraries` are those that made it, by release.
+    for the first; `libraries` are those that made it, by release; `training` is known of what was trained in a batch.
     """
 
     candidate: str
@@ -57,6 +55,7 @@ class Version(msgspec.Struct, frozen=True):
     rolling: Figures = {}
     costs: Costs = Costs()
     libraries: dict[str, str] = {}
+    training: Training | None = None
 
     @property
     def order(self) -> tuple[int, int]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from models.contained import Contained
 from models.learner import Learner, make_learner
 from models.registry import read_version
-from models.sealed import model_key
+from models.sealed import key_for
 from models.version import Version, decode_record
 from streams.control import Control
 from streams.errors import MillraceError, ModelError, PipelineError, UnavailableError
@@ -71,7 +71,7 @@ class Champion:
         self._state = state
         self._control = control
         self._metrics = metrics.of(model.name)
-        self._key = model_key(state) if model.kind.startswith("river:") else None
+        self._key = key_for(model.kind, state)
         self.learner: Learner = make_learner(model, columns, self._key, self.task)
         self._learned = columns  # those of the version at hand, whatever the list is now
         self.lineage, self.examples = 0, 0

@@ -15,7 +15,18 @@ from typing import Annotated
 
 import typer
 
-from serving import cli_features, cli_learner, cli_models, cli_pending, cli_recompute, cli_rescale, cli_topics, cli_up
+from serving import (
+    cli_export,
+    cli_features,
+    cli_learner,
+    cli_models,
+    cli_pending,
+    cli_recompute,
+    cli_rescale,
+    cli_topics,
+    cli_train,
+    cli_up,
+)
 from streams.errors import MillraceError, PipelineError
 from streams.lightness import has_river, stay_light
 
@@ -66,7 +77,7 @@ def check(file: PipelineFile) -> None:
 
 @app.command()
 def run(
-    role: Annotated[str, typer.Argument(help="ingest, features, learn or serve.", show_default=False)],
+    role: Annotated[str, typer.Argument(help="ingest, features, learn, serve or train.", show_default=False)],
     file: PipelineFile,
     models: Annotated[
         str, typer.Option(help="learn: only these candidates, comma-separated.", show_default=False)
@@ -91,7 +102,7 @@ def run(
     ] = False,
 ) -> None:
     """Run one process of one role. Start the same again, here or on another machine, to scale it out."""
-    if role not in ("learn", "serve"):
+    if role not in ("learn", "serve", "train"):
         stay_light()  # before the first kernel is loaded
     from serving.brokers import ensure_topics, load_pipeline
 
@@ -137,7 +148,7 @@ app.command()(cli_features.features)
 app.command()(cli_models.models)
 app.command()(cli_models.show)
 app.command()(cli_models.diff)
-app.command()(cli_models.export)
+app.command()(cli_export.export)
 app.command()(cli_pending.pending)
 app.command()(cli_learner.check_learner)
 app.command()(cli_topics.publish)
@@ -147,6 +158,7 @@ app.command()(cli_recompute.backfill)
 app.command()(cli_recompute.audit)
 app.command()(cli_topics.key)
 app.command()(cli_rescale.rescale)
+app.command()(cli_train.train)
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -49,18 +48,3 @@ def diff(file: PipelineFile, one: WhichVersion, other: WhichVersion) -> None:
     pipeline = load_pipeline(file, needs_brokers=False)
     before, after = find(pipeline, one), find(pipeline, other)
     show_diff(before, after, [linear_weights(pipeline, version) for version in (before, after)])
-
-
-def export(
-    file: PipelineFile,
-    version: WhichVersion,
-    to: Annotated[Path, typer.Option(metavar="DIR", help="Where to write.", show_default=False)],
-) -> None:
-    """Write a version's arrays (.npz, no pickle) and its record (.json) into a directory."""
-    from serving.brokers import load_pipeline
-    from serving.versions import export as write
-    from serving.versions import find
-
-    pipeline = load_pipeline(file, needs_brokers=False)
-    for path in write(pipeline, find(pipeline, version), to):
-        print(path)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from serving.cli_topics import Broker, PipelineFile
+from serving.moment import moment_us
 
 
 def backfill(
@@ -37,7 +38,7 @@ def backfill(
     from serving.brokers import load_pipeline
     from serving.settled_rows import Period
 
-    period = Period(_time("--from", start), _time("--to", stop))
+    period = Period(moment_us("--from", start), moment_us("--to", stop))
     run_backfill(load_pipeline(file, broker), out, partition or [], period, is_forced=force)
 
 
@@ -68,19 +69,3 @@ def audit(
     options = Options(sample, metrics, every, is_from_retained=from_retained, is_json=as_json)
     if not run_audit(load_pipeline(file, broker), options):
         raise typer.Exit(1)
-
-
-def _time(option: str, text: str | None) -> int | None:
-    """Read a moment in us; one without an offset is UTC."""
-    from datetime import UTC, datetime
-
-    from streams.errors import PipelineError
-
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise PipelineError([f"{option} {text}: is no time; allowed: as 2026-01-31 or 2026-01-31T12:00:00Z"]) from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1_000_000)

@@ -18,7 +18,7 @@ from streams.lightness import has_river, stay_light
 from streams.pipeline import Pipeline
 from streams.stages import stage_specs
 
-ROLES = ("ingest", "features", "learn", "serve")
+ROLES = ("ingest", "features", "learn", "serve", "train")
 
 
 def run_role(
@@ -49,6 +49,9 @@ def run_role(
     if role not in ROLES or unknown:
         wrong, allowed = (role, ROLES) if role not in ROLES else (unknown[0], [m.name for m in pipeline.models])
         raise PipelineError([f"no role or model {wrong!r}; allowed: {', '.join(allowed)}"])
+    if role == "train" and pipeline.archive is None:
+        line = "no examples are kept to train from; declare [archive], or a model of a kind torch:… or sklearn:…"
+        raise PipelineError([f"train: {line}"])
     last = stage_specs(pipeline)[-1].number
     if stage is not None and (role != "features" or not 1 <= stage <= last):
         wrong = f"features has {last} stage{'s' if last > 1 else ''}" if role == "features" else f"{role} has no stages"

@@ -14,6 +14,7 @@ from models.version import Version
 from serving.feature_report import size
 from serving.json_output import write_json
 from serving.table import SHOWN_FIGURES, console, decimal, duration, grid, number, share, words
+from serving.training_report import show_training
 from serving.versions import Weights
 from streams.pipeline import Pipeline
 
@@ -83,6 +84,7 @@ def show_version(version: Version, weights: Weights | None) -> None:
         figures.add_row(words(name), _figure(name, value), _figure(name, version.rolling.get(name)))
     if version.figures:
         out.print(figures)
+    show_training(version, out)
     if weights is not None and weights[0]:
         out.print(_largest(weights))
 

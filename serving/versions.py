@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -74,12 +74,12 @@ def export(pipeline: Pipeline, version: Version, directory: Path) -> list[Path]:
     state: Folder = state_of(pipeline)
     stem = version.name.replace("@", "-")
     contents = {
-        directory / f"{stem}.npz": read_blob(state, version),
+        directory / f"{stem}{PurePosixPath(version.blob).suffix}": read_blob(state, version),
         directory / f"{stem}.json": encode_record(version),
     }
     for path in contents:
         if path.exists():
-            raise PipelineError([f"{path} is there already; choose another --to"])
+            raise PipelineError([f"{path} is there already; choose another --out"])
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for path, content in contents.items():

@@ -115,7 +115,7 @@ class Archiver:
     def _collect(self, part: _Held) -> list[Closed]:
         closed: list[Closed] = []
         while part.rows:
-            room = CLOSED_ROWS - self._held.rows
+            room = min(CLOSED_ROWS - self._held.rows, part.rows)
             self._held.add(part.slice(0, room))
             part = part.slice(room)
             if self._held.rows == CLOSED_ROWS:

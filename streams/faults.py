@@ -16,6 +16,7 @@ NAMES = (
     *("after_step", "after_checkpoint", "before_result"),  # of a training
     *("after_staged", "after_deleted", "after_topics", "after_one", "after_published"),  # of `millrace rescale`
     *("after_segment", "after_record", "after_merged", "after_merge"),  # of the archive
+    *("after_trained_file", "after_version_row"),  # of announcing what was trained
 )
 
 _armed: dict[str, int] = {}

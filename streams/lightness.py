@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from streams.pipeline import Pipeline
 
 REFUSED = ("pandas", "scipy")
+FOREIGN = ("river:", "sklearn:")  # kinds of libraries that load what others go without
 
 
 class _Refusal(MetaPathFinder):
@@ -29,14 +30,15 @@ class _Refusal(MetaPathFinder):
 
 
 def stay_light() -> None:
-    """Let every later import of pandas or scipy in this process fail. Called by roles that run no River model."""
+    """Let every later import of pandas or scipy in this process fail. Called by roles that need no other library."""
     if not any(isinstance(finder, _Refusal) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Refusal())
 
 
 def has_river(pipeline: Pipeline, role: str, models: Sequence[str]) -> bool:
-    """Say whether a process of a role has a River model or a user's own, which may need what others go without."""
+    """Say whether a process of a role has a model of River, scikit-learn or a user, which may need more than others."""
     learned = models or [model.name for model in pipeline.models]
-    at_hand = {"learn": learned, "serve": [pipeline.serve.champion]}.get(role, ())
-    foreign = [model.name for model in pipeline.models if model.kind.startswith("river:") or is_own(model.kind)]
+    trained = [model.name for model in pipeline.models if model.retrain is not None]
+    at_hand = {"learn": learned, "serve": [pipeline.serve.champion], "train": trained}.get(role, ())
+    foreign = [model.name for model in pipeline.models if model.kind.startswith(FOREIGN) or is_own(model.kind)]
     return any(name in at_hand for name in foreign)

@@ -54,6 +54,10 @@ class Families:
         self.label_delay = histogram(
             "millrace_label_delay_seconds", "Event time to label time of joined labels.", DELAY_BOUNDS_S
         )
+        self.training_running = gauge("millrace_training_running", "1 while the candidate is being trained.")
+        self.training_loss = gauge("millrace_training_loss", "Loss of the training under way.", "part")
+        self.training_seconds = gauge("millrace_training_seconds", "Time the last training took.")
+        self.trainings = counter("millrace_trainings_total", "Trainings that have ended, by result.", "result")
         self.snapshot = histogram("millrace_snapshot_seconds", "Time one snapshot took.", SNAPSHOT_BOUNDS_S)
         self.snapshot_pause = histogram(
             "millrace_snapshot_pause_seconds", "Time the stream stood still for a snapshot.", SNAPSHOT_BOUNDS_S

@@ -157,6 +157,22 @@ class RoleMetrics:
         self.families.archive_bytes.labels(*self._base).set(size_bytes)
         self.families.archive_segments.labels(*self._base).set(segments)
 
+    def training(self, *, is_running: bool) -> None:
+        """Say whether a candidate is being trained."""
+        self.families.training_running.labels(*self._base).set(is_running)
+
+    def training_loss(self, training: float | None, validation: float | None) -> None:
+        """Set the losses of the training under way, where they are known."""
+        for part, loss in (("training", training), ("validation", validation)):
+            if loss is not None:
+                self.families.training_loss.labels(*self._base, part).set(loss)
+
+    def trained(self, result: Literal["made", "failed"], duration_s: float) -> None:
+        """Count a training that has ended; of one that made a version, set how long it took."""
+        self.families.trainings.labels(*self._base, result).inc()
+        if result == "made":
+            self.families.training_seconds.labels(*self._base).set(duration_s)
+
     def snapshot_pause(self, duration_s: float) -> None:
         """Observe how long the stream stood still while a state was copied."""
         self.families.snapshot_pause.labels(*self._base).observe(duration_s)

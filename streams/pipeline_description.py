@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
-from streams.durations import duration_text
+from streams.durations import SECOND_US, duration_text
 from streams.feature_words import FeatureLine, feature_lines
 from streams.pipeline import Model, Pipeline
+from streams.retraining import Retrain
 from streams.stages import ID, KEY, StageSpec, stage_specs, stage_topic
 from streams.topic_specs import TopicSpec, topic_specs
 
@@ -61,7 +62,25 @@ def _declared(model: Model) -> dict[str, Any]:
     usual = Model("", "", {})
     common = ("sample", "shards", "on_drift", "relearn_rows")
     found = {name: getattr(model, name) for name in common if getattr(model, name) != getattr(usual, name)}
-    return {**model.params, **found}
+    retrain = {} if model.retrain is None else _retraining(model.retrain)
+    return {**model.params, **found, **({"retrain": retrain} if retrain else {})}
+
+
+def _retraining(retrain: Retrain) -> dict[str, Any]:
+    """Give what the `retrain` table says where it is not as usual, in the words of the file."""
+    usual, found = Retrain(), dict[str, Any]()
+    for name in ("every", "examples", "on_drift", "cooldown", "window", "budget", "nproc", "search", "then"):
+        key = {"every": "every_us", "cooldown": "cooldown_us", "window": "window_us", "budget": "budget_s"}.get(
+            name, name
+        )
+        value = getattr(retrain, key)
+        if value != getattr(usual, key):
+            found[name] = duration_text(_us(key, value)) if key != name else value
+    return found
+
+
+def _us(key: str, value: float) -> int:
+    return round(value * SECOND_US) if key.endswith("_s") else round(value)
 
 
 def _stages(pipeline: Pipeline) -> tuple[Stage, ...]:
@@ -90,7 +109,18 @@ def _stages(pipeline: Pipeline) -> tuple[Stage, ...]:
             f"predicts, scores and learns: {candidates}",
         ),
         Stage("serve", inner("features", "control"), inner("predictions"), _serving(pipeline)),
+        *_training(pipeline, inner("examples"), inner("examples", "decisions")),
     )
+
+
+def _training(pipeline: Pipeline, reads: tuple[str, ...], writes: tuple[str, ...]) -> tuple[Stage, ...]:
+    """Give the role that archives and trains, if the pipeline has one."""
+    if pipeline.archive is None:
+        return ()
+    keep_us = pipeline.archive.keep_us
+    names = ", ".join(model.name for model in pipeline.models if model.retrain is not None)
+    purpose = "archives examples" + (f" for {duration_text(keep_us)}" if keep_us is not None else "")
+    return (Stage("train", reads, writes, purpose + (f", trains: {names}" if names else "")),)
 
 
 def _purpose(spec: StageSpec, key: str, wait: str) -> str:

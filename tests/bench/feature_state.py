@@ -60,12 +60,12 @@ def log_batch(
         "sequence": np.arange(kind.size),
         "time": time,
         "produced": time,
-        "id": _texts(b"e", number, 10),
-        "key": _texts(b"k", whose, 7),
+        "id": texts(b"e", number, 10),
+        "key": texts(b"k", whose, 7),
         "label": np.where(is_label, 1.0 * (number % 3 == 0), np.nan),
         "outcome": np.where(is_label, SET, NO_OUTCOME).astype(np.int8),
         **{
-            f"field.{field.name}": _texts(b"c", whose % CATEGORIES, 2)
+            f"field.{field.name}": texts(b"c", whose % CATEGORIES, 2)
             for field in pipeline.events.fields
             if field.kind == "category"
         },
@@ -85,7 +85,7 @@ def large_features() -> tuple[Feature, ...]:
     return tuple(found)
 
 
-def _texts(prefix: bytes, numbers: Int64s, digits: int) -> Text:
+def texts(prefix: bytes, numbers: Int64s, digits: int) -> Text:
     """Write numbers with leading zeros behind a letter."""
     size = 1 + digits
     letters = np.empty((numbers.size, size), np.uint8)

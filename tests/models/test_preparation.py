@@ -206,7 +206,7 @@ def test_no_columns_of_a_kind_are_no_matter() -> None:
     assert [part.shape for part in Preparation.fit(X[:, :0], (), model()).apply(X[:, :0])] == [(2, 0), (2, 0)]
 
 
-DAMAGED = {
+DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     "no mean": ({"mean": None}, "mean is none"),
     "a mean of another shape": ({"mean": np.zeros(3)}, r"mean is float64 of shape \(3,\)"),
     "codes as numbers": ({"codes": np.zeros(2)}, "codes is float64"),

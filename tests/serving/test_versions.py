@@ -143,15 +143,15 @@ def test_versions_for_other_columns_say_which(file: str) -> None:
 
 def test_an_exported_version_is_whole_and_is_not_written_over(file: str, tmp_path: Path) -> None:
     """Its arrays are read by NumPy alone."""
-    output = millrace("export", file, "logistic@0.300", "--to", str(tmp_path / "out"))
-    again = CliRunner().invoke(app, ["export", file, "logistic@0.300", "--to", str(tmp_path / "out")])
+    output = millrace("export", file, "logistic@0.300", "--out", str(tmp_path / "out"))
+    again = CliRunner().invoke(app, ["export", file, "logistic@0.300", "--out", str(tmp_path / "out")])
     blob, record = (Path(line) for line in output.split())
 
     assert (blob.name, record.name) == ("logistic-0.300.npz", "logistic-0.300.json")
     assert decode_record(record.read_bytes()).order == (0, 300)
     with np.load(blob, allow_pickle=False) as arrays:
         assert arrays["state.weight"].shape == (2,)
-    assert "logistic-0.300.npz is there already; choose another --to" in str(again.exception)
+    assert "logistic-0.300.npz is there already; choose another --out" in str(again.exception)
 
 
 @pytest.mark.parametrize(
