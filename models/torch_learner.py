@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.learner import PREDICT, Actions, Matrix, State, Vector, settings_of, untrained_score
+from models.learner import MAX_MAGNITUDE, PREDICT, Actions, Matrix, State, Vector, settings_of, untrained_score
 from models.mlp import MOST_WEIGHT, TABLE, MlpLearner
 from models.networks import Mlp, Network, make_network
 from models.preparation import Preparation, Sizes
@@ -27,6 +27,8 @@ from streams.pipeline import Model, Task
 
 BLOCK_SIZES = (16, 64, 512)  # one row is asked in 50 us of 16; behind 512 of 256-128 units a cache is full
 ONLINE = {"optimizer": "sgd", "lr": 0.005}  # of a trained network that learns on: it must not be thrown by one row
+_LEAST = (0.0, -MAX_MAGNITUDE, 0.0)  # of a scale of labels: how many, mean, variance
+_ZERO = torch.zeros(1, dtype=torch.float64)
 NETWORK, PREPARATION = "network.", "preparation."
 
 
@@ -200,6 +202,7 @@ def _restored(model: Model, sizes: Sizes, task: Task, found: State) -> Network:
     if unknown := sorted(found.keys() - needed.keys()):
         raise ModelError(f"a network of another kind: {unknown[0]} found; needed are {', '.join(needed)}")
     tensors = {name: _tensor(name, found.get(name), outline) for name, outline in needed.items()}
+    _check_scales(tensors)
     with torch.random.fork_rng(devices=[]):  # a trainer in this process draws on from where it was
         network = make_network(model, sizes, task)
     network.load_state_dict(tensors)
@@ -214,6 +217,17 @@ def _tensor(name: str, found: Any, outline: torch.Tensor) -> torch.Tensor:
     if kind == "float32" and not bool((np.abs(found) <= MOST_WEIGHT).all()):
         raise ModelError(f"a network nobody can ask: {name} has a weight that is not finite or beyond {MOST_WEIGHT:g}")
     return torch.tensor(found)
+
+
+def _check_scales(tensors: dict[str, torch.Tensor]) -> None:
+    """Refuse scales of labels and quantiles of errors that no training gives."""
+    label, error = tensors.get("label"), tensors.get("error")
+    if label is not None and not bool(
+        ((label.abs() <= MAX_MAGNITUDE**2 * 4) & (label >= label.new_tensor(_LEAST))).all()
+    ):
+        raise ModelError(f"a network nobody can ask: its label is no scale, {label.tolist()} found; train it again")
+    if error is not None and not (bool(torch.isfinite(error).all()) and bool((error.diff(prepend=_ZERO) >= 0.0).all())):
+        raise ModelError("a network nobody can ask: its error is no list of quantiles, which ascend from 0")
 
 
 def _part(state: State, prefix: str) -> State:
