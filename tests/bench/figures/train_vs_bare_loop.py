@@ -70,7 +70,7 @@ def trainer_speed(rows: PreparedRows, epochs: int) -> tuple[float, float]:
     def tell(progress: Progress) -> None:
         ends.setdefault(progress.epoch, time.perf_counter())
 
-    judged = PreparedRows(*(array[:JUDGED] for array in rows))
+    judged = PreparedRows(rows.numbers_BN[:JUDGED], rows.categories_BC[:JUDGED], rows.target_B[:JUDGED])
     pace = Pace(batch=BATCH, epochs=epochs + 1, patience=epochs + 1, warmup=0.0)
     trainer = Trainer(
         _network(), lambda outputs, batch: loss_of(Task(), outputs, batch.target_B, None, batch.rows), pace,
@@ -90,7 +90,7 @@ def bare_speed(rows: PreparedRows, epochs: int) -> tuple[float, float]:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for epoch in range(epochs + 1):
         began, total = began if epoch > 1 else time.perf_counter(), 0.0
-        for picked in torch.randperm(size).split(BATCH):
+        for picked in torch.split(torch.randperm(size), BATCH):
             loss = entropy(network(numbers[picked], categories[picked])[:, 0], target[picked])
             optimizer.zero_grad()
             loss.backward()
