@@ -293,7 +293,7 @@ def _shared(network: nn.Module, device: torch.device, processes: int) -> nn.Modu
     if processes == 1:
         return run
     devices = [device.index] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(run, device_ids=devices, broadcast_buffers=False)
+    return nn.parallel.DistributedDataParallel(run, device_ids=devices, forward_sync_buffers=False)
 
 
 def _half(device: torch.device) -> contextlib.AbstractContextManager[object]:
