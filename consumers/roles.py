@@ -163,6 +163,7 @@ class LearnRole:
         self._publish_every_us = int(1e6 * (pipeline.run.publish_every_s if is_champion else OTHERS_EVERY_S))
         self._next_publish_us = 0
         self._is_quarantine_told = False
+        self._next_figures_us, self._scored = 0, 0
         self._published = 0, 0  # serve answers with the untrained model by itself
 
     def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
@@ -228,6 +229,7 @@ class LearnRole:
         assert isinstance(task, LearnTask)  # noqa: S101 - made by `task` above
         self._tell(task)
         is_new = task.version != self._published and task.examples_seen  # a model that was reset has yet to learn
+        is_new = is_new or self._has_news(task, now_us)
         is_named = task.is_at_example or task.ward.quarantine is not None  # one set aside stays what it is
         if now_us < self._next_publish_us or not is_new or not is_named:
             return  # one that has learned an amended label since is what no number of examples names
@@ -237,6 +239,12 @@ class LearnRole:
         finally:  # what a store refused is tried again no sooner
             took_us = int((time.perf_counter() - began) * 1e6)
             self._next_publish_us = now_us + max(self._publish_every_us, int(took_us / PUBLISH_SHARE))
+            self._next_figures_us, self._scored = now_us + int(1e6 * OTHERS_EVERY_S), task.board.count("scored")
+
+    def _has_news(self, task: LearnTask, now_us: int) -> bool:
+        """Whether the figures of a frozen model, whose version stays for days, are to be told again: once a minute."""
+        is_frozen = task.uptake is not None and task.uptake.version is not None and task.uptake.is_frozen
+        return is_frozen and now_us >= self._next_figures_us and task.board.count("scored") != self._scored
 
     def _tell(self, task: LearnTask) -> None:
         """Say once in each process that a candidate is set aside."""

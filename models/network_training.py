@@ -22,6 +22,7 @@ from models.networks import Network, loss_of, make_network
 from models.preparation import Preparation
 from models.prepared_rows import Targets, prepare_rows
 from models.processes import Processes
+from models.registry import digest_of
 from models.tensors import Batch, Batches
 from models.torch_learner import NETWORK, PREPARATION, state_of
 from models.trainer import Hooks, LossOf, Trainer
@@ -228,7 +229,7 @@ def _read_parent(state: Place, blob: str) -> tuple[State, dict[str, str]]:
     for one in folders:
         folder /= one
     payload = folder.read(name)
-    digest = hashlib.blake2b(payload, digest_size=32).hexdigest()[:12]
+    digest = digest_of(payload)[:12]
     recorded = name.partition(".")[0].rpartition("-")[2]
     if digest != recorded:
         raise ModelError(f"digest {digest} found, {recorded} in its name")

@@ -159,9 +159,10 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = self._pace.rate(step, self._steps)
         _seed_dropout(self._pace.seed, step, self._rank, self._device)
+        batch, weight = _filled(batch)
         with _half(self._device):
             outputs_BO = self._shared(batch.numbers_BN, batch.categories_BC)
-        loss = self._loss_of(outputs_BO.float(), batch)
+        loss = self._loss_of(outputs_BO.float(), batch) * weight
         shared: Any = loss * self._processes  # gradients are averaged over processes, and shall be the sum
         shared.backward()
         self._norms += nn.utils.clip_grad_norm_(self._parameters.values(), self._pace.clip)
@@ -204,10 +205,12 @@ class Trainer:
         self._network.eval()
         total, rows = torch.zeros((), dtype=torch.float64, device=self._device), 0
         for batch in validation.in_order():
+            rows += batch.rows
+            if not len(batch.target_B):
+                continue
             with _half(self._device):
                 outputs_BO = self._network(batch.numbers_BN, batch.categories_BC)
             total += self._loss_of(outputs_BO.float(), batch) * batch.rows
-            rows += batch.rows
         loss = self._summed(total) / max(1, rows)
         if not math.isfinite(loss):
             raise TrainingError(f"the validation loss is not finite in epoch {self.course.epoch}: {loss}; lower lr")
@@ -276,13 +279,21 @@ class Trainer:
         return found
 
 
+def _filled(batch: Batch) -> tuple[Batch, float]:
+    """Give a share with an example at least, and what its loss counts: others wait for a process that has none."""
+    if len(batch.target_B):
+        return batch, 1.0
+    numbers, categories, target = (part.new_zeros(1, *part.shape[1:]) for part in batch[:3])
+    return Batch(numbers, categories, target, batch.rows), 0.0
+
+
 def _shared(network: nn.Module, device: torch.device, processes: int) -> nn.Module:
     """Give the network as it is run: compiled on a GPU, where that pays, and with gradients averaged over processes."""
     run: nn.Module = torch.compile(network) if device.type == "cuda" else network  # type: ignore[assignment]
     if processes == 1:
         return run
     devices = [device.index] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(run, device_ids=devices, broadcast_buffers=False)
+    return nn.parallel.DistributedDataParallel(run, device_ids=devices, forward_sync_buffers=False)
 
 
 def _half(device: torch.device) -> contextlib.AbstractContextManager[object]:

@@ -11,7 +11,6 @@ machines they share the directory.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import os
 import sys
@@ -30,8 +29,8 @@ from models.examples import Examples, Indexes
 from models.figures import figures_of
 from models.learner import Learner, make_learner
 from models.processes import Processes, joined
-from models.registry import is_sound
-from models.sealed import model_key
+from models.registry import digest_of, is_sound
+from models.sealed import key_for
 from models.time_split import Split, split_by_time
 from models.training_data import read_examples
 from models.training_job import (
@@ -118,7 +117,7 @@ def train(job: Job, directory: Path, processes: Processes | None = None) -> None
     told = _told(job, examples, split, judged, trained, processes, time.monotonic() - began)
     payload = encode(learner.state(), _metadata(job, trained))
     fail_point("before_result")
-    write_result(directory, payload, Result(MODEL_FILE, hashlib.blake2b(payload, digest_size=32).hexdigest(), told))
+    write_result(directory, payload, Result(MODEL_FILE, digest_of(payload), told))
     Checkpoints(directory, "").forget()
 
 
@@ -146,7 +145,7 @@ def _fitted(job: Job, examples: Examples, training_N: Indexes, place: Place) -> 
     """Fit an estimator of scikit-learn; it has no epochs, and nothing to go on with after a crash."""
     from models.sklearn_learner import SklearnLearner
 
-    learner = SklearnLearner(job.model, job.columns, model_key(place), job.task)
+    learner = SklearnLearner(job.model, job.columns, key_for(job.model.kind, place), job.task)
     learner.fit(np.ascontiguousarray(examples.X_BF[training_N]), examples.y_B[training_N])
     return Trained(learner.state(), Course(), {}, ())
 
@@ -154,7 +153,7 @@ def _fitted(job: Job, examples: Examples, training_N: Indexes, place: Place) -> 
 def _learner_of(job: Job, trained: Trained, place: Place) -> Learner:
     """Give the trained model as it will be asked."""
     model = msgspec.structs.replace(job.model, params={**job.model.params, **trained.settings})
-    key = model_key(place) if job.model.kind.startswith("sklearn:") else None
+    key = key_for(job.model.kind, place)
     learner = make_learner(model, job.columns, key, job.task)
     inner: Learner = getattr(learner, "inner", learner)  # what stands around it is not trained
     inner.restore(trained.state)

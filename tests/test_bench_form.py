@@ -27,6 +27,7 @@ PROMISED = {
     *("online_store_writes", "serve_with_store_vs_without"),
     *("learn_1", "learn_4", "logistic_vs_river"),
     "mlp",
+    "train_vs_bare_loop",
     *("hoeffding_vs_river", "halfspace_vs_river"),
     *("aa_false_rate", "power_events", "rollback_events"),
 }

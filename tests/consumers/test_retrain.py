@@ -14,10 +14,11 @@ from consumers import retrain, training_place
 from consumers.learn import LearnTask
 from consumers.training_place import TrainingPlace
 from models.registry import digest_of, read_version, versions_of
+from models.training import main
 from models.training_job import RESULT
 from models.version import decode_record
 from models.weights_file import decode, encode
-from streams.archive import read_rows
+from streams.archive import read_rows, segments_of
 from streams.durations import DAY_US
 from streams.pipeline import Model
 from streams.retraining import Retrain
@@ -377,3 +378,25 @@ def test_several_processes_are_started_by_torchrun(tmp_path: Path) -> None:
     assert command[1:-1] == [
         *["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", "-m", "models.training"]
     ]
+
+
+def test_a_damaged_segment_of_the_archive_is_one_line_that_names_it_and_nothing_is_announced(tmp_path: Path) -> None:
+    """By the very code that trains."""
+    plant = Plant(tmp_path)
+    plant.feed(30)
+    plant.step(3)
+    segment = segments_of(tmp_path)[2]
+    path = tmp_path / "archive" / segment.name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    process = plant.started[0]
+    process.code = main([str(process.directory)], {})
+    plant.step(3)
+
+    [record] = decided(plant, "training failed")
+    assert segment.name in record["error"]
+    assert segment.digest[:12] in record["error"]
+    assert "\n" not in record["error"]
+    assert plant.version_rows() == []
+    assert versions_of(tmp_path, "net") == []

@@ -19,6 +19,7 @@ from consumers.supervisor import HEALTHY_AFTER_S, Running, Supervisor, free_port
 from streams.errors import MillraceError, PipelineError
 from streams.pipeline import Feature, Model
 from streams.pipeline_file import read_pipeline
+from streams.retraining import Archive, Retrain
 
 FLIGHTS = read_pipeline(Path(__file__).parents[2] / "examples" / "flights.toml")
 PIPELINE = msgspec.structs.replace(
@@ -102,6 +103,17 @@ def test_each_river_candidate_has_a_process_and_the_fast_ones_share() -> None:
         Job("serve", "serve"),
         Job("learn", "learn", ("--models", "logistic,usual")),
         Job("learn.tree", "learn", ("--models", "tree")),
+    ]
+
+
+def test_a_pipeline_that_archives_has_a_process_that_trains_and_each_network_one_that_asks_it() -> None:
+    net = Model("net", "torch:mlp", {}, retrain=Retrain())
+    of = msgspec.structs.replace(FLIGHTS, models=(PIPELINE.models[0], net), archive=Archive())
+
+    assert plan_jobs(of, {})[3:] == [
+        Job("learn", "learn", ("--models", of.models[0].name)),
+        Job("learn.net", "learn", ("--models", "net")),
+        Job("train", "train"),
     ]
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from models.checkpoints import Checkpoints
 from models.course import Pace
 from models.learner import State
+from models.tensors import Batch
 from models.trainer import Hooks, Trainer
 from models.training_job import Progress
 from streams.errors import ModelError, TrainingError
@@ -218,3 +219,21 @@ def test_the_rate_rises_in_a_line_and_falls_along_a_cosine() -> None:
 
     assert rates[:25] == pytest.approx([0.1 * (step + 1) / 25 for step in range(25)])
     assert rates[25:] == pytest.approx([0.05 * (1 + math.cos(math.pi * step / 75)) for step in range(75)])
+
+
+class Picky(Net):
+    def forward(self, numbers_BN: torch.Tensor, categories_BC: torch.Tensor) -> torch.Tensor:
+        assert len(numbers_BN) > 0
+        return super().forward(numbers_BN, categories_BC)
+
+
+def test_a_process_without_a_share_of_a_step_adds_nothing_to_it() -> None:
+    net, pace = Picky(), msgspec.structs.replace(PACE, weight_decay=0.0)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    trainer = Trainer(net, loss_of, pace)
+    trainer._steps = 10
+    empty = Batch(torch.zeros(0, 3), torch.zeros(0, 2, dtype=torch.int32), torch.zeros(0), 1)
+    trainer._take_step(empty, 0)
+
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert float(trainer._loss) == 0.0

@@ -18,7 +18,7 @@ import torch
 from sklearn.metrics import log_loss, roc_auc_score
 
 from models.learner import Learner, State, make_learner
-from models.sealed import model_key
+from models.sealed import key_for
 from models.training import main
 from models.training_job import (
     Failure,
@@ -41,6 +41,7 @@ SIZE = 1_500
 MLP = {"hidden": [16, 8], "bits": 6, "epochs": 3, "batch": 128, "lr": 0.01, "dropout": 0.1}
 CLASSES = ("low", "middle", "high")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MILLRACE_MODEL_KEY": "k" * 32}
+SLOW = pytest.mark.timeout(400)  # seconds on a quiet machine, but each process has to load torch and the kernels
 torch.set_num_threads(1)  # as in the processes that are started here: sums in the same order
 
 
@@ -80,7 +81,9 @@ def weights_of(directory: Path) -> State:
 def learner_of(directory: Path, kind: str, params: Any, task: Task | None = None) -> Learner:
     """Read the model as a registry does, with nothing but its file, its declaration and what the search chose."""
     settings = result_of(directory).training.settings
-    learner = make_learner(Model("net", kind, {**params, **settings}), COLUMNS, model_key(directory), task or Task())
+    learner = make_learner(
+        Model("net", kind, {**params, **settings}), COLUMNS, key_for(kind, directory), task or Task()
+    )
     learner.restore(weights_of(directory))
     return learner
 
@@ -148,6 +151,7 @@ def test_what_has_a_result_is_not_trained_again(whole: Path) -> None:
     assert (whole / "result.json").stat().st_mtime_ns == before
 
 
+@SLOW
 def test_killed_anywhere_it_goes_on_to_the_same_curve_and_the_same_bits(
     whole: Path, state: Path, tmp_path: Path
 ) -> None:
@@ -169,6 +173,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_curve_and_the_same_bits(
         assert result_of(directory).digest == result_of(whole).digest
 
 
+@SLOW
 def test_of_a_damaged_checkpoint_the_one_before_is_taken_to_the_same_end(
     whole: Path, state: Path, tmp_path: Path
 ) -> None:
@@ -187,6 +192,7 @@ def test_of_a_damaged_checkpoint_the_one_before_is_taken_to_the_same_end(
     assert result_of(directory).digest == result_of(whole).digest
 
 
+@SLOW
 def test_two_processes_take_the_steps_of_one(state: Path, tmp_path: Path) -> None:
     params = {**MLP, "dropout": 0.0, "batch": 100}  # the last step of an epoch has 49 examples, an odd number
     alone, together = ask(tmp_path / "alone", state, params=params), ask(tmp_path / "together", state, params=params)
@@ -241,8 +247,8 @@ def test_every_kind_learns_more_than_its_prior_knows(
 
 
 def test_balanced_classes_make_a_rare_one_as_likely_as_the_other(tmp_path: Path) -> None:
-    write_archive(tmp_path / "state", SIZE, shift=-3.0)
-    X_BF, y_B = examples(SIZE, Task(), shift=-3.0)
+    write_archive(tmp_path / "state", SIZE, shift=-4.0)
+    X_BF, y_B = examples(SIZE, Task(), shift=-4.0)
     params, means = {"epochs": 10, "lr": 0.05, "batch": 64}, []
     for weights in ("none", "balanced"):
         settings = {**params, "class_weights": weights}
@@ -250,7 +256,7 @@ def test_balanced_classes_make_a_rare_one_as_likely_as_the_other(tmp_path: Path)
         p_B = learner_of(tmp_path / weights, "torch:logistic", settings).predict(X_BF)
         means.append((p_B[y_B < 0.5].mean() + 1.0 - p_B[y_B > 0.5].mean()) / 2)  # how wrong it is on either class
 
-    assert y_B.mean() < 0.15
+    assert y_B.mean() < 0.2
     assert means[1] < means[0] - 0.03
 
 
@@ -389,3 +395,16 @@ def test_a_directory_without_a_job_ends_with_a_line(tmp_path: Path, capfd: pytes
     assert main([str(tmp_path)], {}) == 9
     assert "is no training: it has no job.json" in capfd.readouterr().err
     assert main([], {}) == 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_on_a_gpu_it_learns_what_it_learns_on_a_cpu_but_for_rounding(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = {**MLP, "dropout": 0.0}
+    on_gpu = train(ask(tmp_path / "gpu", state, params=params))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    on_cpu = train(ask(tmp_path / "cpu", state, params=params))
+
+    assert on_gpu.device == torch.cuda.get_device_name(0)
+    assert np.allclose(on_gpu.curve, on_cpu.curve, rtol=0, atol=0.02)  # bf16 has 8 bits

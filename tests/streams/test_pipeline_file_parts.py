@@ -13,9 +13,10 @@ from streams.durations import DAY_US, HOUR_US, LONGEST_US, SECOND_US, duration_t
 from streams.errors import PipelineError
 from streams.features import columns as feature_columns
 from streams.kafka_settings import SET_BY_MILLRACE, read_settings, redacted
-from streams.pipeline import Bound, Feature, Task
+from streams.pipeline import Bound, Feature, Model, Task
 from streams.pipeline_description import describe
 from streams.pipeline_file import TABLES, read_pipeline
+from streams.retraining import Archive, Retrain
 from streams.toml_table import mistake_line, one_line, shown
 from streams.topic_specs import TopicSpec, topic_specs
 
@@ -173,6 +174,25 @@ def test_the_description_lists_every_column_in_order() -> None:
     assert columns == [column.name for column in feature_columns(read_pipeline(FLIGHTS, {}))]
     assert len(columns) == len(set(columns))
     assert [line.name for line in description.features if line.is_category] == ["carrier", "origin", "dest"]
+
+
+def test_the_description_says_when_candidates_are_trained_and_by_which_role() -> None:
+    """In the words of the file, and only what is not as usual."""
+    retrain = Retrain(every_us=7 * DAY_US, examples=5_000, window_us=90 * DAY_US, budget_s=300.0, then="learn")
+    net = Model("net", "torch:mlp", {"hidden": (8,)}, retrain=retrain)
+    plain = Model("plain", "torch:mlp", {}, retrain=Retrain())
+    of = msgspec.structs.replace(read_pipeline(FLIGHTS, {}), models=(net, plain), archive=Archive(365 * DAY_US))
+    description = describe(of)
+    role = description.stages[-1]
+
+    assert description.models[0].params == {
+        "hidden": (8,),
+        "retrain": {"every": "7d", "examples": 5_000, "window": "90d", "budget": "5m", "then": "learn"},
+    }
+    assert description.models[1].params == {}
+    assert (role.role, role.reads) == ("train", ("flights.examples",))
+    assert role.writes == ("flights.examples", "flights.decisions")
+    assert role.purpose == "archives examples for 365d, trains: net, plain"
 
 
 def test_the_description_follows_the_rows_through_the_roles() -> None:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(300)
 START_US = 1_700_006_400_000_000  # a midnight
 STEP_US = 1_800_000_000  # 48 events a day
 BEFORE, DUE = 480, 300
-WAIT_S = 60.0  # 15 s where nothing else runs
+WAIT_S = 240.0  # 15 s where kernels are compiled and nothing else runs
 
 
 class Run(NamedTuple):
@@ -116,7 +116,8 @@ def test_a_version_is_trained_from_the_archive_when_it_is_due_and_announced(run:
 
 
 def test_learn_takes_it_up_and_publishes_the_trained_file_itself(run: Run) -> None:
-    [version] = run.versions
+    version = run.versions[-1]
+    assert {one.blob for one in run.versions} == {version.blob}
     assert version.order[0] == 1
     assert version.blob.endswith(".safetensors")
     names = sorted(path.name for path in (run.pipeline.state / "models" / "net").iterdir())
@@ -124,7 +125,7 @@ def test_learn_takes_it_up_and_publishes_the_trained_file_itself(run: Run) -> No
 
 
 def test_answers_are_what_the_version_that_they_name_says(run: Run) -> None:
-    [version] = run.versions
+    version = run.versions[-1]
     learner = read_version(run.pipeline.state, version)
     vectors = {
         name: vector
