@@ -11,7 +11,7 @@ import logging
 import sys
 from typing import Any
 
-import faust  # type: ignore[import-not-found]  # lives in its own environment
+import faust
 
 broker, events_topic, name, state_directory = sys.argv[1:5]
 
