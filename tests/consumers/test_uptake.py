@@ -230,8 +230,8 @@ def test_a_version_that_cannot_be_read_is_refused_with_a_record_and_the_old_mode
     learn.measure(metrics)
 
     [record] = told(outgoing, "decisions")
-    known = {"lost": "cannot be opened", "no record": "cannot be read", "other task": "was made for another task"}
-    reason = known.get(damage, "is not the file that was published")
+    reasons = {"lost": "cannot be opened", "no record": "cannot be read", "other task": "was made for another task"}
+    reason = reasons.get(damage, "is not the file that was published")
     assert reason in record.pop("reason")
     lineage = 1 if damage == "no record" else 2
     known: dict[str, Any] = {
