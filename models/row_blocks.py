@@ -33,16 +33,19 @@ def ask_in_blocks(ask: Ask, rows: Rows, sizes: tuple[int, ...]) -> Matrix:
         >>> ask_in_blocks(lambda rows: np.full((len(rows[0]), 1), 1.0 * len(rows[0])), (np.arange(7.0),), (2, 4)).T
         array([[4., 4., 4., 4., 2., 2., 2.]])
     """
-    count, start, found = len(rows[0]), 0, []
+    count, start = len(rows[0]), 0
+    answer_BS: Matrix | None = None
     while start < count:
         size = max((one for one in sizes if one <= count - start), default=sizes[0])
         block = _part(rows, start, start + size)
         if (missing := size - len(block[0])) > 0:
             block = tuple(np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for array in block)
         answer_RS = ask(block)
-        found.append(answer_RS[: size - missing] if missing > 0 else answer_RS)
+        if answer_BS is None:
+            answer_BS = np.empty((count, answer_RS.shape[1]))
+        answer_BS[start : start + size] = answer_RS[: size - missing]
         start += size
-    return found[0] if len(found) == 1 else np.concatenate(found)
+    return np.empty((0, 0)) if answer_BS is None else answer_BS
 
 
 def trusted_sizes(ask: Ask, probe: Rows, sizes: tuple[int, ...]) -> tuple[int, ...]:
