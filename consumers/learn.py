@@ -151,7 +151,7 @@ class LearnTask:
     def _take_up(self, rows: Rows, version: Announced, found: _Found) -> None:
         """Let a version's model predict from its row on; what waits for labels stays what the one before has said."""
         assert self.uptake is not None  # noqa: S101 - as `_versions` has found one
-        taken = self.uptake.take(version, self.version, self.generation)
+        taken = self.uptake.take(version, self.version, self.generation, self.task)
         if isinstance(taken, Refused):
             LOG.error("%s: a version is refused, %s goes on: %s", self.candidate, taken.kept, taken.reason)
             found.told.append((version.row, taken))

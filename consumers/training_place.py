@@ -68,8 +68,9 @@ class TrainingPlace:
         """
         for directory in reversed(self._directories(job.candidate)):
             found = _job_in(directory)
-            if found is not None and _is_same(found, job) and not (directory / ANNOUNCED).exists():
-                return directory, found
+            is_open = found is not None and (not (directory / ANNOUNCED).exists() or found.lineage == job.lineage)
+            if found is not None and is_open and _is_same(found, job):
+                return directory, found  # announced, but whoever asks does not know it: it is announced once more
         directory = self._directory / job.candidate / f"{job.lineage:06d}"
         shutil.rmtree(directory, ignore_errors=True)
         write_job(directory, job)

@@ -19,7 +19,7 @@ from models.registry import read_version
 from models.version import Version, decode_record
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
-from streams.pipeline import Model
+from streams.pipeline import Model, Task
 from streams.state_folder import Place
 
 _NAME = "trained"  # of its array in a snapshot
@@ -66,7 +66,7 @@ class Uptake:
         """The columns of the matrices that the trained model is made for; None: there is none."""
         return None if self.version is None else self.version.columns
 
-    def take(self, found: Announced, order: tuple[int, int], generation: int) -> Learner | Refused | None:
+    def take(self, found: Announced, order: tuple[int, int], generation: int, task: Task) -> Learner | Refused | None:
         """Give the model of a version that is announced, why it is refused, or None: it is no newer one than `order`.
 
         Raises:
@@ -80,6 +80,8 @@ class Uptake:
                 raise ModelError(f"a version row of {found.candidate} has the record of {version.name}")
             if version.order <= order:
                 return None
+            if version.task != task:
+                raise ModelError(f"version {version.name} was made for another task ({version.task}; now {task})")
             learner = self._load(version)
         except (ModelError, PipelineError) as error:
             self.refused += 1

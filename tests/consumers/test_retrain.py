@@ -15,7 +15,7 @@ from consumers.learn import LearnTask
 from consumers.training_place import TrainingPlace
 from models.registry import digest_of, read_version, versions_of
 from models.training import main
-from models.training_job import RESULT
+from models.training_job import RESULT, read_job
 from models.version import decode_record
 from models.weights_file import decode, encode
 from streams.archive import read_rows, segments_of
@@ -191,6 +191,29 @@ def test_killed_in_the_middle_of_a_training_the_same_directory_goes_on(is_saved:
     assert [one.directory for one in plant.started] == [plant.started[0].directory] * 2
     assert plant.started[1].job == job
     assert (plant.started[1].directory / "checkpoint").read_bytes() == b"weights"
+
+
+def test_a_version_that_was_announced_after_the_last_snapshot_is_not_trained_again(tmp_path: Path) -> None:
+    """Its row says so, before anything is started; if it were read later, the directory would give it once more."""
+    plant = Plant(tmp_path)
+    plant.feed(30)
+    plant.step(3)
+    plant.train.snapshot()
+    ongoing = plant.task.queue.ongoing
+    plant.started[0].succeed()
+    plant.step(4)
+    plant.start()
+    again = plant.task.queue.ongoing
+    plant.step(4)
+
+    assert ongoing == again is not None
+    assert plant.task.queue.ongoing is None
+    assert len(plant.started) == 1
+    job = read_job(tmp_path / "train" / "net" / "000001")
+    place = TrainingPlace(tmp_path)
+    assert place.prepare(job) == (tmp_path / "train" / "net" / "000001", job)
+    later = msgspec.structs.replace(job, lineage=2)
+    assert place.prepare(later) == (tmp_path / "train" / "net" / "000002", later)
 
 
 @pytest.mark.parametrize(

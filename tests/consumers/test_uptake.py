@@ -24,7 +24,7 @@ from models.version import Version
 from streams.errors import UnavailableError
 from streams.frames import EVENT, LABEL, MISSING, NO_OUTCOME, SET, Batch, Column, Outgoing, build, examples_schema
 from streams.metrics import RoleMetrics
-from streams.pipeline import Model
+from streams.pipeline import Model, Task
 from streams.tables import Table, join
 
 COLUMNS = (Column("a", False), Column("b", False), Column("c", True))
@@ -207,7 +207,7 @@ def test_an_older_or_repeated_version_and_another_candidates_change_nothing(tmp_
     )
 
 
-@pytest.mark.parametrize("damage", ["lost", "flipped", "cut", "no record"])
+@pytest.mark.parametrize("damage", ["lost", "flipped", "cut", "no record", "other task"])
 def test_a_version_that_cannot_be_read_is_refused_with_a_record_and_the_old_model_goes_on(
     damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -221,6 +221,8 @@ def test_a_version_that_cannot_be_read_is_refused_with_a_record_and_the_old_mode
     row = version_row(SCHEMA, second, 10)
     if damage == "no record":
         row = version_row(SCHEMA, msgspec.structs.replace(second, candidate="m", lineage=2, task="?"), 10)
+    elif damage == "other task":
+        row = version_row(SCHEMA, msgspec.structs.replace(second, task=Task("regression")), 10)
     learn, metrics = learn_task(tmp_path, is_frozen=True), RoleMetrics("learn", "p")
     rows, X = rows_of(300)
     table = table_of(rows, X)
@@ -228,12 +230,11 @@ def test_a_version_that_cannot_be_read_is_refused_with_a_record_and_the_old_mode
     learn.measure(metrics)
 
     [record] = told(outgoing, "decisions")
-    reason = {"lost": "cannot be opened", "no record": "cannot be read"}.get(
-        damage, "is not the file that was published"
-    )
+    reasons = {"lost": "cannot be opened", "no record": "cannot be read", "other task": "was made for another task"}
+    reason = reasons.get(damage, "is not the file that was published")
     assert reason in record.pop("reason")
     lineage = 1 if damage == "no record" else 2
-    known = {
+    known: dict[str, Any] = {
         "decision": "refused",
         "candidate": "m",
         "lineage": lineage,

@@ -15,6 +15,7 @@ from models.version import Version, decode_record
 from serving.brokers import raw_partitions
 from serving.publish import Publisher, RawRecord
 from serving.system import System
+from serving.training_command import Wanted, run_trainings
 from streams import features, frames
 from streams.archive import read_rows, segments_of
 from streams.kafka import KafkaOutbox, read_all
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.timeout(300)
 START_US = 1_700_006_400_000_000  # a midnight
 STEP_US = 1_800_000_000  # 48 events a day
 BEFORE, DUE = 480, 300
-WAIT_S = 240.0  # 15 s where kernels are compiled and nothing else runs
+WAIT_S = 240.0  # 20 s where kernels are compiled and nothing else runs
 
 
 class Run(NamedTuple):
@@ -34,7 +35,7 @@ class Run(NamedTuple):
 
     pipeline: Pipeline
     versions: list[Version]  # of `net`, as P.control had them
-    decisions: list[dict[str, Any]]
+    trained: list[dict[str, Any]]  # what P.decisions says
     answers: list[dict[str, Any]]
     rows: dict[str, list[Any]]  # of P.features
 
@@ -63,11 +64,16 @@ def run(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
             time.sleep(1.0)
         pipeline = system.pipeline
         until(lambda: tended(system) and len(json_of(pipeline, "predictions", 0)) == shown, WAIT_S)
+        run_trainings(pipeline, Wanted("net"))  # as `millrace train` does
+        until(lambda: tended(system) and published(pipeline)[-1].lineage == 2, WAIT_S)
+        until(lambda: tended(system) and len(trained_in(pipeline)) == 2, WAIT_S)
         table = table_of(pipeline, "features", 0, frames.features_schema(features.columns(pipeline)))
         found = table.to_arrow().to_pydict()
-        return Run(
-            pipeline, published(pipeline), json_of(pipeline, "decisions", 0), json_of(pipeline, "predictions", 0), found
-        )
+        return Run(pipeline, published(pipeline), trained_in(pipeline), json_of(pipeline, "predictions", 0), found)
+
+
+def trained_in(pipeline: Pipeline) -> list[dict[str, Any]]:
+    return [record for record in json_of(pipeline, "decisions", 0) if record["decision"] == "trained"]
 
 
 def tended(system: System) -> bool:
@@ -102,30 +108,32 @@ def test_a_version_is_trained_from_the_archive_when_it_is_due_and_announced(run:
     assert archived == list(range(segments_of(state)[-1].last))
     assert len(archived) >= DUE
 
-    [said] = [record for record in run.decisions if record["decision"] == "trained"]
+    said, by_hand = run.trained
     schema = frames.examples_schema(features.columns(run.pipeline))
     examples = table_of(run.pipeline, "examples", 0, schema).to_arrow().to_pylist()
-    [row] = [row for row in examples if row["kind"] == frames.VERSION]
-    version = decode_record(row["key"].encode())
+    version, second = (decode_record(row["key"].encode()) for row in examples if row["kind"] == frames.VERSION)
     assert version.training is not None
     assert (said["candidate"], said["lineage"], said["reason"]) == ("net", 1, "examples")
+    assert (by_hand["lineage"], by_hand["reason"], by_hand["parent"]) == (2, "command", version.number)
+    assert second.order == (2, by_hand["examples"]) > version.order
     assert (version.order, version.kind) == ((1, said["examples"]), "torch:mlp")
     assert 0.9 * DUE <= version.training.rows <= DUE
     assert version.training.known_us == START_US + (DUE - 1) * STEP_US + STEP_US // 2
     assert (version.training.test["auc"] or 0.0) > 0.9
 
 
-def test_learn_takes_it_up_and_publishes_the_trained_file_itself(run: Run) -> None:
-    version = run.versions[-1]
-    assert {one.blob for one in run.versions} == {version.blob}
-    assert version.order[0] == 1
-    assert version.blob.endswith(".safetensors")
-    names = sorted(path.name for path in (run.pipeline.state / "models" / "net").iterdir())
-    assert names == [version.blob.rpartition("/")[2], f"{version.blob.rpartition('/')[2]}.json"]
+def test_learn_takes_them_up_and_publishes_the_trained_files_themselves(run: Run) -> None:
+    blobs = list(dict.fromkeys(version.blob for version in run.versions))
+    assert [run.versions[0].lineage, run.versions[-1].lineage] == [1, 2]
+    assert all(blob.endswith(".safetensors") for blob in blobs)
+    names = [blob.rpartition("/")[2] for blob in blobs]
+    found = sorted(path.name for path in (run.pipeline.state / "models" / "net").iterdir())
+    assert found == [name + end for name in names for end in ("", ".json")]
+    assert len(names) == 2
 
 
 def test_answers_are_what_the_version_that_they_name_says(run: Run) -> None:
-    version = run.versions[-1]
+    version = run.versions[0]
     learner = read_version(run.pipeline.state, version)
     vectors = {
         name: vector
