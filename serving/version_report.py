@@ -27,7 +27,8 @@ Newest = Mapping[str, Version | None]
 def show_models(pipeline: Pipeline, newest: Newest) -> None:
     """Print the league: the newest version of each candidate, the best first."""
     out, (loss, *others) = console(), figure_names(pipeline.task)
-    shown = [name for name in others if name in SHOWN_FIGURES]
+    told = {name for version in newest.values() if version for name in version.figures}
+    shown = [name for name in others if name in SHOWN_FIGURES and name in told]
     table = grid(
         "candidate", "version", f">{words(loss)}", ">rolling", *(f">{words(name)}" for name in shown),
         ">predict", ">learn", ">size", ">age", "", wrap=("candidate",),

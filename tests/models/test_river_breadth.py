@@ -72,6 +72,8 @@ NEEDING: dict[str, dict[str, Any]] = {  # what those are given that cannot be ma
     "preprocessing.TargetStandardScaler": {"regressor": LINEAR},
 }
 UNFIT: dict[str, tuple[dict[str, Any], str]] = {  # what cannot be used, and what is said of it
+    "compat.SKL2RiverClassifier": ({}, "estimator: missing"),  # `sklearn:` kinds are for those
+    "compat.SKL2RiverRegressor": ({}, "estimator: missing"),
     "active.EntropySampler": ({"classifier": LOGISTIC}, "asks for labels, which come here by themselves"),
     "compose.TargetTransformRegressor": ({"regressor": LINEAR}, "func: missing"),
     "misc.ZstdClassifier": ({}, "requires Python 3.14"),
