@@ -27,7 +27,8 @@ PROMISED = {
     *("online_store_writes", "serve_with_store_vs_without"),
     *("learn_1", "learn_4", "logistic_vs_river"),
     "mlp",
-    "train_vs_bare_loop",
+    *("archive", "train_vs_bare_loop", "frozen_mlp_vs_torch"),
+    *("keys_p99_ms", "event_wait_p50_ms"),
     *("hoeffding_vs_river", "halfspace_vs_river"),
     *("aa_false_rate", "power_events", "rollback_events"),
 }
