@@ -158,7 +158,7 @@ class LearnTask:
         elif taken is not None and self.uptake.version is not None:
             self.learner = taken
             self.lineage, self.examples_seen = self.uptake.version.order
-            self.is_at_example = self.uptake.is_frozen  # what learns on is another model than the trained file
+            self.is_at_example = True  # until it learns on, the trained file is what its name says
             self.board.renew(rows, version.row, np.empty(0, np.int8))
 
     def _pass(self, rows: _Stretch, start: int, found: _Found) -> None:

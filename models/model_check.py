@@ -21,6 +21,7 @@ from streams.pipeline import Model, Pipeline, Task
 
 _KEY = b"\0" * 32  # what is sealed with it is thrown away
 _ROWS = 4
+FOREIGN = ("river:", "sklearn:")  # their constructors know what they take
 
 
 def check_models(pipeline: Pipeline) -> None:
@@ -40,7 +41,7 @@ def find_mistakes(pipeline: Pipeline, known: Sequence[str]) -> list[str]:
     if pipeline.task.is_unsupervised or any(line.startswith("[task]") for line in known):
         return []  # a detector may name a column
     sound = [one for one in pipeline.models if not any(line.startswith(f"[models.{one.name}]") for line in known)]
-    return [line for model in sound if model.kind.startswith("river:") for line in _unbuilt(model, pipeline.task)]
+    return [line for model in sound if model.kind.startswith(FOREIGN) for line in _unbuilt(model, pipeline.task)]
 
 
 def _unbuilt(model: Model, task: Task) -> list[str]:

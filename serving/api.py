@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from fastapi import FastAPI, HTTPException, Query, Request, Response
-from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
 
 from serving.answer_board import AnswerBoard, AnswerTail
 from serving.api_doors import Decisions, KeyStore, League, ModelShelf
@@ -66,7 +66,6 @@ def make_app(pipeline: Pipeline, doors: Doors, metrics: RoleMetrics) -> FastAPI:
         version=version("millrace"),
         lifespan=life,
         redoc_url=None,
-        strict_content_type=False,  # clients of the Open Inference Protocol name none; web pages the guard keeps out
     )
     _add_health(app, metrics)
     _add_events(app, pipeline, doors, board)
@@ -86,11 +85,18 @@ def _json(found: Any, status: int = 200) -> Response:
 
 
 def _add_health(app: FastAPI, metrics: RoleMetrics) -> None:
+    @app.get("/", include_in_schema=False)
+    async def root() -> Response:
+        """Lead to the documentation."""
+        return RedirectResponse("/docs")
+
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", tags=["health"])
     async def healthz() -> dict[str, str]:
         """Say that the process lives."""
         return {"status": "alive"}
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", tags=["health"], responses={503: {"description": "Not yet, or not any more."}})
     async def readyz() -> Response:
         """Say whether predictions are followed, so that a wait can be answered."""

@@ -29,6 +29,7 @@ BODY_S = 10.0  # a client that takes longer to send its body is let go
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # who keeps the process up has no token
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 UNKNOWN_ROUTE = "none"  # in metrics: no path that was only asked for may become a series
+BODIES = frozenset({"POST", "PUT", "PATCH"})
 METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"})
 
 
@@ -74,6 +75,9 @@ class Guard:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
             await send(message)
 
+        if scope["method"] in BODIES:  # whatever a client calls it (curl: a form): nothing but JSON is taken here
+            own = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+            scope["headers"] = [*own, (b"content-type", b"application/json")]
         try:
             self._check(scope["path"], headers)
             await self._app(scope, _Body(receive, headers).receive, answer)

@@ -103,7 +103,7 @@ def run(
     ] = False,
 ) -> None:
     """Run one process of one role. Start the same again, here or on another machine, to scale it out."""
-    if role not in ("learn", "serve", "train"):
+    if role not in ("learn", "serve", "train", "api"):
         stay_light()  # before the first kernel is loaded
     from serving.brokers import ensure_topics, load_pipeline
 

@@ -50,8 +50,8 @@ class EventDoor:
         """
         with self._lock:
             self._bad.clear()
-            stamp_ms = int(time.time() * 1e3)
-            rows = self._inlet.decode(HeldRecords(self._topic, 0, [Record(payload, 0, stamp_ms)])).rows
+            stamp_us = int(time.time() * 1e6)
+            rows = self._inlet.decode(HeldRecords(self._topic, 0, [Record(payload, 0, stamp_us)])).rows
             if self._bad:
                 raise RefusedError(*self._bad[0])
             for row in range(rows.num_rows):

@@ -82,7 +82,8 @@ def show_until_stopped(system: System, out: Console) -> None:
     """Show a pipeline until Ctrl-C or SIGTERM; that is a normal end."""
     pipeline = system.pipeline
     brokers = pipeline.kafka["bootstrap.servers"]
-    title = f"{pipeline.name} on {brokers} · logs and targets.json in {pipeline.state / 'run'} · Ctrl-C stops"
+    http = "" if pipeline.serve.http is None else f" · HTTP on http://{':'.join(map(str, pipeline.serve.http))}"
+    title = f"{pipeline.name}: Kafka on {brokers}{http} · logs in {pipeline.state / 'run'} · Ctrl-C stops"
     out.print(title, soft_wrap=True)
     try:
         with Picture(system, out, title) as picture:

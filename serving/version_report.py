@@ -31,14 +31,14 @@ def show_models(pipeline: Pipeline, newest: Newest) -> None:
     shown = [name for name in others if name in SHOWN_FIGURES and name in told]
     table = grid(
         "candidate", "version", f">{words(loss)}", ">rolling", *(f">{words(name)}" for name in shown),
-        ">predict", ">learn", ">size", ">age", "", wrap=("candidate",),
+        ">predict", ">learn", ">size", ">age", "",
     )  # fmt: skip
     table.padding = (0, 1, 0, 0)  # so that it fits into a hundred characters
     for name in sorted(newest, key=lambda one: _rank(newest[one], loss)):
         table.add_row(name, *_league_row(newest[name], loss, shown), "champion" if _serves(pipeline, name) else "")
     title = f"Pipeline {pipeline.name}: {len(newest)} candidate{'' if len(newest) == 1 else 's'}"
     out.print(Text(f"{title}, as of their newest versions", style="bold"))
-    out.print(table)
+    out.print(table, width=None if out.is_terminal else max(out.width, out.measure(table).maximum))
 
 
 def _league_row(version: Version | None, loss: str, shown: Sequence[str]) -> list[str]:

@@ -114,9 +114,7 @@ def test_choosing_a_ratio_measures_both_sides_and_the_bare_loop() -> None:
 
 
 def test_an_unknown_figure_is_named_with_what_there_is() -> None:
-    with pytest.raises(
-        ValueError, match="no figure is called speed; there are aa_false_rate, archive, "
-    ):
+    with pytest.raises(ValueError, match="no figure is called speed; there are aa_false_rate, archive, "):
         choose(measurements(), {"speed"})
 
 

@@ -148,9 +148,7 @@ def test_foreign_commits_are_told_in_one_line(office: Office) -> None:
     """Somebody's tool has moved the group's offsets."""
     office.broker.commits["p.copy", *LOG0] = (3, "by hand")
 
-    with pytest.raises(
-        SnapshotError, match="was not made by Millrace: its metadata is 'by hand'; run `millrace"
-    ):
+    with pytest.raises(SnapshotError, match="was not made by Millrace: its metadata is 'by hand'; run `millrace"):
         office.worker(partitions=[LOG0])
 
 

@@ -50,6 +50,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
     address = free_address()
     declared = f'redis = "redis://nowhere:1/0"\nhttp = "{address}"\ntoken = "{TOKEN}"'
     text = PIPELINE.replace('redis = "redis://nowhere:1/0"', declared)
+    text += '[models.river]\nkind = "river:naive_bayes.GaussianNB"\n'
     with running_shop(tmp_path_factory.mktemp("http"), text) as found:
         found.__class__ = Http
         assert isinstance(found, Http)
@@ -187,6 +188,18 @@ def test_a_real_client_of_the_open_inference_protocol_is_answered(shop: Http, cl
     assert [one["name"] for one in response["outputs"]] == ["probability"]
 
 
+def test_any_candidate_may_be_asked(shop: Http) -> None:
+    """Also one of River, which needs what other processes go without; whatever the client calls its JSON."""
+    body = {"inputs": [{"name": "amount", "shape": [1], "datatype": "FP64", "data": [25.0]}]}
+    for name in ("logistic", "river"):
+        url = f"http://{shop.address}/v2/models/{name}/infer"
+        form = {**FORWARD, "content-type": "application/x-www-form-urlencoded"}
+        answer = httpx.post(url, content=json.dumps(body), headers=form, timeout=30)
+        said = {one["name"]: one["data"] for one in answer.json()["outputs"]}
+
+        assert 0.0 <= said["probability"][0] <= 1.0
+
+
 def code(country: str) -> float:
     """A category's code, as `millrace tail` shows it in vectors."""
     from streams.computed_steps import category_number
@@ -195,10 +208,9 @@ def code(country: str) -> float:
 
 
 def test_the_league_is_what_the_command_writes(client: Client) -> None:
-    (logistic,) = client.models()
+    found = [(one["candidate"], one["is_champion"]) for one in client.models()]
 
-    assert logistic["candidate"] == "logistic"
-    assert logistic["is_champion"]
+    assert found == [("logistic", True), ("river", False)]
     assert client.decisions() == []
 
 
