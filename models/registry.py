@@ -35,6 +35,7 @@ MAX_BYTES = 256 * 2**20  # as the default of `max_model_mib`
 _ARRAY = "state."
 _BLOB_NAME = re.compile(r"(\d{6})-(\d{12})-[0-9a-f]{12}(\.npz|\.safetensors)")
 _RECORD = ".json"  # after a blob's name: the record of its version
+_KEPT = ".kept"  # after a blob's name: it is never removed
 
 
 def write_version(
@@ -164,6 +165,16 @@ def tell_again(state: Place, version: Version, about: About) -> Version:
     folder = folder_of(state) / "models" / version.candidate
     folder.publish(PurePosixPath(version.blob).name + _RECORD, encode_record(told))
     return told
+
+
+def keep_for_good(state: Place, version: Version) -> None:
+    """Let a version stay whatever comes after it: it has reigned, so its answers may be asked about.
+
+    Raises:
+        UnavailableError: an object store does not take it.
+    """
+    folder = folder_of(state) / "models" / version.candidate
+    folder.publish(PurePosixPath(version.blob).name + _KEPT, b"")
 
 
 def versions_of(state: Place, candidate: str) -> list[Version]:
@@ -317,7 +328,8 @@ def _forget_old(folder: Folder, newest: str, kept: int) -> None:
     A network's own file is counted apart from what is published each second, for examples' rows name it.
     """
     suffix = PurePosixPath(newest).suffix
-    names = [name for name in folder.names() if _BLOB_NAME.fullmatch(name) and name.endswith(suffix)]
-    for name in [name for name in names if name <= newest][:-kept]:
+    present = folder.names()
+    names = [name for name in present if _BLOB_NAME.fullmatch(name) and name.endswith(suffix)]
+    for name in [name for name in names if name <= newest and name + _KEPT not in present][:-kept]:
         folder.remove(name)
         folder.remove(name + _RECORD)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from models.learner import Learner, make_learner
-from models.registry import read_version, read_weights, versions_of, write_version
+from models.registry import keep_for_good, read_version, read_weights, versions_of, write_version
 from models.version import About, Costs, Version, decode_record, encode_record
 from streams.errors import ModelError
 from streams.frames import Column
@@ -152,6 +152,16 @@ def test_the_ten_newest_are_kept_and_a_newer_writers_files_stay(tmp_path: Path) 
 def test_a_record_that_is_none_is_refused(value: bytes) -> None:
     with pytest.raises(ModelError, match="a version record cannot be read"):
         decode_record(value)
+
+
+def test_a_version_that_has_reigned_is_kept_for_good(tmp_path: Path) -> None:
+    """It takes no place of those that are kept because they are new."""
+    first, *others = [write(tmp_path, MODELS["prior"], trained(MODELS["prior"]), (0, at)) for at in range(1, 4)]
+    keep_for_good(tmp_path, first)
+    others += [write(tmp_path, MODELS["prior"], trained(MODELS["prior"]), (0, at)) for at in range(4, 20)]
+
+    assert versions_of(tmp_path, "m") == [first, *others[-10:]]
+    assert np.array_equal(read_version(tmp_path, first, KEY).predict(X), trained(MODELS["prior"]).predict(X))
 
 
 def test_the_records_of_what_is_kept_lie_beside_it(tmp_path: Path) -> None:
