@@ -112,6 +112,11 @@ class Selection:
         self.state.scores_to = offset + 1
         return None
 
+    def pass_over(self, offset: int) -> None:
+        """Leave out a record of P.scores that cannot be read."""
+        self.state.scores_to = max(self.state.scores_to, offset + 1)
+        self._place = Place(self.state.scores_to, -1)
+
     def again(self, offset: int, record: ScoresRecord) -> None:
         """Take back what was waiting of a record before `scores_to`."""
         if record.candidate in self.candidates and record.lineage == self.state.known[record.candidate].lineage:

@@ -23,6 +23,7 @@ from serving import (
     cli_pending,
     cli_recompute,
     cli_rescale,
+    cli_select,
     cli_topics,
     cli_train,
     cli_up,
@@ -77,7 +78,9 @@ def check(file: PipelineFile) -> None:
 
 @app.command()
 def run(
-    role: Annotated[str, typer.Argument(help="ingest, features, learn, serve, train or api.", show_default=False)],
+    role: Annotated[
+        str, typer.Argument(help="ingest, features, learn, serve, train, api or select.", show_default=False)
+    ],
     file: PipelineFile,
     models: Annotated[
         str, typer.Option(help="learn: only these candidates, comma-separated.", show_default=False)
@@ -159,6 +162,11 @@ app.command()(cli_recompute.audit)
 app.command()(cli_topics.key)
 app.command()(cli_rescale.rescale)
 app.command()(cli_train.train)
+app.command()(cli_select.promote)
+app.command()(cli_select.pin)
+app.command()(cli_select.unpin)
+app.command()(cli_select.rollback)
+app.command()(cli_select.explain)
 
 
 def main() -> None:
