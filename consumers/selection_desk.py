@@ -68,6 +68,7 @@ class Desk:
         self._pipeline, self._doors, self._clock = pipeline, doors, clock
         self._selection: Selection | None = None
         self._save_at = self._tell_at = 0.0
+        self._told: tuple[int, str] | None = None
         self._counted: dict[tuple[str, str], int] = {}  # what Prometheus knows, and what was before this process
 
     @property
@@ -117,7 +118,7 @@ class Desk:
             for one, missed in self._doors.scores.read(to, offset):
                 self._weigh(one, missed)
         self._weigh(offset, value)
-        self._tell()
+        self.tell()
         return self.saved() if self._clock() >= self._save_at else None
 
     def saved(self) -> dict[str, Any]:
@@ -150,11 +151,12 @@ class Desk:
         count(name, total - self._counted.get((what, name), 0))
         self._counted[what, name] = total
 
-    def _tell(self) -> None:
-        """Say how everybody stands, to Prometheus and in the state folder."""
-        if self._clock() < self._tell_at:
+    def tell(self) -> None:
+        """Say how everybody stands, to Prometheus and in the state folder; now and then, if something has changed."""
+        point = self.selection.state.scores_to, self.selection.state.reign.id
+        if self._clock() < self._tell_at or point == self._told:
             return
-        self._tell_at = self._clock() + TELL_EVERY_S
+        self._tell_at, self._told = self._clock() + TELL_EVERY_S, point
         found, metrics = standings_of(self.selection), self._doors.metrics
         for one in found.challengers:
             metrics.evidence(one.candidate, one.bound)

@@ -33,7 +33,7 @@ LOG = logging.getLogger("consumers.selector")
 STATE = "state"  # the Table's only key
 SESSION_S, HEARTBEAT_S = 30.0, 3.0  # as the broker's usual bounds allow; a dead selector's place is free after 30 s
 MOST_RECORD_BYTES = 16 * 2**20
-LOOK_EVERY_S = 0.5  # for a recovery that has ended, and scores that came before it
+LOOK_EVERY_S = 0.5
 _SECURITY = {"security.protocol", "sasl.mechanism", "sasl.mechanisms", "sasl.username", "sasl.password",
              "ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.key.password"}  # fmt: skip
 
@@ -122,9 +122,11 @@ class Shell:
             raise self._failure
 
     async def _watch(self) -> None:
-        """Notice that Faust itself has failed."""
-        while not self._app.crashed:  # noqa: ASYNC110 - Faust says it nowhere else
+        """Notice that Faust itself has failed, and tell how everybody stands when nothing comes any more."""
+        while not self._app.crashed:
             await asyncio.sleep(LOOK_EVERY_S)
+            if self._desk.is_open:
+                self._guarded(self._desk.tell)
         self._fail(self._app.crash_reason or RuntimeError("Faust has stopped"))
 
     async def _scores(self, stream: Any) -> None:
@@ -167,6 +169,8 @@ class Shell:
 
 def make_app(pipeline: Pipeline) -> Any:
     """Make the application; nothing is started, nothing listens."""
+    folder = pipeline.state / "run" / "faust"  # nothing is kept there, yet Faust wants one
+    folder.mkdir(parents=True, exist_ok=True)
     brokers = ";".join(f"kafka://{one.strip()}" for one in pipeline.kafka["bootstrap.servers"].split(","))
     return faust.App(
         f"{pipeline.name}.select",
@@ -184,7 +188,7 @@ def make_app(pipeline: Pipeline) -> Any:
         key_serializer="json",
         value_serializer="json",
         autodiscover=False,
-        datadir=pipeline.state / "run" / "faust",
+        datadir=folder,
     )
 
 

@@ -79,9 +79,9 @@ def _reason(why: str, numbers: Record, bounds: Record) -> str:
             f"{_n(numbers, name)} above {_n(bounds, name)}" for name in bounds if _is_above(numbers, bounds, name)
         )
         return (
-            f"the guard's alarm at settled event {_n(numbers, 'alarm_at')} of the reign: {lines or 'a line was above'}; "
-            f"the last champion's loss was {_n(numbers, 'loss')}, a doubled one is noticed after about "
-            f"{_n(numbers, 'expected_delay_events')} events"
+            f"the guard's alarm at settled event {_n(numbers, 'alarm_at')} of the reign: "
+            f"{lines or 'a line was above'}; the last champion's loss was {_n(numbers, 'loss')}, "
+            f"a doubled one is noticed after about {_n(numbers, 'expected_delay_events')} events"
         )
     return "a person said so"
 
