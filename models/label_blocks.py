@@ -122,7 +122,7 @@ class LabelBlocks:
             "places": np.array(
                 [[one.stretch, one.block, one.count, one.first_time_us, one.last_time_us] for _, one in found], np.int64
             ).reshape(-1, 5),
-            "losses": np.array([one.losses for _, one in found], np.float32).reshape(-1, BLOCK_EVENTS),
+            "losses": np.array([one.losses for _, one in found], np.float64).reshape(-1, BLOCK_EVENTS),
         }
         return {f"labels.{name}": column for name, column in columns.items()}
 

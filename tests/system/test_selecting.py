@@ -15,9 +15,19 @@ import pytest
 from consumers.score_records import ScoresRecord
 from consumers.standings import read_standings
 from serving.brokers import ensure_topics, load_pipeline
+from serving.reign_command import (
+    OvertakenError,
+    decide,
+    pinning,
+    present_reign,
+    promoting,
+    rolling_back,
+    unpinning,
+)
+from streams.errors import PipelineError
 from streams.kafka import KafkaOutbox, read_all
 from streams.pipeline import Pipeline
-from streams.reign import Promoted, first_reign, followed
+from streams.reign import Promoted, Reign, first_reign, followed
 from streams.state_folder import state_of
 from tests.selecting import CANDIDATES, Log, Selector, scores, told
 from tests.system.conftest import until
@@ -207,3 +217,38 @@ def test_what_a_person_decides_is_followed(running: Running) -> None:
     assert found is not None
     assert found.reign == followed(first_reign("base"), pin, CANDIDATES)
     assert {one.candidate: one.word for one in found.challengers} == {"base": "proven", "good": "proven"}
+
+
+def test_people_decide_by_compare_and_swap(running: Running) -> None:
+    """Promote, pin, unpin and roll back; who comes second changes nothing and hears of it."""
+    pipeline = running.pipeline
+    with pytest.raises(PipelineError, match="champion since the beginning"):
+        decide(pipeline, rolling_back, "")
+    with pytest.raises(PipelineError, match='did you mean "good"'):
+        promoting(pipeline, "goood")
+    first = decide(pipeline, promoting(pipeline, "good"), "try it")
+
+    assert (first.champion, first.last, first.is_pinned) == ("good", "base", False)
+    assert decide(pipeline, pinning(pipeline, None), "").is_pinned
+    assert not decide(pipeline, unpinning(), "").is_pinned
+    back = decide(pipeline, rolling_back, "")
+    assert (back.champion, back.last) == ("base", "good")
+
+    def rival(reign: Reign) -> tuple[str, bool]:
+        decide(pipeline, promoting(pipeline, "slow"), "")
+        return "good", False
+
+    with pytest.raises(OvertakenError, match="slow is champion now"):
+        decide(pipeline, rival, "")
+    assert present_reign(pipeline).champion == "slow"
+    done = subprocess.run(
+        [sys.executable, "-m", "serving.cli", "explain", str(running.file)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 6
+    assert lines[0].endswith("good is champion in place of base: a person said so (try it)")
+    assert "void" in lines[5]
