@@ -26,9 +26,10 @@ from consumers.quarantine import Ward
 from consumers.score_records import Block, Order, ScoresRecord, encode_records
 from consumers.uptake import Refused, Uptake
 from consumers.version_rows import Announced, announced
-from models.blocks import Blocks, Scoreboard
+from models.blocks import Scoreboard
 from models.contained import Contained
 from models.cost import Cost
+from models.label_blocks import Blocks
 from models.learner import LEARN, PREDICT, SKIP, Actions, Learner, Matrix, State, Vector
 from models.pending import RELEARNED, Rows
 from models.sampling import in_sample

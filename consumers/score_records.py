@@ -20,7 +20,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from models.blocks import Blocks
+from models.label_blocks import Blocks
 from models.paired_losses import BLOCK_EVENTS
 from streams.errors import FrameError
 from streams.frames import Outgoing

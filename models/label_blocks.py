@@ -105,7 +105,9 @@ class LabelBlocks:
         source, block, first, last, losses, row = zip(*done, strict=True) if done else ((),) * 6
         return Blocks(
             np.array(source, np.int32),
-            *(np.array(values, np.int64) for values in (block, first, last)),
+            np.array(block, np.int64),
+            np.array(first, np.int64),
+            np.array(last, np.int64),
             np.array(losses, np.float32).reshape(-1, BLOCK_EVENTS),
             np.array(row, np.int64),
         )
@@ -139,7 +141,8 @@ class LabelBlocks:
         places = np.array(state["labels.places"], np.int64).reshape(sources.size, 5)
         losses = np.array(state["labels.losses"], np.float32).reshape(sources.size, BLOCK_EVENTS)
         for source, place, values in zip(sources.tolist(), places.tolist(), losses, strict=True):
-            self._open[source] = _Open(*place, values.copy())
+            stretch, block, count, first_us, last_us = place
+            self._open[source] = _Open(stretch, block, count, first_us, last_us, values.copy())
 
 
 class _Open:

@@ -24,7 +24,7 @@ def show_standings(pipeline: Pipeline, out: Console) -> None:
         return
     pinned = ", pinned" if found.reign.is_pinned else ""
     guard = found.guard
-    told = guard.word
+    told: str = guard.word
     if guard.expected_delay_events is not None:
         told += f", would notice a doubled loss after about {number(round(guard.expected_delay_events))} events"
     out.print(Text(f"Champion {found.reign.champion}{pinned}; guard: {told}", style="bold"))

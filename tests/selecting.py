@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import count
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -87,7 +88,8 @@ class Selector:
         self, log: Log, settings: Select = SETTINGS, candidates: tuple[str, ...] = CANDIDATES, name: str = "s"
     ) -> None:
         self.log, self._settings, self._candidates = log, settings, candidates
-        self._ids, self._saved = (f"{name}{number}" for number in count(1)), None
+        self._ids = (f"{name}{number}" for number in count(1))
+        self._saved: dict[str, Any] | None = None
         self.selection = self._made()
 
     def _made(self) -> Selection:

@@ -27,10 +27,10 @@ def traffic(events: int, sources: int = 2, seed: int = 0) -> tuple[Rows, npt.NDA
         if rng.random() < 0.02:
             rows.append((later + 50, LABEL, source, number, int(1_000 * later), AMENDED))
     rows.sort()
-    _, kind, source, number, time, outcome = zip(*rows, strict=True)
+    _, kind, of_source, of_number, time, outcomes = zip(*rows, strict=True)
     loss = np.where(np.array(kind) == LABEL, rng.uniform(0.1, 0.9, len(rows)), np.nan)
-    columns = np.array(kind, np.int8), np.array(source, np.int32), np.array(number), np.array(time)
-    return Rows(*columns, np.zeros(len(rows)), np.array(outcome, np.int8)), loss
+    columns = np.array(kind, np.int8), np.array(of_source, np.int32), np.array(of_number), np.array(time)
+    return Rows(*columns, np.zeros(len(rows)), np.array(outcomes, np.int8)), loss
 
 
 def cut(rows: Rows, loss: npt.NDArray[np.float64], at: list[int], blocks: LabelBlocks | None = None) -> Blocks:
