@@ -51,7 +51,7 @@ class LabelBlocks:
     def __init__(self, *, learns_all: bool = False) -> None:
         self._learns_all = learns_all
         self._open: dict[int, _Open] = {}
-        self._done: list[tuple[int, int, int, int, npt.NDArray[np.float32], int]] = []
+        self._done: list[Blocks] = []
 
     def add(self, rows: Rows, loss_B: Vector, first_row: int) -> None:
         """Take rows just settled; `loss_B` is NaN where there is none, `first_row` is their place in the batch."""
@@ -60,13 +60,15 @@ class LabelBlocks:
         if self._learns_all:
             is_set_B |= (rows.kind == LABEL) & (rows.outcome == MISSING)
         stretch_B = np.where(is_event_B, rows.number // STRETCH_EVENTS, -1)
-        done = len(self._done)
+        found: list[Blocks] = []
         for source in np.unique(rows.source[is_set_B | is_event_B]).tolist():
             place = np.flatnonzero((rows.source == source) & (is_set_B | is_event_B))
-            self._add(
-                source, place, np.maximum.accumulate(stretch_B[place]), is_set_B[place], rows.time, loss_B, first_row
-            )
-        self._done[done:] = sorted(self._done[done:], key=lambda one: one[5])  # by row: sources leave as they came
+            stretch_P = np.maximum.accumulate(stretch_B[place])
+            found += self._add(source, place, stretch_P, is_set_B[place], rows.time, loss_B, first_row)
+        if found:
+            blocks = _joined(found)
+            order = np.argsort(blocks.row, kind="stable")  # sources leave as their rows came
+            self._done.append(Blocks._make(column[order] for column in blocks))
 
     def _add(
         self,
@@ -77,40 +79,31 @@ class LabelBlocks:
         time_B: Int64,
         loss_B: Vector,
         first_row: int,
-    ) -> None:
-        open_ = self._open.setdefault(source, _Open())
-        cuts = np.flatnonzero(np.diff(stretch_P, prepend=open_.stretch) > 0) if place.size else place
+    ) -> list[Blocks]:
+        open_, found = self._open.setdefault(source, _Open()), list[Blocks]()
+        cuts = np.flatnonzero(np.diff(stretch_P, prepend=open_.stretch) > 0)
         for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), place.size], strict=True):
             if start < place.size and stretch_P[start] > open_.stretch:
-                self._close(source, open_, first_row + int(place[start]))
+                found += open_.closed(source, first_row + int(place[start]))
                 open_.stretch, open_.block = int(stretch_P[start]), 0
             taken = place[start:stop][is_set_P[start:stop]]
-            while taken.size:
-                few, taken = np.split(taken, [BLOCK_EVENTS - open_.count])
+            begun = BLOCK_EVENTS - open_.count if open_.count else 0
+            if begun and taken.size:
+                few, taken = taken[:begun], taken[begun:]
                 open_.put(loss_B[few], time_B[few])
-                if open_.count == BLOCK_EVENTS:
-                    self._close(source, open_, first_row + int(few[-1]))
-
-    def _close(self, source: int, open_: _Open, row: int) -> None:
-        """Let the open block leave, if it has anything."""
-        if open_.count:
-            block = max(open_.stretch, 0) * MOST_IN_STRETCH + open_.block
-            self._done.append((source, block, open_.first_time_us, open_.last_time_us, open_.losses, row))
-            open_.block += 1
-            open_.count, open_.losses = 0, np.full(BLOCK_EVENTS, np.nan, np.float32)
+                found += open_.closed(source, first_row + int(few[-1])) if open_.count == BLOCK_EVENTS else []
+            whole = taken.size // BLOCK_EVENTS
+            if whole:
+                found.append(open_.whole(source, taken[: whole * BLOCK_EVENTS], time_B, loss_B, first_row))
+            rest = taken[whole * BLOCK_EVENTS :]
+            if rest.size:
+                open_.put(loss_B[rest], time_B[rest])
+        return found
 
     def take(self) -> Blocks:
         """Give the blocks that became complete since the last call."""
         done, self._done = self._done, []
-        source, block, first, last, losses, row = zip(*done, strict=True) if done else ((),) * 6
-        return Blocks(
-            np.array(source, np.int32),
-            np.array(block, np.int64),
-            np.array(first, np.int64),
-            np.array(last, np.int64),
-            np.array(losses, np.float32).reshape(-1, BLOCK_EVENTS),
-            np.array(row, np.int64),
-        )
+        return _joined(done) if done else _blocks([], [], [], [], np.zeros((0, BLOCK_EVENTS), np.float32), [])
 
     def drop(self, source: int) -> None:
         """Forget a source that was replaced."""
@@ -168,3 +161,44 @@ class _Open:
         self.last_time_us = last if self.count == 0 else max(self.last_time_us, last)
         self.losses[self.count : self.count + loss_N.size] = loss_N
         self.count += loss_N.size
+
+    def closed(self, source: int, row: int) -> list[Blocks]:
+        """Let the block leave at a row, if it has anything, and begin the next."""
+        if not self.count:
+            return []
+        times = [self.first_time_us], [self.last_time_us]
+        left = _blocks([source], [self.number], *times, self.losses.reshape(1, BLOCK_EVENTS), [row])
+        self.block += 1
+        self.count, self.losses = 0, np.full(BLOCK_EVENTS, np.nan, np.float32)
+        return [left]
+
+    def whole(self, source: int, place: Int64, time_B: Int64, loss_B: Vector, first_row: int) -> Blocks:
+        """Let whole blocks leave at once; the open one is empty."""
+        place_NE = place.reshape(-1, BLOCK_EVENTS)
+        time_NE, count = time_B[place_NE], len(place_NE)
+        number = self.number + np.arange(count)
+        self.block += count
+        times = time_NE.min(axis=1), time_NE.max(axis=1)
+        losses = loss_B[place_NE].astype(np.float32)
+        return _blocks(np.full(count, source), number, *times, losses, first_row + place_NE[:, -1])
+
+    @property
+    def number(self) -> int:
+        """The block's number among those of its source."""
+        return max(self.stretch, 0) * MOST_IN_STRETCH + self.block
+
+
+def _blocks(
+    source: npt.ArrayLike,
+    block: npt.ArrayLike,
+    first_time_us: npt.ArrayLike,
+    last_time_us: npt.ArrayLike,
+    losses: npt.NDArray[np.float32],
+    row: npt.ArrayLike,
+) -> Blocks:
+    block, first, last, row = (np.asarray(column, np.int64) for column in (block, first_time_us, last_time_us, row))
+    return Blocks(np.asarray(source, np.int32), block, first, last, losses, row)
+
+
+def _joined(found: list[Blocks]) -> Blocks:
+    return Blocks._make(np.concatenate(columns) for columns in zip(*found, strict=True))
