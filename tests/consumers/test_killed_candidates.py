@@ -72,12 +72,12 @@ class Learning(Office):
         """Give the records of a topic."""
         return [msgspec.json.decode(record.value_ or b"") for record in self.broker.logs[topic, 0]]
 
-    def blocks(self, candidate: str) -> dict[int, Any]:
-        """Give the blocks of a candidate by number; a repeat must say the same."""
-        found: dict[int, Any] = {}
+    def blocks(self, candidate: str) -> dict[tuple[str, int], Any]:
+        """Give the blocks of a candidate by order and number; a repeat must say the same."""
+        found: dict[tuple[str, int], Any] = {}
         for record in self.told("p.scores"):
             for block in record["blocks"] if record["candidate"] == candidate else ():
-                assert found.setdefault(block["block"], block) == block
+                assert found.setdefault((record["order"], block["block"]), block) == block
         return found
 
 
