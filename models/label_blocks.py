@@ -169,6 +169,7 @@ class _Open:
         times = [self.first_time_us], [self.last_time_us]
         left = _blocks([source], [self.number], *times, self.losses.reshape(1, BLOCK_EVENTS), [row])
         self.block += 1
+        self.first_time_us = self.last_time_us = 0  # an empty block is the same whatever was before it
         self.count, self.losses = 0, np.full(BLOCK_EVENTS, np.nan, np.float32)
         return [left]
 

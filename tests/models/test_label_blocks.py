@@ -111,3 +111,18 @@ def test_one_that_began_later_cuts_the_same_blocks_from_the_next_thousand_on() -
 
 def test_examples_in_the_docstrings_run() -> None:
     assert doctest.testmod(label_blocks).failed == 0
+
+
+def test_the_state_does_not_depend_on_batches() -> None:
+    """Also where a block has just left."""
+    rows, loss = traffic(400, sources=1)
+    for stop in range(0, rows.kind.size, 37):
+        whole, pieces = LabelBlocks(), LabelBlocks()
+        whole.add(Rows._make(column[:stop] for column in rows), loss[:stop], 0)
+        for start in range(0, stop, 11):
+            end = min(start + 11, stop)
+            pieces.add(Rows._make(column[start:end] for column in rows), loss[start:end], start)
+
+        assert {name: array.tobytes() for name, array in pieces.state().items()} == {
+            name: array.tobytes() for name, array in whole.state().items()
+        }
