@@ -338,7 +338,7 @@ def test_label_rows_find_events_whose_source_has_an_alias_now(at: int) -> None:
     state = parted.state()
     names = state["board.sources.name"].astype(np.int32)
     state["board.sources.name"] = np.where(names < 12, 9 - names, names)  # 10 and 11 are aliases 0 and 1
-    of_labels = state["board.labels.source"]
+    of_labels = state["board.labels.source"].astype(np.int64)
     state["board.labels.source"] = np.where(of_labels < 12, 9 - of_labels, of_labels)
 
     restored.restore(state)
