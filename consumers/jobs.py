@@ -29,7 +29,7 @@ def plan_jobs(pipeline: Pipeline, scale: Mapping[str, int]) -> list[Job]:
     """Say which processes a pipeline needs: ingest, features, serve, one learn for fast candidates, one per other.
 
     Where features take several stages, each stage has its processes; where examples are archived, train is one more;
-    the HTTP API has one if the file declares it.
+    the HTTP API has one if the file declares it, and so has the selector.
 
     Raises:
         PipelineError: `scale` names a role that cannot be scaled, or fewer than one process.
@@ -50,7 +50,8 @@ def plan_jobs(pipeline: Pipeline, scale: Mapping[str, int]) -> list[Job]:
         jobs.append(Job("learn", "learn", ("--models", ",".join(shared))))
     alone = [model.name for model in pipeline.models if model.name not in shared]
     jobs += [Job(f"learn.{name}", "learn", ("--models", name)) for name in alone]
-    return jobs if pipeline.archive is None else [*jobs, Job("train", "train")]
+    jobs += [] if pipeline.archive is None else [Job("train", "train")]
+    return jobs if pipeline.select is None else [*jobs, Job("select", "select")]
 
 
 def _parts(pipeline: Pipeline, role: str) -> list[tuple[str, tuple[str, ...]]]:

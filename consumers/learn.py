@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -22,12 +23,13 @@ from consumers.candidate_figures import about_version, watched_figures
 from consumers.drifting import Alarmed, Bools, Drifting, ModelNow, decisions, renews
 from consumers.learn_snapshot import check_task, columns_in, lineage_of, parts_of, tell_columns
 from consumers.quarantine import Ward
-from consumers.score_records import Block, ScoresRecord, encode_records
+from consumers.score_records import Block, Order, ScoresRecord, encode_records
 from consumers.uptake import Refused, Uptake
 from consumers.version_rows import Announced, announced
-from models.blocks import Blocks, Scoreboard
+from models.blocks import Scoreboard
 from models.contained import Contained
 from models.cost import Cost
+from models.label_blocks import Blocks
 from models.learner import LEARN, PREDICT, SKIP, Actions, Learner, Matrix, State, Vector
 from models.pending import RELEARNED, Rows
 from models.sampling import in_sample
@@ -131,7 +133,7 @@ class LearnTask:
         is_left_B = None if self._sample == 1.0 else ~in_sample(batch.rows.text("id"), self._sample)
         if isinstance(self.learner, ShardedLearner):
             self.learner.place(batch.rows.text("key"))
-        found, start = _Found([], []), 0
+        found, start = _Found([], [], []), 0
         for version in self._versions(batch):
             self._pass(_Stretch(rows, X_BF, batch.clock, is_left_B).before(version.row), start, found)
             self._take_up(rows, version, found)
@@ -140,7 +142,8 @@ class LearnTask:
         for source in sorted(set(self._ended()).difference(self._aliases.values())):
             self.board.drop(source)
         told = [*self.ward.told(), *found.told]
-        return [*encode_records(found.blocks, self._record), *decisions(told)]
+        blocks = encode_records(found.blocks, partial(self._record, "number"))
+        return [*blocks, *encode_records(found.labels, partial(self._record, "label")), *decisions(told)]
 
     def _versions(self, batch: Batch) -> list[Announced]:
         """Give the rows that announce a version of this candidate."""
@@ -181,6 +184,7 @@ class LearnTask:
         while start < stop:  # once, if there is no alarm
             blocks = self.board.settle(rows, start, stop, score_B, self.scores)
             found.blocks.append((self.lineage, blocks))
+            found.labels.append((self.lineage, self.board.labels.take()))
             settled, order = self.board.settled_to, (self.lineage, self.generation)
             size, taken = settled - start, self.ward.taken(self.learner, rows, stepped, settled, order)
             is_learned_B = action_B[:size] == LEARN
@@ -346,15 +350,16 @@ class LearnTask:
         self.cost.add(took, *(int(np.count_nonzero(action_B == what)) for what in (PREDICT, LEARN)))
         return score_B
 
-    def _record(self, lineage: int, blocks: tuple[Block, ...]) -> ScoresRecord:
+    def _record(self, order: Order, lineage: int, blocks: tuple[Block, ...]) -> ScoresRecord:
         p99_us, size = round(self.cost.predict_p99_us, 3), self.learner.size_bytes()
-        return ScoresRecord(self.candidate, lineage, self.generation, "number", p99_us, size, blocks)
+        return ScoresRecord(self.candidate, lineage, self.generation, order, p99_us, size, blocks)
 
 
 class _Found(NamedTuple):
     """What one step has to say: blocks with the lineage that completed them, alarms and refusals with their rows."""
 
-    blocks: list[tuple[int, Blocks]]
+    blocks: list[tuple[int, Blocks]]  # by number
+    labels: list[tuple[int, Blocks]]  # in the order of labels
     told: list[Alarmed | tuple[int, Refused]]
 
 

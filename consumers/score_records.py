@@ -1,7 +1,10 @@
 """Records of P.scores: the blocks of losses that one step completed, as evidence for promotions.
 
-    {"candidate", "lineage", "generation", "order": "number", "predict_p99_us", "bytes",
+    {"candidate", "lineage", "generation", "order": "number" or "label", "predict_p99_us", "bytes",
      "blocks": [{"source", "block", "n", "first_time_us", "last_time_us", "losses"}, ...]}
+
+Blocks by number are of 100 consecutive events of a source (models/blocks.py), those by label of up to 100 events in the
+order in which their labels were set (models/label_blocks.py).
 
 `predict_p99_us` and `bytes` are measurements; all else depends on the rows alone (see docs/learning.md). A record is of
 one lineage, and leaves with the row that completed its last block.
@@ -17,9 +20,13 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from models.blocks import Blocks
+from models.label_blocks import Blocks
+from models.paired_losses import BLOCK_EVENTS
+from streams.errors import FrameError
 from streams.frames import Outgoing
 from streams.records import pack
+
+Order = Literal["number", "label"]
 
 MAX_BLOCKS_PER_RECORD = 200  # 540 bytes each: a record stays far below Kafka's 1 MiB
 
@@ -45,10 +52,25 @@ class ScoresRecord(msgspec.Struct, frozen=True):
     candidate: str
     lineage: int
     generation: int
-    order: Literal["number"]
+    order: Order
     predict_p99_us: float
     bytes: int
     blocks: tuple[Block, ...]
+
+
+def decode_scores(value: bytes) -> ScoresRecord:
+    """Read a record of P.scores.
+
+    Raises:
+        FrameError: it is none.
+    """
+    try:
+        record = msgspec.json.decode(value, type=ScoresRecord)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise FrameError(f"a record of scores cannot be read: {error}; {len(value)} bytes found") from error
+    if any(len(block.losses) != 4 * BLOCK_EVENTS for block in record.blocks):
+        raise FrameError(f"a record of scores of {record.candidate} has a block that has not {BLOCK_EVENTS} losses")
+    return record
 
 
 def encode_records(

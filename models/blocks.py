@@ -14,10 +14,7 @@ blocks, 100 events each.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-import numpy.typing as npt
 
 from models.block_arrays import (
     BLOCK_EVENTS,
@@ -39,6 +36,7 @@ from models.block_arrays import (
     restored_arrays,
 )
 from models.drift import LossDrift
+from models.label_blocks import Blocks, LabelBlocks
 from models.learner import PREDICT, Actions, State, Vector
 from models.pending import (
     AT_JUMP,
@@ -60,17 +58,6 @@ from models.scoring import Scores
 from streams.drift import Drift
 from streams.errors import ModelError
 from streams.frames import BEGINNING
-
-
-class Blocks(NamedTuple):
-    """Blocks that became complete, in that order; `row` is the row that completed each."""
-
-    source: Int32
-    block: Int64
-    first_time_us: Int64
-    last_time_us: Int64
-    losses: npt.NDArray[np.float32]  # [n, 100], NaN where no label counted
-    row: Int64
 
 
 class Scoreboard:
@@ -102,6 +89,7 @@ class Scoreboard:
             learns_all: whether models learn all that passes, with a label or without.
         """
         self.drift = LossDrift(Drift(loss=()))
+        self.labels = LabelBlocks(learns_all=learns_all)
         self._outputs, self._learns_all = outputs, learns_all
         self._keep_us, self._is_relearned = keep_us, is_relearned
         self.counters: Int64 = np.zeros(len(COUNTERS), np.int64)
@@ -173,11 +161,19 @@ class Scoreboard:
             row,
             self._learns_all,
         )
+        self._add_labels(rows, start, self.settled_to)
         self._place = self._place[self.settled_to - start :]
         blocks = self._take(node[:ready], row[:ready])
         if not self._place.size:  # what is planned may yet correct what its clock has not forgotten
             forget_kernel(self._sources, self._nodes, self._sizes)
         return blocks
+
+    def _add_labels(self, rows: Rows, start: int, stop: int) -> None:
+        """Let losses that were settled count in the order of their labels, too."""
+        place = self._place[: stop - start]
+        loss_B = np.full(stop - start, np.nan)
+        loss_B[place >= 0] = self._nodes.loss.ravel()[place[place >= 0]]
+        self.labels.add(Rows._make(column[start:stop] for column in rows), loss_B, start)
 
     @property
     def settled_to(self) -> int:
@@ -200,6 +196,7 @@ class Scoreboard:
     def drop(self, source: int) -> int:
         """Forget a source that was replaced; gives how many predictions were still pending. Unknown: 0."""
         places = np.flatnonzero(self._sources.name[: self._sizes[SOURCES]] == source)
+        self.labels.drop(source)
         if not places.size:
             return 0
         place = int(places[0])
@@ -223,6 +220,7 @@ class Scoreboard:
     def state(self) -> State:
         """Give sources, open and remembered blocks, in an order that depends on the rows alone."""
         state = arrays_state(self._sources, self._nodes, int(self._sizes[SOURCES]))
+        state |= self.labels.state()
         state["counters"] = self.counters.copy()
         state["clock"] = self._sizes[CLOCK : CLOCK + 1].copy()
         return state
@@ -236,6 +234,7 @@ class Scoreboard:
         try:
             sources, nodes = restored_arrays(state, self._outputs)
             used, count = state["sources.name"].size, nodes.block.size
+            self.labels.restore(state)
             self.counters = np.array(state["counters"], np.int64).reshape(len(COUNTERS))
             clock_us = int(np.array(state["clock"], np.int64).reshape(1)[0])
         except (KeyError, ValueError, IndexError) as error:

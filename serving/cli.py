@@ -25,6 +25,7 @@ from serving import (
     cli_recompute,
     cli_report,
     cli_rescale,
+    cli_select,
     cli_topics,
     cli_train,
     cli_up,
@@ -78,7 +79,9 @@ def check(file: PipelineFile) -> None:
 
 @app.command()
 def run(
-    role: Annotated[str, typer.Argument(help="ingest, features, learn, serve, train or api.", show_default=False)],
+    role: Annotated[
+        str, typer.Argument(help="ingest, features, learn, serve, train, api or select.", show_default=False)
+    ],
     file: PipelineFile,
     models: Annotated[
         str, typer.Option(help="learn: only these candidates, comma-separated.", show_default=False)
@@ -145,6 +148,11 @@ app.command()(cli_rescale.rescale)
 app.command()(cli_train.train)
 app.command()(cli_report.report)
 app.command()(cli_rebuild.rebuild)
+app.command()(cli_select.promote)
+app.command()(cli_select.pin)
+app.command()(cli_select.unpin)
+app.command()(cli_select.rollback)
+app.command()(cli_select.explain)
 
 
 def main() -> None:

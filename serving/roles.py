@@ -18,7 +18,7 @@ from streams.lightness import has_river, stay_light
 from streams.pipeline import Pipeline
 from streams.stages import stage_specs
 
-ROLES = ("ingest", "features", "learn", "serve", "train", "api")
+ROLES = ("ingest", "features", "learn", "serve", "train", "api", "select")
 
 
 def run_role(
@@ -52,6 +52,8 @@ def run_role(
     if role == "train" and pipeline.archive is None:
         line = "no examples are kept to train from; declare [archive], or a model of a kind torch:… or sklearn:…"
         raise PipelineError([f"train: {line}"])
+    if role == "select" and pipeline.select is None:
+        raise PipelineError(["select: nothing says how the champion is chosen; declare [select]"])
     last = stage_specs(pipeline)[-1].number
     if stage is not None and (role != "features" or not 1 <= stage <= last):
         wrong = f"features has {last} stage{'s' if last > 1 else ''}" if role == "features" else f"{role} has no stages"
@@ -60,6 +62,11 @@ def run_role(
         from serving.api_server import run_api  # FastAPI is 40 MiB that no other role needs
 
         run_api(pipeline, metrics)
+        return
+    if role == "select":
+        from consumers.selector import run_selector  # Faust is for this role alone
+
+        run_selector(pipeline, metrics)
         return
     if not has_river(pipeline, role, models or []):
         stay_light()

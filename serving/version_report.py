@@ -14,6 +14,7 @@ from models.scoring import figure_names
 from models.version import Version
 from serving.feature_report import size
 from serving.json_output import write_json
+from serving.standing_report import champion_of, show_standings
 from serving.table import SHOWN_FIGURES, console, decimal, duration, grid, number, share, words
 from serving.training_report import show_training
 from serving.versions import Weights
@@ -39,6 +40,7 @@ def show_models(pipeline: Pipeline, newest: Newest) -> None:
     title = f"Pipeline {pipeline.name}: {len(newest)} candidate{'' if len(newest) == 1 else 's'}"
     out.print(Text(f"{title}, as of their newest versions", style="bold"))
     out.print(table, width=None if out.is_terminal else max(out.width, out.measure(table).maximum))
+    show_standings(pipeline, out)
 
 
 def _league_row(version: Version | None, loss: str, shown: Sequence[str]) -> list[str]:
@@ -125,7 +127,7 @@ def _largest(weights: Weights) -> Table:
 
 
 def _serves(pipeline: Pipeline, name: str) -> bool:
-    return pipeline.serve.champion == name
+    return champion_of(pipeline) == name
 
 
 def _micros(value: float | None) -> str:

@@ -69,6 +69,13 @@ class Families:
         self.snapshot_pause = histogram(
             "millrace_snapshot_pause_seconds", "Time the stream stood still for a snapshot.", SNAPSHOT_BOUNDS_S
         )
+        self.evidence_bound = gauge("millrace_evidence_bound", "What a challenger is better by, surely.", "challenger")
+        self.promotions = counter("millrace_promotions_total", "Changes of the champion, by why.", "why")
+        self.uncompared = counter("millrace_uncompared_blocks_total", "Blocks that never had a pair.", "challenger")
+        self.guard_fill = gauge("millrace_guard_fill_ratio", "How full the guard's fuller line is; 1 is the alarm.")
+        self.guard_delay = gauge(
+            "millrace_guard_expected_delay_events", "Settled events until a doubled loss is noticed."
+        )
         self.archive_rows = gauge("millrace_archive_rows", "Label rows in the archive.")
         self.archive_bytes = gauge("millrace_archive_bytes", "Size of the archive's files.")
         self.archive_segments = gauge("millrace_archive_segments", "Files of the archive.")

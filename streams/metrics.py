@@ -229,6 +229,31 @@ class RoleMetrics:
         self.families.version_examples.labels(*self._base).set(examples)
         self.families.version_age.labels(*self._base).set_function(lambda: self._clock() - made_us / 1e6)
 
+    # Selecting
+
+    def evidence(self, challenger: str, bound: float | None) -> None:
+        """Set what is proven of a challenger, NaN as long as nothing is."""
+        self.families.evidence_bound.labels(*self._base, challenger).set(math.nan if bound is None else bound)
+
+    def uncompared(self, challenger: str, blocks: int) -> None:
+        """Count a challenger's blocks that had no pair."""
+        self.families.uncompared.labels(*self._base, challenger).inc(blocks)
+
+    def unchallenged(self, challenger: str) -> None:
+        """Drop the series of a challenger that is champion now."""
+        mine = {**dict(zip(BASE, self._base, strict=True)), "challenger": challenger}
+        self.families.evidence_bound.remove_by_labels(mine)
+
+    def promoted(self, why: str, times: int) -> None:
+        """Count changes of the champion."""
+        self.families.promotions.labels(*self._base, why).inc(times)
+
+    def guard(self, fill: float | None, expected_delay_events: float | None) -> None:
+        """Set how near the guard is to its alarm, and how soon it would notice a doubled loss; NaN: it still learns."""
+        self.families.guard_fill.labels(*self._base).set(math.nan if fill is None else fill)
+        delay = math.nan if expected_delay_events is None else expected_delay_events
+        self.families.guard_delay.labels(*self._base).set(delay)
+
     # Audit
 
     def audited(self, rows: int, skew: Mapping[str, int]) -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from streams.drift import RELEARN_ROWS, Drift, OnDrift
 from streams.retraining import Archive, Retrain
+from streams.selecting import Select
 
 FieldKind = Literal["number", "category", "boolean"]
 TimeUnit = Literal["rfc3339", "s", "ms", "us", "ns"]
@@ -272,7 +273,7 @@ class Pipeline(msgspec.Struct, frozen=True):
 
     `state` is a directory of this machine. It has everything, or, where `state_url` names an object store for snapshots
     and models, only what concerns this machine: logs, targets, embedded servers. Without an `archive` settled examples
-    are kept nowhere but in their topic.
+    are kept nowhere but in their topic, and without `select` nobody but people changes the champion.
     """
 
     name: str
@@ -292,6 +293,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     bounds: tuple[Bound, ...] = ()
     drift: Drift = Drift()
     archive: Archive | None = None
+    select: Select | None = None
 
     def __repr__(self) -> str:
         """Name the pipeline and no more: its Kafka settings may hold secrets."""

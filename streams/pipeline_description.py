@@ -159,6 +159,7 @@ def _stages(pipeline: Pipeline) -> tuple[Stage, ...]:
         ),
         Stage("serve", inner("features", "control"), inner("predictions"), _serving(pipeline)),
         *_training(pipeline, inner("examples"), inner("examples", "decisions")),
+        *_selecting(pipeline, inner("scores", "decisions"), inner("decisions", "selection")),
     )
 
 
@@ -170,6 +171,24 @@ def _training(pipeline: Pipeline, reads: tuple[str, ...], writes: tuple[str, ...
     names = ", ".join(model.name for model in pipeline.models if model.retrain is not None)
     purpose = "archives examples" + (f" for {duration_text(keep_us)}" if keep_us is not None else "")
     return (Stage("train", reads, writes, purpose + (f", trains: {names}" if names else "")),)
+
+
+def _selecting(pipeline: Pipeline, reads: tuple[str, ...], writes: tuple[str, ...]) -> tuple[Stage, ...]:
+    """Give the role that chooses the champion, if the pipeline has one."""
+    found = pipeline.select
+    if found is None:
+        return ()
+    text = f"chooses the champion by {found.metric.replace('_', ' ')}: alpha {found.alpha:g}"
+    text += f", margin {found.margin:g}" if found.margin else ""
+    text += f", at least {duration_text(found.span_us)}"
+    text += f", {duration_text(found.cooldown_us)} between promotions" if found.cooldown_us else ""
+    limits = (
+        (found.max_predict_ms, "ms a prediction"),
+        (found.max_model_mib, "MiB"),
+        (found.max_training_s, "s of training"),
+    )
+    text += "".join(f", at most {most:g} {unit}" for most, unit in limits if most is not None)
+    return (Stage("select", reads, writes, text),)
 
 
 def _purpose(spec: StageSpec, key: str, wait: str) -> str:

@@ -26,19 +26,19 @@ from streams.pipeline_labels import no_labels, read_labels, refuse_label_feature
 from streams.pipeline_models import NAME_FORM, NAME_PATTERN, read_models, read_serve
 from streams.pipeline_records import check_paths, identity_uses, read_time_unit, read_topic, read_where
 from streams.pipeline_retraining import read_archive
+from streams.pipeline_selecting import read_select
 from streams.pipeline_state import read_state
 from streams.pipeline_task import read_task
 from streams.toml_table import Table, in_order_of, mistake_line, one_line, shown
 
 TABLES = (
     "pipeline", "kafka", "events", "labels", "task", "features", "entities", "models", "drift", "archive",
-    "serve", "run",
+    "select", "serve", "run",
 )  # fmt: skip
 DEFAULT_PARTITIONS = 4
 MOST_PARTITIONS = 4_096
 UNLABELLED_KEEP_US = HOUR_US  # how long an id is known, to drop its second event; each takes some 40 bytes
 
-_LATER_TABLES = {"select": "selecting the champion by evidence"}
 _LATER_PIPELINE = {"shards": "sharding", "sample": "sampling"}
 _LATER_EVENTS = {"sample": "sampling", "decoder": "your own decoder", "format": "another format than JSON"}
 _READ_AS = {"number": "a number", "category": "text", "boolean": "a boolean"}
@@ -104,6 +104,9 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
     drift = read_drift(tables["drift"], models, mistakes, has_labels=labels.is_declared)
     archive = read_archive(tables["archive"] if "archive" in values else None, models, mistakes)
     serve = read_serve(tables["serve"], models, environment, mistakes)
+    select = read_select(tables["select"], task, mistakes) if "select" in values else None
+    if select is not None and len(models) == 1:
+        mistakes.append("[select]: there is nobody to choose from; allowed: at least two models")
     run = _run(Table("run", tables["run"], mistakes))
     return Pipeline(
         name=name,
@@ -123,15 +126,14 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
         bounds=bounds,
         drift=drift,
         archive=archive,
+        select=select,
     )
 
 
 def _tables(values: dict[str, Any], mistakes: list[str]) -> dict[str, dict[str, Any]]:
     """Split the file into its tables; a missing one is empty, and complains by its required keys."""
     for name, table in values.items():
-        if name in _LATER_TABLES:
-            mistakes.append(f"[{name}]: not available yet ({_LATER_TABLES[name]})")
-        elif name not in TABLES:
+        if name not in TABLES:
             mistakes.append(mistake_line(f"[{name}]", "unknown table", ", ".join(TABLES), name, TABLES))
         elif not isinstance(table, dict):
             mistakes.append(f"[{name}]: {shown(table)} is not right; allowed: a table")

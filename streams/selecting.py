@@ -8,11 +8,10 @@ from typing import Literal
 import msgspec
 
 from streams.durations import DAY_US
-from streams.pipeline import TaskKind
 
 Metric = Literal["log_loss", "brier", "mae", "rank_loss", "inertia"]
 
-METRICS: dict[TaskKind, tuple[Metric, ...]] = {  # of each kind of task, the usual one first
+METRICS: dict[str, tuple[Metric, ...]] = {  # of each kind of task, the usual one first
     "binary": ("log_loss", "brier"),
     "multiclass": ("log_loss",),
     "regression": ("mae",),

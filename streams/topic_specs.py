@@ -47,6 +47,11 @@ def longest_reach_us(pipeline: Pipeline) -> int:
     return max(((feature.window_us or 0) + feature.delay_us for feature in pipeline.features), default=0)
 
 
+def selection_topic(pipeline: Pipeline) -> str:
+    """Name the topic that keeps the selector's state; only a pipeline with `[select]` has it."""
+    return f"{pipeline.name}.selection"
+
+
 def topic_specs(pipeline: Pipeline) -> tuple[TopicSpec, ...]:
     """List every topic of the pipeline, the users' first, then in the order rows flow."""
     keep_ms = retention_ms(pipeline)
@@ -63,4 +68,5 @@ def topic_specs(pipeline: Pipeline) -> tuple[TopicSpec, ...]:
             )
             for name in inner_topics(pipeline)
         ),
+        *([] if pipeline.select is None else [TopicSpec(selection_topic(pipeline), 1, FOREVER_MS, is_compacted=True)]),
     )

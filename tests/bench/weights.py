@@ -17,6 +17,12 @@ BLOCK_EVENTS = 100
 class _Scores(msgspec.Struct):
     candidate: str
     blocks: list[object]
+    order: str = "number"
+
+    @property
+    def events(self) -> float:
+        """Events of whole blocks by number; those by label are the same events once more."""
+        return float(BLOCK_EVENTS * len(self.blocks)) if self.order == "number" else 0.0
 
 
 def log_events(pipeline: Pipeline) -> Weight:
@@ -32,7 +38,7 @@ def feature_events(pipeline: Pipeline) -> Weight:
 def scored_events(message: Message) -> float:
     """Weigh a record of P.scores: whole blocks of events whose label was learned."""
     value = message.value()
-    return 0.0 if value is None else float(BLOCK_EVENTS * len(_SCORES.decode(value).blocks))
+    return 0.0 if value is None else _SCORES.decode(value).events
 
 
 def scored_by(candidate: str) -> Weight:
@@ -41,7 +47,7 @@ def scored_by(candidate: str) -> Weight:
     def weigh(message: Message) -> float:
         value = message.value()
         scores = None if value is None else _SCORES.decode(value)
-        return 0.0 if scores is None or scores.candidate != candidate else float(BLOCK_EVENTS * len(scores.blocks))
+        return 0.0 if scores is None or scores.candidate != candidate else scores.events
 
     return weigh
 

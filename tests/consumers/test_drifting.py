@@ -96,7 +96,7 @@ def alarms_of(found: list[Outgoing]) -> list[DriftRecord]:
 def blocks_of(found: list[Outgoing]) -> list[tuple[Any, ...]]:
     values = [value for out in found if out.topic == "scores" for value in out.values.unpack()]
     records = [msgspec.json.decode(value, type=ScoresRecord) for value in values]
-    return [(r.lineage, b.source, b.block, b.n, b.losses) for r in records for b in r.blocks]
+    return [(r.lineage, b.source, b.block, b.n, b.losses) for r in records if r.order == "number" for b in r.blocks]
 
 
 def adwin() -> river.ADWIN:

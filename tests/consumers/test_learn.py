@@ -87,9 +87,14 @@ def process(learn: LearnTask, rows: Table) -> list[Outgoing]:
     return learn.process(Batch(rows, clock, clock))
 
 
-def blocks_of(outgoing: list[Outgoing]) -> list[tuple[Any, ...]]:
+def blocks_of(outgoing: list[Outgoing], order: str = "number") -> list[tuple[Any, ...]]:
     records = [msgspec.json.decode(value, type=ScoresRecord) for out in outgoing for value in out.values.unpack()]
-    return [(b.source, b.block, b.n, b.first_time_us, b.last_time_us, b.losses) for r in records for b in r.blocks]
+    return [
+        (b.source, b.block, b.n, b.first_time_us, b.last_time_us, b.losses)
+        for r in records
+        if r.order == order
+        for b in r.blocks
+    ]
 
 
 def reference(rows: Table, model: str) -> tuple[dict[tuple[int, int], float], int]:
@@ -144,12 +149,16 @@ def test_losses_travel_as_base64_of_little_endian_float32() -> None:
 def test_outputs_and_state_do_not_depend_on_batches_or_restarts(model: str) -> None:
     rows, chance = examples(500, seed=1), random.Random(1)
     whole, learn = task(model), task(model)
-    expected = blocks_of(process(whole, rows))
+    outgoing = process(whole, rows)
+    expected, of_labels = blocks_of(outgoing), blocks_of(outgoing, "label")
     found: list[tuple[Any, ...]] = []
+    found_of_labels: list[tuple[Any, ...]] = []
     start = 0
     while start < rows.num_rows:
         size = chance.choice([1, 3, 40, 200])
-        found += blocks_of(process(learn, rows.slice(start, size)))
+        outgoing = process(learn, rows.slice(start, size))
+        found += blocks_of(outgoing)
+        found_of_labels += blocks_of(outgoing, "label")
         start += size
         if chance.random() < 0.2:
             state = {name: np.asarray(array).copy() for name, array in learn.state().items()}
@@ -157,6 +166,7 @@ def test_outputs_and_state_do_not_depend_on_batches_or_restarts(model: str) -> N
             learn.restore(state)
 
     assert found == expected
+    assert found_of_labels == of_labels
     assert learn.version == whole.version
     ours, theirs = learn.state(), whole.state()
     assert ours.keys() == theirs.keys()
@@ -203,12 +213,16 @@ def test_many_blocks_share_a_record_but_no_record_grows_without_bound() -> None:
         "outcome": kind - 1,
         "vector": np.ones((2 * events, 3)),
     }
-    [out] = process(task("prior", lineage=2, generation=3), build(SCHEMA, columns, 2 * events))
+    out, of_labels = process(task("prior", lineage=2, generation=3), build(SCHEMA, columns, 2 * events))
     records = [msgspec.json.decode(value) for value in out.values.unpack()]
 
     assert [len(record["blocks"]) for record in records] == [MAX_BLOCKS_PER_RECORD, 50]
     assert out.cause.tolist() == [events + MAX_BLOCKS_PER_RECORD * 100 - 1, 2 * events - 1]
     assert (out.topic, out.partition, out.keys) == ("scores", 0, None)
+    assert [len(record["blocks"]) for record in map(msgspec.json.decode, of_labels.values.unpack())] == [
+        MAX_BLOCKS_PER_RECORD,
+        50,
+    ]
     head = {name: value for name, value in records[0].items() if name != "blocks"}
     assert head == {
         "candidate": "m",
@@ -324,14 +338,17 @@ def test_label_rows_find_events_whose_source_has_an_alias_now(at: int) -> None:
     state = parted.state()
     names = state["board.sources.name"].astype(np.int32)
     state["board.sources.name"] = np.where(names < 12, 9 - names, names)  # 10 and 11 are aliases 0 and 1
+    of_labels = state["board.labels.source"].astype(np.int64)
+    state["board.labels.source"] = np.where(of_labels < 12, 9 - of_labels, of_labels)
 
     restored.restore(state)
     found += blocks_of(process(restored, _with_aliases(kept.slice(cut))))
 
     assert [block[1:] for block in found] == [block[1:] for block in blocks]
     mine, wanted = restored.state(), whole.state()
-    assert {name: array.tobytes() for name, array in mine.items() if name != "board.sources.name"} == {
-        name: array.tobytes() for name, array in wanted.items() if name != "board.sources.name"
+    named = {"board.sources.name", "board.labels.source", "board.labels.places", "board.labels.losses"}  # by names
+    assert {name: array.tobytes() for name, array in mine.items() if name not in named} == {
+        name: array.tobytes() for name, array in wanted.items() if name not in named
     }
     assert whole.board.count("scored") > 50
 

@@ -85,7 +85,7 @@ def told(outputs: list[Outgoing]) -> list[Any]:
 def rows_of(outputs: list[Outgoing]) -> list[Any]:
     """Give the blocks among outputs, without what is measured."""
     records = [msgspec.json.decode(value) for out in outputs if out.topic == "scores" for value in out.values.unpack()]
-    return [block for record in records for block in record["blocks"]]
+    return [block for record in records if record["order"] == "number" for block in record["blocks"]]
 
 
 @pytest.mark.parametrize("name", MODELS)

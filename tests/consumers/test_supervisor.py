@@ -20,6 +20,7 @@ from streams.errors import MillraceError, PipelineError
 from streams.pipeline import Feature, Model
 from streams.pipeline_file import read_pipeline
 from streams.retraining import Archive, Retrain
+from streams.selecting import Select
 
 FLIGHTS = read_pipeline(Path(__file__).parents[2] / "examples" / "flights.toml")
 PIPELINE = msgspec.structs.replace(
@@ -133,6 +134,14 @@ def test_each_stage_of_features_has_processes_of_its_own() -> None:
     ]
     supervisor = Supervisor(jobs[3:4], [], Path(), Path())
     assert [(status.name, status.role) for status in supervisor.statuses()] == [("features.stage2", "features.stage2")]
+
+
+def test_a_pipeline_that_selects_has_one_selector() -> None:
+    """It cannot be scaled: one process decides."""
+    of = msgspec.structs.replace(FLIGHTS, select=Select())
+
+    assert plan_jobs(of, {})[-1] == Job("select", "select")
+    assert "select" not in {job.role for job in plan_jobs(FLIGHTS, {})}
 
 
 def test_wrong_scales_are_all_reported() -> None:

@@ -100,7 +100,7 @@ def told(outgoing: list[Outgoing], topic: str) -> list[dict[str, Any]]:
 def blocks_of(outgoing: list[Outgoing]) -> list[tuple[Any, ...]]:
     found = [out for out in outgoing if out.topic == "scores"]
     records = [msgspec.json.decode(value, type=ScoresRecord) for out in found for value in out.values.unpack()]
-    return [(r.lineage, b.source, b.block, b.n, b.losses) for r in records for b in r.blocks]
+    return [(r.lineage, b.source, b.block, b.n, b.losses) for r in records if r.order == "number" for b in r.blocks]
 
 
 def announced(rows: Table, versions: list[Version]) -> Table:

@@ -172,7 +172,7 @@ def learned(kind: str, task: Task, label: list[float], cuts: int = 1) -> tuple[L
     for part in np.array_split(np.arange(table.num_rows), cuts):
         for out in made.process(Batch(table.take(part), clock[part], clock[part])):
             records = [msgspec.json.decode(value, type=ScoresRecord) for value in out.values.unpack()]
-            blocks += [block for record in records for block in record.blocks]
+            blocks += [block for record in records if record.order == "number" for block in record.blocks]
     return made, blocks
 
 

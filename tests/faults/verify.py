@@ -272,11 +272,12 @@ def alarms(values: Iterable[bytes], model: Model) -> set[str]:
 
 
 def blocks(records: Iterable[Any]) -> Numbered:
-    """Blocks by (source, block); repeats must be equal."""
+    """Blocks of both orders by (source, block); repeats must be equal."""
     found: Numbered = {}
     for record in records:
         for block in record["blocks"]:
-            assert found.setdefault((block["source"], block["block"]), str(block)) == str(block), "a block changed"
+            name = block["source"], block["block"] if record["order"] == "number" else -1 - block["block"]
+            assert found.setdefault(name, str(block)) == str(block), "a block changed"
     return found
 
 
