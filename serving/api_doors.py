@@ -14,7 +14,7 @@ import msgspec
 
 from consumers.process import KafkaControlLog
 from models.version import Version
-from serving.champion import Champion
+from serving.candidate import Candidate
 from serving.inference import Matrix
 from serving.redis_door import RedisDoor, Stored
 from serving.versions import newest
@@ -39,7 +39,7 @@ class ModelShelf:
         self._state = state_of(pipeline)
         self._log = KafkaControlLog(pipeline)
         self._control = Control(self._log)
-        self._held: dict[str, Champion] = {}
+        self._held: dict[str, Candidate] = {}
         self._lock = threading.Lock()
 
     @property
@@ -59,11 +59,12 @@ class ModelShelf:
         with self._lock:
             return self._follow(name).version
 
-    def _follow(self, name: str) -> Champion:
+    def _follow(self, name: str) -> Candidate:
         held = self._held.get(name)
         if held is None:
             model, task = self._models[name], self._pipeline.task
-            held = Champion(model, self._columns, self._state, self._control, self._metrics, task=task)
+            held = Candidate(model, self._columns, self._state, self._control, self._metrics, task=task)
+            held.begin()
             self._held[name] = held
         held.follow(int(time.time() * 1e6))
         return held

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -36,6 +37,14 @@ class _Name(msgspec.Struct):
     number: int
 
 
+class _Framed(NamedTuple):
+    """What answers of a candidate's version share, and where they are counted."""
+
+    version: str
+    frame: Frame
+    metrics: RoleMetrics
+
+
 _read_name = msgspec.json.Decoder(_Name).decode
 
 
@@ -44,7 +53,7 @@ class ServeTask:
 
     Args:
         partition: of P.features, and of P.predictions too.
-        champion: the model in memory, shared by all partitions of the process.
+        champion: who answers, shared by all partitions of the process; it changes between batches.
         generation_of: resolves a source number to its generation.
         clock: wall clock in seconds, for latencies.
         metrics: the role's metrics.
@@ -64,11 +73,11 @@ class ServeTask:
         self._champion = champion
         self._generation_of = generation_of
         self._clock = clock
-        self._metrics = metrics.of(champion.name)
+        self._metrics = metrics
         self._keep = keep
         self._sources = np.empty(0, np.int32)  # met so far, and the generation of each
         self._generations = np.empty(0, np.int64)
-        self._frame = "", frame_of(champion.name, "", partition, champion.task)
+        self._frames: dict[str, _Framed] = {}  # by candidate, of its last version
         self._skip = np.empty(0, np.int64)
         self._passed = np.array([-1], np.int64)
 
@@ -110,18 +119,22 @@ class ServeTask:
         else:
             x_BF = x_BF[row]
             x_BF.flags.writeable = False  # like a view of the batch: another type of array compiles another kernel
-        score_BS = self._champion.predict(x_BF).reshape(row.size, self._champion.task.outputs)
-        rendered = render(asked, picked, score_BS, self._frame_of_version(), int(self._clock() * 1e6))
-        self._metrics.predicted(rendered.counts, rendered.latency_s)
+        champion = self._champion
+        score_BS = champion.predict(x_BF).reshape(row.size, champion.task.outputs)
+        framed = self._framed(champion.name, champion.version)
+        rendered = render(asked, picked, score_BS, framed.frame, int(self._clock() * 1e6))
+        framed.metrics.predicted(rendered.counts, rendered.latency_s)
+        framed.metrics.predictions(champion.standing, row.size)
         if self._keep is not None:
             self._keep(KeyRows(rendered.keys, rendered.values, picked.name, asked.time[row], x_BF))
         return Outgoing("predictions", self._partition, rendered.values, rendered.keys, row)
 
-    def _frame_of_version(self) -> Frame:
-        version = self._champion.version
-        if self._frame[0] != version:
-            self._frame = version, frame_of(self._champion.name, version, self._partition, self._champion.task)
-        return self._frame[1]
+    def _framed(self, name: str, version: str) -> _Framed:
+        framed = self._frames.get(name)
+        if framed is None or framed.version != version:
+            frame = frame_of(name, version, self._partition, self._champion.task)
+            framed = self._frames[name] = _Framed(version, frame, self._metrics.of(name))
+        return framed
 
     # What was answered before a crash
 
@@ -215,5 +228,5 @@ class ServeRole:
         return []
 
     def tick(self, now_us: int, partitions: Sequence[OpenPartition]) -> None:
-        """Follow the champion's versions."""
+        """Follow promotions and versions."""
         self._champion.follow(now_us)

@@ -36,13 +36,13 @@ FEATURES, PREDICTIONS = ("p.features", 0), ("p.predictions", 0)
 
 def champion_of(known: Control, directory: Path) -> Champion:
     """The baseline, untrained: it answers 0.5."""
-    return Champion(PRIOR, COLUMNS, directory, known, RoleMetrics("serve", "p"))
+    return Champion([PRIOR], COLUMNS, directory, known, RoleMetrics("serve", "p"))
 
 
 class Sum:
     """A champion whose answer tells which row it was asked about: the first feature."""
 
-    name, version = "sum", "1.5"
+    name, version, standing = "sum", "1.5", "champion"
 
     def __init__(self, task: Task | None = None) -> None:
         self.task = task or Task()
