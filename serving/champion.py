@@ -1,8 +1,8 @@
 """The champion in memory: who answers, as the decisions say it, followed without a pause.
 
-A promotion lets the new champion's newest version be loaded and warmed in another thread while the last one answers; it
-takes over between two batches. Where the new champion has no version that can be used, whoever answered goes on, and
-after a restart the last champion, the pipeline file's, or what an untrained model says: serving never stops for a model.
+A promotion lets the newest version of the new champion be loaded and warmed in another thread while the last one
+answers; it takes over between two batches. Where there is no version of use, whoever answered goes on; after a restart
+the last champion, that of the pipeline file, or what an untrained model says: serving never stops for a model.
 
 The untrained model of every candidate is made at the start. So its library and kernels are there when it is promoted:
 to load them takes seconds in which no thread of the process could answer.
