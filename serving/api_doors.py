@@ -20,6 +20,7 @@ from serving.redis_door import RedisDoor, Stored
 from serving.versions import newest
 from streams import features
 from streams.control import Control
+from streams.decisions import KafkaDecisionLog, Succession
 from streams.kafka import BEGINNING, Reader
 from streams.metrics import RoleMetrics
 from streams.pipeline import Pipeline
@@ -124,6 +125,24 @@ class Decisions:
     def close(self) -> None:
         """Let go of the connection."""
         self._reader.close()
+
+
+class Throne:
+    """Who reigns now."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._log = KafkaDecisionLog(pipeline)
+        self._lock, self._succession = threading.Lock(), Succession.of(pipeline, self._log)
+        self._succession.catch_up()
+
+    def champion(self) -> str:
+        """Name the reigning champion, as of a moment ago; while Kafka is away the one known last."""
+        with self._lock:
+            return self._succession.follow(int(time.time() * 1e6)).champion
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._log.close()
 
 
 class KeyStore:
