@@ -59,6 +59,7 @@ class Candidate:
 
     Attributes:
         learner: answers; None where none can be made.
+        is_answering: from `begin` to `end`.
         has_looked: whether the newest version there was at the last look is at hand, or known to be of no use.
         trouble: why there is no version at hand, or none as new as there could be.
     """
@@ -87,7 +88,7 @@ class Candidate:
         self._loading: tuple[bytes, Version, Future[Learner]] | None = None
         self._refused: bytes | None = None
         self._next_follow_us = 0
-        self._is_answering = False
+        self.is_answering = False
         self.has_looked = False
         self.trouble = "it has no version yet"
         self.learner: Learner | None = self._untrained()
@@ -104,12 +105,12 @@ class Candidate:
 
     def begin(self) -> None:
         """Answer from here on: metrics tell of the version."""
-        self._is_answering = True
+        self.is_answering = True
         self._metrics.serving(self.lineage, self.examples, self._made_us)
 
     def end(self) -> None:
         """Answer no more. The version at hand stays, for it is what is at hand first if it is to answer again."""
-        self._is_answering = self.has_looked = False
+        self.is_answering = self.has_looked = False
         self._metrics.not_serving()
 
     def predict(self, x_BF: Matrix) -> Matrix:
@@ -182,7 +183,7 @@ class Candidate:
         else:
             self._learned = version.columns
             self.lineage, self.examples, self._made_us = version.lineage, version.examples, version.created_us
-            if self._is_answering:
+            if self.is_answering:
                 self.begin()
 
     def _refuse(self, record: bytes, error: Exception) -> None:

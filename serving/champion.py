@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from serving.candidate import Candidate, Loader, Matrix, load_at_once
+from serving.candidate import Candidate, Loader, load_at_once
 from streams.control import Control
 from streams.decisions import Succession
 from streams.frames import Column
@@ -40,6 +40,8 @@ class Champion:
         loader: where versions are loaded; answers wait for it if it is this thread.
         task: what is answered.
         succession: who reigns, read to its end; without one nobody is promoted.
+        split_to: the candidate that answers a share of the keys in the champion's place.
+        share: how large that is.
     """
 
     def __init__(
@@ -52,6 +54,8 @@ class Champion:
         loader: Loader = load_at_once,
         task: Task | None = None,
         succession: Succession | None = None,
+        split_to: str | None = None,
+        share: float = 0.0,
     ) -> None:
         self.task = task or Task()
         self._metrics = metrics
@@ -59,6 +63,8 @@ class Champion:
         self._candidates = {
             model.name: Candidate(model, columns, state, control, metrics, loader, self.task) for model in models
         }
+        self._split = None if split_to is None else self._candidates[split_to]
+        self.share = share
         self._first = self._succession.first  # the file's champion, who may answer untrained
         self._told: str | None = None  # the reign whose champion was said not to be ready
         self._reign = self._succession.reign
@@ -67,23 +73,15 @@ class Champion:
         self._tell_reign()
 
     @property
-    def name(self) -> str:
-        """The candidate that answers now."""
-        return self.answering.name
-
-    @property
-    def version(self) -> str:
-        """Its version, `lineage.examples`."""
-        return self.answering.version
-
-    @property
     def standing(self) -> str:
         """As what it answers: `champion`, or `fallback` in the place of one that cannot."""
         return "champion" if self.answering.name == self._reign.champion else "fallback"
 
-    def predict(self, x_BF: Matrix) -> Matrix:
-        """Answer with the version at hand."""
-        return self.answering.predict(x_BF)
+    @property
+    def split(self) -> Candidate | None:
+        """Who answers the share of the keys: nobody if the champion does all the same, or it has no version yet."""
+        is_other = self._split is not None and self._split.is_trained and self._split is not self.answering
+        return self._split if is_other else None
 
     def follow(self, now_us: int) -> None:
         """Take up promotions and versions. Called between batches; never waits for a model."""
@@ -93,6 +91,7 @@ class Champion:
             self._tell_reign()
         reigning = self._candidates[reign.champion]
         self.answering.follow(now_us)
+        self._follow_split(now_us)
         if self.answering is reigning:
             return
         reigning.follow(now_us)
@@ -102,6 +101,12 @@ class Champion:
             self._let(reigning)
         else:
             self._do_without(reigning, now_us)
+
+    def _follow_split(self, now_us: int) -> None:
+        if self._split is not None and self._split is not self.answering:
+            self._split.follow(now_us)
+            if self._split.is_trained and not self._split.is_answering:
+                self._split.begin()
 
     def settle(self, clock: Callable[[], float] = time.monotonic, wait: Callable[[float], None] = time.sleep) -> None:
         """Wait, at the start and not for long, until who is to answer has its newest version or is known to have none.

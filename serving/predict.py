@@ -16,8 +16,10 @@ import numpy as np
 from consumers.inlet import FrameInlet
 from consumers.role import Decoded, Inlet, OpenPartition, Task, decode_each
 from serving.answers import COUNT, MANY, NEWEST, Asked, Frame, Picked, frame_of, pick_kernel, render
+from serving.candidate import Candidate
 from serving.champion import Champion
 from serving.key_rows import KeyRows
+from serving.split import in_split
 from streams.control import Claim, Control
 from streams.frames import Batch, FrameSchema, Outgoing
 from streams.metrics import RoleMetrics
@@ -82,7 +84,7 @@ class ServeTask:
         self._passed = np.array([-1], np.int64)
 
     def process(self, batch: Batch) -> Sequence[Outgoing]:
-        """Answer the events of a batch with one call of the model."""
+        """Answer the events of a batch with one call of the model, two where traffic is split."""
         rows = batch.rows
         asked = Asked(
             rows.numbers("time"),
@@ -95,7 +97,20 @@ class ServeTask:
             is_new = ~np.isin(picked.name, self._skip)
             picked = picked._replace(row=picked.row[is_new], name=picked.name[is_new])
             self._forget_passed()
-        return [self._answer(batch, asked, picked)] if picked.row.size else []
+        parts = self._parts(batch, picked)
+        return [self._answer(batch, asked, *part) for part in parts if part[0].row.size]
+
+    def _parts(self, batch: Batch, picked: Picked) -> list[tuple[Picked, Candidate, str]]:
+        """Say who answers which of the events, and as what."""
+        champion = self._champion
+        answering, other = champion.answering, champion.split
+        if other is None:
+            return [(picked, answering, champion.standing)]
+        is_other = in_split(batch.rows.text("key"), batch.rows.text("id"), champion.share)[picked.row]
+        mine, others = (
+            picked._replace(row=picked.row[is_part], name=picked.name[is_part]) for is_part in (~is_other, is_other)
+        )
+        return [(mine, answering, champion.standing), (others, other, "split")]
 
     def _pick(self, batch: Batch, asked: Asked) -> Picked:
         """Find the events and pass them; a poll may hold the last rows of one generation and the first of the next."""
@@ -111,7 +126,7 @@ class ServeTask:
         self._passed[0] = max(self._passed[0], picked.told[NEWEST])
         return picked._replace(row=picked.row[:count], name=picked.name[:count])
 
-    def _answer(self, batch: Batch, asked: Asked, picked: Picked) -> Outgoing:
+    def _answer(self, batch: Batch, asked: Asked, picked: Picked, candidate: Candidate, standing: str) -> Outgoing:
         row, x_BF = picked.row, batch.rows.matrix()
         first, last = int(row[0]), int(row[-1])
         if last - first + 1 == row.size:
@@ -119,12 +134,11 @@ class ServeTask:
         else:
             x_BF = x_BF[row]
             x_BF.flags.writeable = False  # like a view of the batch: another type of array compiles another kernel
-        champion = self._champion
-        score_BS = champion.predict(x_BF).reshape(row.size, champion.task.outputs)
-        framed = self._framed(champion.name, champion.version)
+        score_BS = candidate.predict(x_BF).reshape(row.size, candidate.task.outputs)
+        framed = self._framed(candidate.name, candidate.version)
         rendered = render(asked, picked, score_BS, framed.frame, int(self._clock() * 1e6))
         framed.metrics.predicted(rendered.counts, rendered.latency_s)
-        framed.metrics.predictions(champion.standing, row.size)
+        framed.metrics.predictions(standing, row.size)
         if self._keep is not None:
             self._keep(KeyRows(rendered.keys, rendered.values, picked.name, asked.time[row], x_BF))
         return Outgoing("predictions", self._partition, rendered.values, rendered.keys, row)

@@ -90,6 +90,8 @@ def _run_serve(process: RoleProcess) -> None:
         loader,
         pipeline.task,
         succession,
+        pipeline.serve.split_to,
+        pipeline.serve.split,
     )
     champion.settle()
     schema = frames.features_schema(columns)

@@ -40,12 +40,14 @@ class Stage:
         self.now_us = 0
         self.champion = self.made(loader)
 
-    def made(self, loader: Loader = load_at_once) -> Champion:
+    def made(self, loader: Loader = load_at_once, split_to: str | None = None) -> Champion:
         """Start a process: all that was decided is known."""
         succession = Succession("a", self.models, self.log)
         succession.catch_up()
         models = tuple(self.models.values())
-        return Champion(models, COLUMNS, self.directory, self.control, self.metrics, loader, succession=succession)
+        return Champion(
+            models, COLUMNS, self.directory, self.control, self.metrics, loader, None, succession, split_to, 0.5
+        )
 
     def publish(self, name: str, examples: int, digest: str | None = None) -> None:
         """Announce a version that has seen so many positive labels; a false digest makes it one that is refused."""
@@ -64,7 +66,7 @@ class Stage:
         """Let a quarter of a second pass; gives who answers then, with which version and as what."""
         self.now_us += FOLLOW_EVERY_US
         self.champion.follow(self.now_us)
-        return self.champion.name, self.champion.version, self.champion.standing
+        return self.champion.answering.name, self.champion.answering.version, self.champion.standing
 
     def value(self, name: str, candidate: str, **more: str) -> float | None:
         labels = {"pipeline": "p", "role": "serve", "candidate": candidate, **more}
@@ -99,7 +101,7 @@ def test_a_promotion_lets_the_new_champions_newest_version_answer(tmp_path: Path
     before = stage.follow()
     stage.decide("1", "", "b")
     after = stage.follow()
-    said = stage.champion.predict(ROW).tolist()
+    said = stage.champion.answering.predict(ROW).tolist()
     stage.publish("a", 9)
     stage.publish("b", 8)
     later = stage.follow()
@@ -128,7 +130,7 @@ def test_the_old_champion_answers_while_a_slow_loader_works(tmp_path: Path) -> N
 
     assert during == [("a", "0.2", "fallback")] * 3
     assert newer == ("a", "0.3", "fallback")
-    assert (stage.champion.name, stage.champion.version) == ("b", "0.6")
+    assert (stage.champion.answering.name, stage.champion.answering.version) == ("b", "0.6")
 
 
 def test_one_that_answered_before_comes_back_with_its_newest_version(tmp_path: Path) -> None:
@@ -224,7 +226,7 @@ def test_after_a_restart_the_best_there_is_answers_from_the_first_row_on(
     stage.champion = stage.made()
     stage.champion.settle(wait=lambda _: None)
 
-    assert (stage.champion.name, stage.champion.version, stage.champion.standing) == answers
+    assert (stage.champion.answering.name, stage.champion.answering.version, stage.champion.standing) == answers
 
 
 def test_a_start_does_not_wait_for_ever(tmp_path: Path) -> None:
@@ -234,7 +236,7 @@ def test_a_start_does_not_wait_for_ever(tmp_path: Path) -> None:
     stage.publish("a", 2)
     stage.champion.settle(lambda: float(next(moments)), lambda _: None)
 
-    assert stage.champion.version == "0.0"
+    assert stage.champion.answering.version == "0.0"
     assert next(moments) < 20
 
 
@@ -244,7 +246,7 @@ def test_what_cannot_be_made_is_answered_as_by_an_untrained_model(
     """No module of that name is here: serving says so and goes on."""
     stage = Stage(tmp_path, load_at_once, (Model("a", "nowhere.module:Missing", {}), *MODELS[1:]))
     first = stage.follow()
-    said = stage.champion.predict(np.zeros((2, 2))).tolist()
+    said = stage.champion.answering.predict(np.zeros((2, 2))).tolist()
     stage.publish("b", 3)
     stage.decide("1", "", "b")
 
@@ -265,7 +267,7 @@ def test_rows_at_which_a_librarys_model_raises_are_answered_all_the_same(tmp_pat
     stage = Stage(tmp_path)
     stage.champion.answering.learner = Raising()  # type: ignore[assignment]  # all that is asked of it here
 
-    assert stage.champion.predict(np.zeros((3, 2))).tolist() == [[0.5]] * 3
+    assert stage.champion.answering.predict(np.zeros((3, 2))).tolist() == [[0.5]] * 3
     assert stage.value("millrace_incidents_total", "a", what="answer_failed") == 3.0
 
 
@@ -287,3 +289,31 @@ def test_metrics_name_the_reigning_champion_and_the_version_that_answers(tmp_pat
 
     assert during == [(0.0, 2.0), (1.0, None)]
     assert told() == [(0.0, None), (1.0, 6.0)]
+
+
+def test_traffic_is_split_once_the_other_has_a_version_and_unless_it_reigns(tmp_path: Path) -> None:
+    """Its versions are followed like the champion's; whoever reigned before may be the other then."""
+    stage, seen = Stage(tmp_path), []
+    stage.champion = stage.made(split_to="b")
+
+    def look() -> tuple[str, str | None]:
+        answering, _, _ = stage.follow()
+        split = stage.champion.split
+        return answering, None if split is None else f"{split.name}@{split.version}"
+
+    seen.append(look())
+    stage.publish("b", 3)
+    seen.append(look())
+    stage.publish("b", 4)
+    seen.append(look())
+    shown = stage.value("millrace_version_examples", "b")
+    stage.decide("1", "", "b")
+    seen.append(look())
+    stage.publish("a", 2)
+    stage.decide("2", "1", "a")
+    seen.append(look())
+
+    assert seen == [("a", None), ("a", "b@0.3"), ("a", "b@0.4"), ("b", None), ("a", "b@0.4")]
+    assert shown == 4.0
+    assert look() == ("a", "b@0.4")
+    assert stage.value("millrace_version_examples", "b") == 4.0

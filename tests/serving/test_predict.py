@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from serving.answers import MANY, Answer
 from serving.champion import Champion
 from serving.key_rows import KeyRows
 from serving.predict import ServeRole, ServeTask
+from serving.split import SPLIT_SEED
 from streams import frames
 from streams.control import Control
 from streams.frames import Batch
@@ -43,9 +45,15 @@ class Sum:
     """A champion whose answer tells which row it was asked about: the first feature."""
 
     name, version, standing = "sum", "1.5", "champion"
+    split: Sum | None = None
+    share = 0.0
 
     def __init__(self, task: Task | None = None) -> None:
         self.task = task or Task()
+
+    @property
+    def answering(self) -> Sum:
+        return self
 
     def predict(self, x_BF: Any) -> Any:
         self.rows = len(x_BF)
@@ -255,6 +263,48 @@ def test_rows_of_several_generations_are_answered_with_their_own() -> None:
     )
 
     assert found == [(0, 7), (0, 8), (1, 0), (0, 9), (1, 1)]
+
+
+# Split traffic
+
+
+def test_a_share_of_the_keys_is_answered_by_another() -> None:
+    """A key always by the same; each answer names who gave it, and none is missing."""
+    counter = Counter()
+    other = Sum()
+    other.name, other.version = "other", "2.7"
+    counter.champion.split, counter.champion.share = other, 0.25
+    rows = [{"number": number, "key": f"k{number % 200}"} for number in range(1_000)]
+    answers = counter.answer(*rows)
+    split = {answer["key"] for answer in answers if answer["model"] == "other"}
+    expected = {f"k{i}" for i in range(200) if xxhash.xxh64_intdigest(f"k{i}".encode(), seed=SPLIT_SEED) < 0.25 * 2**64}
+
+    assert sorted(answer["number"] for answer in answers) == list(range(1_000))
+    assert all(answer["probability"] == answer["number"] / 10 for answer in answers)
+    assert {(answer["model"], answer["version"]) for answer in answers} == {("sum", "1.5"), ("other", "2.7")}
+    assert split == expected
+    assert 30 < len(split) < 70
+    assert {answer["key"] for answer in answers if answer["model"] == "sum"}.isdisjoint(split)
+    assert sorted(int(name) for kept in counter.kept for name in kept.names) == list(range(1_000))
+    standings = [("sum", "champion", 5 * (200 - len(split))), ("other", "split", 5 * len(split))]
+    for name, standing, count in standings:
+        labels = {"pipeline": "p", "role": "serve", "candidate": name, "standing": standing}
+        assert counter.metrics.registry.get_sample_value("millrace_predictions_total", labels) == count
+
+
+def test_a_larger_share_lets_no_key_go() -> None:
+    """Whoever was on the other side stays there; all are with a share of 1, also those without a key, by their id."""
+    counter, other = Counter(), Sum()
+    other.name = "other"
+    counter.champion.split = other
+    rows = [{"number": number, "key": f"k{number}" if number % 2 else None} for number in range(300)]
+    taken = []
+    for share in (0.1, 0.5, 1.0):
+        counter.champion.share = share
+        taken.append({a["number"] for a in counter.answer(*rows) if a["model"] == "other"})
+
+    assert taken[0] < taken[1] < taken[2] == set(range(300))
+    assert 0 < sum(number % 2 == 0 for number in taken[0]) < 40
 
 
 # For the online store
