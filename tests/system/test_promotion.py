@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import msgspec
 import numpy as np
 import pytest
@@ -44,7 +46,10 @@ LABELLED = 3  # of four orders so many are known to be refunded or not
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """One pipeline for all tests here, which keeps every version."""
-    text = PIPELINE.replace("\n[serve]", OTHERS).replace("[run]", "[run]\nkeep_versions = 10000")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    text = PIPELINE.replace("\n[serve]", f'{OTHERS}\nhttp = "{address}"')
+    text = text.replace("[run]", "[run]\nkeep_versions = 10000")
     with running_shop(tmp_path_factory.mktemp("promotion"), text) as found:
         yield found
 
@@ -143,6 +148,17 @@ def test_a_void_record_changes_nothing_and_a_killed_serve_knows_who_reigns(shop:
     assert {answer["model"] for answer in answers} == {"tree"}
     assert "0.0" not in {answer["version"] for answer in answers}
     assert Counter(answer["id"] for answer in shop.answers).most_common(1)[0][1] == 1
+
+
+def test_over_http_and_in_metrics_it_is_seen_who_reigns(shop: Shop) -> None:
+    """And whether it can be asked."""
+    host, port = pipeline_of(shop).serve.http or ("", 0)
+    models = httpx.get(f"http://{host}:{port}/models").json()["models"]
+    ready = httpx.get(f"http://{host}:{port}/v2/health/ready")
+
+    assert [model["candidate"] for model in models if model["is_champion"]] == ["tree"]
+    assert (ready.status_code, ready.json()) == (200, {"ready": True})
+    assert shop.metric("millrace_champion") == 1
 
 
 def test_the_way_back_is_a_record_like_any(shop: Shop) -> None:
