@@ -136,6 +136,16 @@ class Candidate:
             self.learner.failed_answers = 0
         return score_B
 
+    def explain(self, x_BF: Matrix) -> list[list[tuple[str, float]]] | None:
+        """Say what moved each row's prediction; None where the model is of a kind that is not explained."""
+        from models.explanation import explain  # whoever explains nothing needs none of the kinds that it knows
+
+        if self.learner is None:
+            return None
+        if self._learned != self._columns:
+            x_BF = fit_matrix(x_BF, self._columns, self._learned)
+        return explain(self.learner, self._learned, x_BF)
+
     def follow(self, now_us: int) -> None:
         """Take up the newest version if there is one. Called between batches."""
         self._take_over()

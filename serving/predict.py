@@ -18,6 +18,7 @@ from consumers.role import Decoded, Inlet, OpenPartition, Task, decode_each
 from serving.answers import COUNT, MANY, NEWEST, Asked, Frame, Picked, frame_of, pick_kernel, render
 from serving.candidate import Candidate
 from serving.champion import Champion
+from serving.explaining import explained
 from serving.key_rows import KeyRows
 from serving.split import in_split
 from streams.control import Claim, Control
@@ -60,6 +61,7 @@ class ServeTask:
         clock: wall clock in seconds, for latencies.
         metrics: the role's metrics.
         keep: takes every answered row for the online store, without waiting; None without a store.
+        is_explained: answers say what moved them.
     """
 
     def __init__(
@@ -70,7 +72,10 @@ class ServeTask:
         clock: Clock,
         metrics: RoleMetrics,
         keep: Keep | None = None,
+        *,
+        is_explained: bool = False,
     ) -> None:
+        self._is_explained = is_explained
         self._partition = partition
         self._champion = champion
         self._generation_of = generation_of
@@ -139,6 +144,8 @@ class ServeTask:
         rendered = render(asked, picked, score_BS, framed.frame, int(self._clock() * 1e6))
         framed.metrics.predicted(rendered.counts, rendered.latency_s)
         framed.metrics.predictions(standing, row.size)
+        if self._is_explained:
+            rendered = explained(rendered, candidate.explain(x_BF))
         if self._keep is not None:
             self._keep(KeyRows(rendered.keys, rendered.values, picked.name, asked.time[row], x_BF))
         return Outgoing("predictions", self._partition, rendered.values, rendered.keys, row)
@@ -204,7 +211,10 @@ class ServeRole:
         start: str,
         clock: Clock = time.time,
         keep: Keep | None = None,
+        *,
+        is_explained: bool = False,
     ) -> None:
+        self._is_explained = is_explained
         self.inputs: tuple[str, ...] = (topic,)
         self.start = start
         self._schema = schema
@@ -229,7 +239,15 @@ class ServeRole:
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> ServeTask:
         """The answers of one partition."""
-        return ServeTask(partition, self._champion, self._generation_of, self._clock, self._metrics, self._keep)
+        return ServeTask(
+            partition,
+            self._champion,
+            self._generation_of,
+            self._clock,
+            self._metrics,
+            self._keep,
+            is_explained=self._is_explained,
+        )
 
     def _generation_of(self, source: int) -> int:
         return self._control.source(source).generation

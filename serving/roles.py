@@ -97,7 +97,12 @@ def _run_serve(process: RoleProcess) -> None:
     schema = frames.features_schema(columns)
     topic = f"{pipeline.name}.features"
     start = pipeline.serve.start
-    process.add(lambda control, _, metrics: ServeRole(topic, schema, control, champion, metrics, start, keep=keep))
+    is_explained = pipeline.serve.is_explained
+    process.add(
+        lambda control, _, metrics: ServeRole(
+            topic, schema, control, champion, metrics, start, keep=keep, is_explained=is_explained
+        )
+    )
     if store is not None:
         store.start()  # not before: the rows that warm the role are no answers
     process.run()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from streams.drift import RELEARN_ROWS, OnDrift
@@ -32,7 +32,6 @@ _OUR_KEYS = ("kind", "sample", "shards", "on_drift", "relearn_rows", "retrain")
 _ON_DRIFT: tuple[OnDrift, ...] = get_args(OnDrift)
 MOST_RELEARN_ROWS = 100_000  # in memory and in every snapshot, 8 bytes for each column
 _LATER_SERVE = {
-    "explain": "explaining predictions",
     "shadow": "shadow serving",
 }
 
@@ -67,8 +66,10 @@ def read_serve(
         table.mistake("redis_ttl", "there is no store to forget anything", "declare redis too")
     http, token = read_http(table, environment)
     split, split_to = _split(table, names)
+    is_explained = table.boolean("explain", default=False)
     table.finish(_LATER_SERVE)
-    return Serve(champion, "latest" if start == "latest" else "earliest", redis, ttl_us, http, token, split, split_to)
+    start_at: Literal["earliest", "latest"] = "latest" if start == "latest" else "earliest"
+    return Serve(champion, start_at, redis, ttl_us, http, token, split, split_to, is_explained)
 
 
 def _split(table: Table, names: tuple[str, ...]) -> tuple[float, str | None]:

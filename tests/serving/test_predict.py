@@ -15,6 +15,10 @@ from hypothesis import strategies as st
 
 from consumers.station import Shop
 from consumers.worker import Settings, Worker
+from models.explanation import explain
+from models.learner import make_learner
+from models.registry import write_version
+from models.version import encode_record
 from serving.answers import MANY, Answer
 from serving.champion import Champion
 from serving.key_rows import KeyRows
@@ -27,7 +31,7 @@ from streams.metric_families import LATENCY_BOUNDS_S
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model, Task
 from tests.memory_kafka import Broker, MemoryControlLog, MemoryInbox, MemoryOutbox
-from tests.rows import COLUMNS, batch_of, claim_of, pipeline
+from tests.rows import COLUMNS, batch_of, claim_of, control, pipeline
 
 SCHEMA = frames.features_schema(COLUMNS)
 PRIOR = Model("prior", "prior", {})
@@ -263,6 +267,42 @@ def test_rows_of_several_generations_are_answered_with_their_own() -> None:
     )
 
     assert found == [(0, 7), (0, 8), (1, 0), (0, 9), (1, 1)]
+
+
+# Explained answers
+
+
+def test_an_explained_answer_ends_with_what_moved_it(tmp_path: Path) -> None:
+    """All else is as without; the online store has the same bytes. Of other kinds an answer stays as it is."""
+    model, known, registry = Model("linear", "linear", {"bits": 6}), control(), RoleMetrics("serve", "p")
+    learner, rng = make_learner(model, COLUMNS), np.random.default_rng(1)
+    x_BF = rng.normal(size=(200, 2))
+    learner.learn(x_BF, (x_BF[:, 0] > 0).astype(float))
+    version = write_version(tmp_path, model, COLUMNS, learner, (0, 200), NOW_US)
+    assert version is not None
+    known.publish_version("linear", encode_record(version))
+    told = {}
+    for models in ([model, PRIOR], [PRIOR, model]):
+        champion = Champion(models, COLUMNS, tmp_path, known, registry)
+        champion.follow(0)
+        for is_explained in (False, True):
+            counter = Counter()
+            counter.task = ServeTask(
+                0, champion, lambda _: 0, lambda: NOW_S, registry, counter.kept.append, is_explained=is_explained
+            )
+            told[models[0].name, is_explained] = counter.answer(*rows_of(3, 7))
+            assert [value for kept in counter.kept for value in kept.answers.unpack()] == counter.values
+    vectors_BF = np.array([[0.3, 7.0], [0.7, 7.0]])
+    expected = explain(learner, COLUMNS, vectors_BF)
+
+    assert expected is not None
+    assert [answer["version"] for answer in told["linear", False]] == ["0.200"] * 2
+    assert told["linear", True] == [
+        answer | {"explanation": [list(pair) for pair in explanation]}
+        for answer, explanation in zip(told["linear", False], expected, strict=True)
+    ]
+    assert expected[0][0][0] == "amount"
+    assert told["prior", True] == told["prior", False]
 
 
 # Split traffic
