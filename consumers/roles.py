@@ -29,6 +29,7 @@ from models.version import Version, decode_record, encode_record
 from streams import features, frames
 from streams.advice import rebuild_of
 from streams.control import Claim, Control
+from streams.decisions import KafkaDecisionLog, Succession
 from streams.errors import UnavailableError
 from streams.faults import fail_point
 from streams.frames import Column, FrameSchema
@@ -134,7 +135,16 @@ def _stage_writes(spec: StageSpec, columns: tuple[Column, ...]) -> dict[str, Fra
 
 
 class LearnRole:
-    """Examples in, scores and versions out, for one candidate."""
+    """Examples in, scores and versions out, for one candidate.
+
+    Args:
+        pipeline: the pipeline.
+        model: the candidate.
+        control: resolves sources; where versions are announced.
+        outbox: for decisions.
+        metrics: of the candidate.
+        succession: who reigns, and so publishes often; without one the pipeline file's champion does.
+    """
 
     has_state = True
     start = "earliest"
@@ -145,9 +155,16 @@ class LearnRole:
     answers_to: str | None = None
 
     def __init__(
-        self, pipeline: Pipeline, model: Model, control: Control, outbox: Outbox, metrics: RoleMetrics
+        self,
+        pipeline: Pipeline,
+        model: Model,
+        control: Control,
+        outbox: Outbox,
+        metrics: RoleMetrics,
+        succession: Succession | None = None,
     ) -> None:
         self._outbox, self._metrics = outbox, metrics
+        self._succession = succession or Succession.of(pipeline)
         self._pipeline = pipeline
         self._model = model
         self._control = control
@@ -159,9 +176,8 @@ class LearnRole:
         self.name = f"learn.{model.name}"
         self.inputs: tuple[str, ...] = (f"{pipeline.name}.examples",)
         self.writes: Mapping[str, FrameSchema] = {}
-        is_champion = pipeline.serve.champion == model.name
-        self._publish_every_us = int(1e6 * (pipeline.run.publish_every_s if is_champion else OTHERS_EVERY_S))
-        self._next_publish_us = 0
+        self._tried_us: int | None = None  # when the last version was made, and how long the pause for that is
+        self._pause_us = 0
         self._is_quarantine_told = False
         self._next_figures_us, self._scored = 0, 0
         self._published = 0, 0  # serve answers with the untrained model by itself
@@ -231,20 +247,26 @@ class LearnRole:
         is_new = task.version != self._published and task.examples_seen  # a model that was reset has yet to learn
         is_new = is_new or self._has_news(task, now_us)
         is_named = task.is_at_example or task.ward.quarantine is not None  # one set aside stays what it is
-        if now_us < self._next_publish_us or not is_new or not is_named:
+        if not self._is_due(now_us) or not is_new or not is_named:
             return  # one that has learned an amended label since is what no number of examples names
         began = time.perf_counter()
         try:
             self.publish(task)
         finally:  # what a store refused is tried again no sooner
             took_us = int((time.perf_counter() - began) * 1e6)
-            self._next_publish_us = now_us + max(self._publish_every_us, int(took_us / PUBLISH_SHARE))
+            self._tried_us, self._pause_us = now_us, int(took_us / PUBLISH_SHARE)
             self._next_figures_us, self._scored = now_us + int(1e6 * OTHERS_EVERY_S), task.board.count("scored")
 
     def _has_news(self, task: LearnTask, now_us: int) -> bool:
         """Whether the figures of a frozen model, whose version stays for days, are to be told again: once a minute."""
         is_frozen = task.uptake is not None and task.uptake.version is not None and task.uptake.is_frozen
         return is_frozen and now_us >= self._next_figures_us and task.board.count("scored") != self._scored
+
+    def _is_due(self, now_us: int) -> bool:
+        """Say whether it is time for a version: often of the champion, whichever candidate reigns now."""
+        is_champion = self._succession.follow(now_us).champion == self._model.name
+        every_us = int(1e6 * (self._pipeline.run.publish_every_s if is_champion else OTHERS_EVERY_S))
+        return self._tried_us is None or now_us >= self._tried_us + max(every_us, self._pause_us)
 
     def _tell(self, task: LearnTask) -> None:
         """Say once in each process that a candidate is set aside."""
@@ -300,9 +322,11 @@ def add_workers(process: RoleProcess, role: str, models: list[str] | None, stage
             if stage in (None, spec.number):
                 process.add(_features(pipeline, spec.number), "" if spec.number == 1 else stage_topic(spec.number))
     elif role == "learn":
+        succession = Succession.of(pipeline, KafkaDecisionLog(pipeline))
+        succession.catch_up()
         for model in pipeline.models:
             if models is None or model.name in models:
-                process.add(_learn(pipeline, model), model.name)
+                process.add(_learn(pipeline, model, succession), model.name)
     elif role == "train":
         from consumers.retrain import TrainRole  # no other process needs the archive
 
@@ -315,5 +339,7 @@ def _features(pipeline: Pipeline, number: int) -> Callable[[Control, Outbox, Rol
     return lambda control, *_: FeaturesRole(pipeline, control, number)
 
 
-def _learn(pipeline: Pipeline, model: Model) -> Callable[[Control, Outbox, RoleMetrics], LearnRole]:
-    return lambda control, outbox, metrics: LearnRole(pipeline, model, control, outbox, metrics)
+def _learn(
+    pipeline: Pipeline, model: Model, succession: Succession
+) -> Callable[[Control, Outbox, RoleMetrics], LearnRole]:
+    return lambda control, outbox, metrics: LearnRole(pipeline, model, control, outbox, metrics, succession)

@@ -17,6 +17,7 @@ from models.adaptive_kernels import KERNELS, Weights
 from models.array_learner import ArrayLearner
 from models.learner import PREDICT, Actions, Learner, Matrix, Vector, numbers_of, settings_of
 from models.linear import LinearLearner, plan_of, scratch_of
+from models.linear_kernels import Plan
 from models.optimizers import HAS_FIRST, HAS_SECOND, rates_of
 from models.softmax import SoftmaxLearner
 from streams.frames import Column
@@ -66,6 +67,11 @@ class AdaptiveLinearLearner(ArrayLearner):
             *(np.zeros(table), _room(table, first), _room(table, second), _room(table, paid)),
             *(np.zeros(task.outputs), np.zeros(2)),
         )
+
+    @property
+    def plan(self) -> Plan:
+        """What does not change while learning."""
+        return self._plan
 
     def predict(self, X_BF: Matrix) -> Vector:
         """Give each row's probability of yes, of each class [B, C], or the number."""

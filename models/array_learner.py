@@ -16,6 +16,11 @@ class ArrayLearner:
     _what: str
     _weights: Any  # a named tuple of arrays, of each kind its own
 
+    @property
+    def weights(self) -> Any:
+        """The state itself, to look at."""
+        return self._weights
+
     def step(self, X_BF: Matrix, y_B: Vector, action_B: Actions) -> Vector:
         """Take the rows in order and predict, learn or skip each one; one kernel call."""
         raise NotImplementedError

@@ -87,6 +87,11 @@ class HoeffdingTreeLearner(ArrayLearner):
         self._weights = make_tree(self._columns, self._classes)
         self._scratch = _scratch(self._weights)
 
+    @property
+    def plan(self) -> Plan:
+        """What does not change while learning."""
+        return self._plan
+
     def predict(self, X_BF: Matrix) -> Floats:
         """Give each row's probability of yes, [B], or of each class, [B, C]."""
         rows = len(X_BF)

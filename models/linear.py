@@ -81,6 +81,11 @@ class LinearLearner(ArrayLearner):
         table = np.zeros(2 ** int(numbers_of(model, task)["bits"]) if categories else 1)
         self._weights = Weights(np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n), table, np.array([0.0, 1.0]))
 
+    @property
+    def plan(self) -> Plan:
+        """What does not change while learning."""
+        return self._plan
+
     def predict(self, X_BF: Matrix) -> Vector:
         """Give each row's probability of yes, or the number."""
         score_B = np.empty(len(X_BF))

@@ -17,7 +17,7 @@ from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
 
 from serving.answer_board import AnswerBoard, AnswerTail
-from serving.api_doors import Decisions, KeyStore, League, ModelShelf
+from serving.api_doors import Decisions, KeyStore, League, ModelShelf, Throne
 from serving.api_inference import add_inference
 from serving.event_door import EventDoor, RefusedError
 from streams.durations import SECOND_US, duration_us
@@ -45,6 +45,7 @@ class Doors(NamedTuple):
     league: League
     decisions: Decisions
     keys: KeyStore
+    throne: Throne
 
 
 def make_app(pipeline: Pipeline, doors: Doors, metrics: RoleMetrics) -> FastAPI:
@@ -71,7 +72,7 @@ def make_app(pipeline: Pipeline, doors: Doors, metrics: RoleMetrics) -> FastAPI:
     _add_events(app, pipeline, doors, board)
     _add_keys(app, doors)
     _add_knowledge(app, pipeline, doors)
-    add_inference(app, pipeline, doors.models)
+    add_inference(app, pipeline, doors.models, doors.throne.champion)
     app.add_exception_handler(UnavailableError, _unavailable)
     return app
 
@@ -239,8 +240,8 @@ def _add_keys(app: FastAPI, doors: Doors) -> None:
 def _add_knowledge(app: FastAPI, pipeline: Pipeline, doors: Doors) -> None:
     @app.get("/models", tags=["knowledge"])
     def models() -> Response:
-        """Give the league: each candidate's newest version with its figures; null where there is none yet."""
-        champion = pipeline.serve.champion
+        """Give the league: who reigns, and each candidate's newest version with its figures; null where none is yet."""
+        champion = doors.throne.champion()
         found = [
             {"candidate": name, "is_champion": name == champion, "version": one}
             for name, one in doors.league.look().items()

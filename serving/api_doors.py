@@ -14,12 +14,13 @@ import msgspec
 
 from consumers.process import KafkaControlLog
 from models.version import Version
-from serving.champion import Champion
+from serving.candidate import Candidate
 from serving.inference import Matrix
 from serving.redis_door import RedisDoor, Stored
 from serving.versions import newest
 from streams import features
 from streams.control import Control
+from streams.decisions import KafkaDecisionLog, Succession
 from streams.kafka import BEGINNING, Reader
 from streams.metrics import RoleMetrics
 from streams.pipeline import Pipeline
@@ -39,7 +40,7 @@ class ModelShelf:
         self._state = state_of(pipeline)
         self._log = KafkaControlLog(pipeline)
         self._control = Control(self._log)
-        self._held: dict[str, Champion] = {}
+        self._held: dict[str, Candidate] = {}
         self._lock = threading.Lock()
 
     @property
@@ -59,11 +60,12 @@ class ModelShelf:
         with self._lock:
             return self._follow(name).version
 
-    def _follow(self, name: str) -> Champion:
+    def _follow(self, name: str) -> Candidate:
         held = self._held.get(name)
         if held is None:
             model, task = self._models[name], self._pipeline.task
-            held = Champion(model, self._columns, self._state, self._control, self._metrics, task=task)
+            held = Candidate(model, self._columns, self._state, self._control, self._metrics, task=task)
+            held.begin()
             self._held[name] = held
         held.follow(int(time.time() * 1e6))
         return held
@@ -123,6 +125,24 @@ class Decisions:
     def close(self) -> None:
         """Let go of the connection."""
         self._reader.close()
+
+
+class Throne:
+    """Who reigns now."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._log = KafkaDecisionLog(pipeline)
+        self._lock, self._succession = threading.Lock(), Succession.of(pipeline, self._log)
+        self._succession.catch_up()
+
+    def champion(self) -> str:
+        """Name the reigning champion, as of a moment ago; while Kafka is away the one known last."""
+        with self._lock:
+            return self._succession.follow(int(time.time() * 1e6)).champion
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._log.close()
 
 
 class KeyStore:

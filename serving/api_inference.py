@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version as release
 from typing import Any
 
@@ -64,8 +65,8 @@ class ModelReady(BaseModel):
     ready: bool
 
 
-def add_inference(app: FastAPI, pipeline: Pipeline, shelf: ModelShelf) -> None:
-    """Add the routes."""
+def add_inference(app: FastAPI, pipeline: Pipeline, shelf: ModelShelf, champion: Callable[[], str]) -> None:
+    """Add the routes; `champion` names the one that reigns now."""
     columns = features.columns(pipeline)
 
     def known(model: str, number: str | None = None) -> str:
@@ -89,8 +90,8 @@ def add_inference(app: FastAPI, pipeline: Pipeline, shelf: ModelShelf) -> None:
 
     @app.get("/v2/health/ready", tags=["inference"])
     def ready() -> Ready:
-        """Say that the champion can be asked."""
-        known(pipeline.serve.champion)
+        """Say that the reigning champion can be asked."""
+        known(champion())
         return Ready(ready=True)
 
     @app.get("/v2/models/{model}/ready", tags=["inference"], responses=NOT_FOUND)

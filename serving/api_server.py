@@ -8,7 +8,7 @@ from importlib.metadata import version
 import uvicorn
 
 from serving.api import Doors, make_app
-from serving.api_doors import Decisions, KeyStore, League, ModelShelf
+from serving.api_doors import Decisions, KeyStore, League, ModelShelf, Throne
 from serving.api_guard import Guard
 from serving.event_door import EventDoor
 from streams.errors import PipelineError, UnavailableError
@@ -47,8 +47,9 @@ def run_api(pipeline: Pipeline, metrics_address: str | None = None) -> None:
             League(pipeline),
             Decisions(pipeline),
             KeyStore(pipeline),
+            Throne(pipeline),
         )
-        for door in (doors.publisher, doors.models, doors.decisions, doors.keys):
+        for door in (doors.publisher, doors.models, doors.decisions, doors.keys, doors.throne):
             open_doors.callback(door.close)
         serve(pipeline, Guard(make_app(pipeline, doors, metrics), metrics, pipeline.serve.token))
 

@@ -1,152 +1,155 @@
-"""The champion in memory: the newest version of the candidate that serves, followed without a pause.
+"""The champion in memory: who answers, as the decisions say it, followed without a pause.
 
-A new version is loaded, verified and warmed beside the old one and takes over between two batches; one that cannot be
-read leaves the old one in place. Until a version exists the untrained model answers (lineage 0, examples 0).
+A promotion lets the newest version of the new champion be loaded and warmed in another thread while the last one
+answers; it takes over between two batches. Where there is no version of use, whoever answered goes on; after a restart
+the last champion, that of the pipeline file, or what an untrained model says: serving never stops for a model.
+
+The untrained model of every candidate is made at the start. So its library and kernels are there when it is promoted:
+to load them takes seconds in which no thread of the process could answer.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 
-import numpy as np
-import numpy.typing as npt
-
-from models.contained import Contained
-from models.learner import Learner, make_learner
-from models.registry import read_version
-from models.sealed import key_for
-from models.version import Version, decode_record
+from serving.candidate import Candidate, Loader, load_at_once
 from streams.control import Control
-from streams.errors import MillraceError, ModelError, PipelineError, UnavailableError
-from streams.fitting import fit_matrix
+from streams.decisions import Succession
 from streams.frames import Column
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model, Task
+from streams.reign import FIRST
 from streams.state_folder import Place
 
-FOLLOW_EVERY_US = 200_000
-
-Loader = Callable[[Callable[[], Learner]], Future[Learner]]  # runs it, maybe in another thread
-
-
-def load_at_once(load: Callable[[], Learner]) -> Future[Learner]:
-    """Load a version before the next batch: from a disk that takes a millisecond."""
-    done: Future[Learner] = Future()
-    try:
-        done.set_result(load())
-    except MillraceError as error:
-        done.set_exception(error)
-    return done
+LOG = logging.getLogger("serving.champion")
+SETTLE_S = 10.0  # how long a start waits for versions that an object store is slow to give
+SETTLE_WAIT_S = 0.005
 
 
 class Champion:
-    """Follows the versions of one candidate on P.control.
+    """Answers with the candidate that reigns, or with the best there is in its place.
 
     Args:
-        model: the candidate's declaration.
-        columns: the feature matrix it reads; each version picks its own columns by name.
-        state: the pipeline's state, where blobs lie.
+        models: the candidates; without a succession the first is the champion.
+        columns: the feature matrix they read.
+        state: the pipeline's state, where versions lie.
         control: the control topic.
-        metrics: told which version serves.
-        loader: where versions are read, verified and warmed; answers wait for it if it is this thread.
-        task: what it answers.
+        metrics: told who answers.
+        loader: where versions are loaded; answers wait for it if it is this thread.
+        task: what is answered.
+        succession: who reigns, read to its end; without one nobody is promoted.
+        split_to: the candidate that answers a share of the keys in the champion's place.
+        share: how large that is.
     """
 
     def __init__(
         self,
-        model: Model,
+        models: Sequence[Model],
         columns: tuple[Column, ...],
         state: Place,
         control: Control,
         metrics: RoleMetrics,
         loader: Loader = load_at_once,
         task: Task | None = None,
+        succession: Succession | None = None,
+        split_to: str | None = None,
+        share: float = 0.0,
     ) -> None:
         self.task = task or Task()
-        self.name = model.name
-        self._model = model
-        self._columns = columns
-        self._state = state
-        self._control = control
-        self._metrics = metrics.of(model.name)
-        self._key = key_for(model.kind, state)
-        self.learner: Learner = make_learner(model, columns, self._key, self.task)
-        self._learned = columns  # those of the version at hand, whatever the list is now
-        self.lineage, self.examples = 0, 0
-        self._loader = loader
-        self._loading: tuple[bytes, Version, Future[Learner]] | None = None
-        self._refused: bytes | None = None
-        self._next_follow_us = 0
-        self._warm(self.learner, columns)
-        self._metrics.serving(0, 0, int(time.time() * 1e6))
+        self._metrics = metrics
+        self._succession = succession or Succession(models[0].name, [model.name for model in models])
+        self._candidates = {
+            model.name: Candidate(model, columns, state, control, metrics, loader, self.task) for model in models
+        }
+        self._split = None if split_to is None else self._candidates[split_to]
+        self.share = share
+        self._first = self._succession.first  # the file's champion, who may answer untrained
+        self._told: str | None = None  # the reign whose champion was said not to be ready
+        self._reign = self._succession.reign
+        self.answering = self._line()[0]  # after a restart the last champion, until the present one is loaded
+        self.answering.begin()
+        self._tell_reign()
 
     @property
-    def version(self) -> str:
-        """The version that answers now, `lineage.examples`."""
-        return f"{self.lineage}.{self.examples}"
+    def standing(self) -> str:
+        """As what it answers: `champion`, or `fallback` in the place of one that cannot."""
+        return "champion" if self.answering.name == self._reign.champion else "fallback"
 
-    def predict(self, x_BF: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Answer with the version at hand; columns it was made for that are not there any more are missing."""
-        if self._learned != self._columns:
-            x_BF = fit_matrix(x_BF, self._columns, self._learned)
-            x_BF.flags.writeable = False  # as in `_warm`
-        score_B = self.learner.predict(x_BF)
-        if isinstance(self.learner, Contained) and self.learner.failed_answers:
-            self._metrics.incident("answer_failed", self.learner.failed_answers)
-            self.learner.failed_answers = 0
-        return score_B
+    @property
+    def split(self) -> Candidate | None:
+        """Who answers the share of the keys: nobody if the champion does all the same, or it has no version yet."""
+        is_other = self._split is not None and self._split.is_trained and self._split is not self.answering
+        return self._split if is_other else None
 
     def follow(self, now_us: int) -> None:
-        """Take up the newest version if there is one. Called between batches."""
-        self._take_over()
-        if self._loading is not None or now_us < self._next_follow_us:
+        """Take up promotions and versions. Called between batches; never waits for a model."""
+        reign = self._succession.follow(now_us)
+        if reign != self._reign:
+            self._reign = reign
+            self._tell_reign()
+        reigning = self._candidates[reign.champion]
+        self.answering.follow(now_us)
+        self._follow_split(now_us)
+        if self.answering is reigning:
             return
-        self._next_follow_us = now_us + FOLLOW_EVERY_US
-        self._control.refresh()
-        record = self._control.versions.get(self.name)
-        if record is None or record == self._refused:
-            return
-        try:
-            version = decode_record(record)
-            if version.order <= (self.lineage, self.examples):
-                return
-            if version.task != self.task:
-                raise ModelError(f"{self.name}: version {version.order} was made for another task")
-        except ModelError:
-            self._refuse(record)
-            return
-        self._loading = record, version, self._loader(lambda: self._load(version))
-        self._take_over()
-
-    def _load(self, version: Version) -> Learner:
-        learner = read_version(self._state, version, self._key, kind=self._model.kind)
-        self._warm(learner, version.columns)
-        return learner
-
-    def _take_over(self) -> None:
-        """Let a version answer from now on, if it is loaded."""
-        if self._loading is None or not self._loading[2].done():
-            return
-        (record, version, done), self._loading = self._loading, None
-        try:
-            self.learner = done.result()
-        except (ModelError, PipelineError):  # the latter: its parameters make no model here
-            self._refuse(record)
-        except UnavailableError:  # says nothing of the version: it is tried again
-            self._metrics.incident("version_unread")
+        reigning.follow(now_us)
+        if not reigning.has_looked:
+            return  # its version is on the way
+        if reigning.is_trained or reign.id == FIRST:
+            self._let(reigning)
         else:
-            self._learned = version.columns
-            self.lineage, self.examples = version.lineage, version.examples
-            self._metrics.serving(version.lineage, version.examples, version.created_us)
+            self._do_without(reigning, now_us)
 
-    def _refuse(self, record: bytes) -> None:
-        self._refused = record
-        self._metrics.incident("version_refused")
+    def _follow_split(self, now_us: int) -> None:
+        if self._split is not None and self._split is not self.answering:
+            self._split.follow(now_us)
+            if self._split.is_trained and not self._split.is_answering:
+                self._split.begin()
 
-    def _warm(self, learner: Learner, columns: tuple[Column, ...]) -> None:
-        canary = np.zeros((1, len(columns)))
-        canary.flags.writeable = False  # as the rows of a batch are: another type of array compiles another kernel
-        if not np.isfinite(learner.predict(canary)).all():
-            raise ModelError(f"{self.name}: the canary's prediction is not finite; the version is not used")
+    def settle(self, clock: Callable[[], float] = time.monotonic, wait: Callable[[float], None] = time.sleep) -> None:
+        """Wait, at the start and not for long, until who is to answer has its newest version or is known to have none.
+
+        The first batch after a restart would otherwise be answered by what is not trained.
+        """
+        until_s = clock() + SETTLE_S
+        while not self._is_settled() and clock() < until_s:
+            self.follow(int(time.time() * 1e6))
+            wait(SETTLE_WAIT_S)
+
+    def _is_settled(self) -> bool:
+        reigning = self._candidates[self._reign.champion]
+        if self.answering is reigning:
+            return reigning.has_looked
+        return self._told == self._reign.id and all(one.has_looked for one in self._line())
+
+    def _do_without(self, reigning: Candidate, now_us: int) -> None:
+        """Go on with whoever answers; after a restart with the first in line that has a version."""
+        if self._told != self._reign.id:
+            self._told = self._reign.id
+            self._metrics.of(reigning.name).incident("champion_unready")
+            LOG.error("%s is promoted and cannot answer, another goes on: %s", reigning.name, reigning.trouble)
+        if self.answering.is_trained:
+            return
+        for candidate in self._line():
+            candidate.follow(now_us)
+            if candidate.is_trained:
+                self._let(candidate)
+                return
+
+    def _line(self) -> list[Candidate]:
+        """Give who may answer in the champion's place, the first choice first."""
+        names = [name for name in (self._reign.last, self._first) if name is not None]
+        return [self._candidates[name] for name in dict.fromkeys(names) if name in self._candidates]
+
+    def _let(self, candidate: Candidate) -> None:
+        """Let a candidate answer from the next batch on."""
+        LOG.info("%s answers from here on, with version %s", candidate.name, candidate.version)
+        self.answering.end()
+        self.answering = candidate
+        candidate.begin()
+
+    def _tell_reign(self) -> None:
+        for name in self._candidates:
+            self._metrics.of(name).champion(is_reigning=name == self._reign.champion)

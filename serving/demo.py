@@ -173,9 +173,9 @@ def report(system: System, flights: Flights, overview: Overview, published_s: fl
     p50, p99 = overview.latency_start_s
     out.print(Text("What was served:", style="bold"))
     out.print(
-        f"{number(overview.served)} predictions by {pipeline.serve.champion} on {pipeline.name}.predictions for "
+        f"{number(overview.served)} predictions on {pipeline.name}.predictions for "
         f"{number(len(flights))} flights, published in {duration(published_s)} "
-        f"({number(len(flights) / max(published_s, 1e-9))} flights/s)",
+        f"({number(len(flights) / max(published_s, 1e-9))} flights/s); {overview.champion} reigns",
         soft_wrap=True,
     )
     out.print(f"from departure published to prediction produced: p50 {duration(p50)}, p99 {duration(p99)}")

@@ -69,6 +69,11 @@ class Overview(msgspec.Struct, frozen=True):
     repeats: int
     has_ended: bool  # every role and candidate has taken the end of all partitions
 
+    @property
+    def champion(self) -> str:
+        """Who reigns; of several, while one takes over, the first."""
+        return next((model.name for model in self.models if model.is_champion), "nobody")
+
     def events_per_s(self, role: str) -> float:
         """Events a second of a role, over all its processes."""
         return sum(line.events_per_s or 0.0 for line in self.processes if line.role == role)
@@ -107,8 +112,8 @@ class Watch:
             latency_s=(percentile(recent, 0.5), percentile(recent, 0.99)),
             latency_start_s=(percentile(buckets, 0.5), percentile(buckets, 0.99)),
             served=int(everything.sum("millrace_latency_seconds_count", role="serve")),
-            version_examples=int(everything.sum("millrace_version_examples")),
-            version_age_s=everything.one("millrace_version_age_seconds"),
+            version_examples=int(self._of_version(everything, "millrace_version_examples", 0.0)),
+            version_age_s=self._of_version(everything, "millrace_version_age_seconds", math.nan),
             pending=int(everything.sum("millrace_pending_events", role="features")),
             dead_letters=everything.by("millrace_dead_letters_total", "reason"),
             accounts=_accounts(everything),
@@ -151,12 +156,25 @@ class Watch:
         of, names = {"role": "learn", "candidate": name}, self._figures
         return ModelLine(
             name=name,
-            is_champion=name == self._pipeline.serve.champion,
+            is_champion=self._is_champion(everything, name),
             learned=int(everything.sum("millrace_model_examples", **of)),
             figures={one: everything.one("millrace_model_quality", figure=one, span="start", **of) for one in names},
             rolling_loss=everything.one("millrace_model_quality", figure=names[0], span="rolling", **of),
             is_quarantined=everything.sum("millrace_model_quarantined", **of) > 0,
         )
+
+    def _is_champion(self, everything: _Scrape, name: str) -> bool:
+        """Whether it reigns, as serve says; while that says nothing, whether the pipeline file names it."""
+        told = everything.values("millrace_champion", role="serve", candidate=name)
+        return any(told) if told else name == self._pipeline.serve.champion
+
+    def _of_version(self, everything: _Scrape, name: str, unknown: float) -> float:
+        """Give a figure of the version that answers: the reigning champion's, or of whoever answers in its place."""
+        names = [model.name for model in self._pipeline.models]
+        for candidate in sorted(names, key=lambda one: not self._is_champion(everything, one)):
+            for value in everything.values(name, role="serve", candidate=candidate):
+                return value
+        return unknown
 
     def _has_ended(self, everything: _Scrape) -> bool:
         """Whether every role has taken the end; ingest and features too, or their accounts would be of a moment ago."""

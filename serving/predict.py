@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,8 +16,11 @@ import numpy as np
 from consumers.inlet import FrameInlet
 from consumers.role import Decoded, Inlet, OpenPartition, Task, decode_each
 from serving.answers import COUNT, MANY, NEWEST, Asked, Frame, Picked, frame_of, pick_kernel, render
+from serving.candidate import Candidate
 from serving.champion import Champion
+from serving.explaining import explained
 from serving.key_rows import KeyRows
+from serving.split import in_split
 from streams.control import Claim, Control
 from streams.frames import Batch, FrameSchema, Outgoing
 from streams.metrics import RoleMetrics
@@ -36,6 +40,14 @@ class _Name(msgspec.Struct):
     number: int
 
 
+class _Framed(NamedTuple):
+    """What answers of a candidate's version share, and where they are counted."""
+
+    version: str
+    frame: Frame
+    metrics: RoleMetrics
+
+
 _read_name = msgspec.json.Decoder(_Name).decode
 
 
@@ -44,11 +56,12 @@ class ServeTask:
 
     Args:
         partition: of P.features, and of P.predictions too.
-        champion: the model in memory, shared by all partitions of the process.
+        champion: who answers, shared by all partitions of the process; it changes between batches.
         generation_of: resolves a source number to its generation.
         clock: wall clock in seconds, for latencies.
         metrics: the role's metrics.
         keep: takes every answered row for the online store, without waiting; None without a store.
+        is_explained: answers say what moved them.
     """
 
     def __init__(
@@ -59,21 +72,24 @@ class ServeTask:
         clock: Clock,
         metrics: RoleMetrics,
         keep: Keep | None = None,
+        *,
+        is_explained: bool = False,
     ) -> None:
+        self._is_explained = is_explained
         self._partition = partition
         self._champion = champion
         self._generation_of = generation_of
         self._clock = clock
-        self._metrics = metrics.of(champion.name)
+        self._metrics = metrics
         self._keep = keep
         self._sources = np.empty(0, np.int32)  # met so far, and the generation of each
         self._generations = np.empty(0, np.int64)
-        self._frame = "", frame_of(champion.name, "", partition, champion.task)
+        self._frames: dict[str, _Framed] = {}  # by candidate, of its last version
         self._skip = np.empty(0, np.int64)
         self._passed = np.array([-1], np.int64)
 
     def process(self, batch: Batch) -> Sequence[Outgoing]:
-        """Answer the events of a batch with one call of the model."""
+        """Answer the events of a batch with one call of the model, two where traffic is split."""
         rows = batch.rows
         asked = Asked(
             rows.numbers("time"),
@@ -86,7 +102,20 @@ class ServeTask:
             is_new = ~np.isin(picked.name, self._skip)
             picked = picked._replace(row=picked.row[is_new], name=picked.name[is_new])
             self._forget_passed()
-        return [self._answer(batch, asked, picked)] if picked.row.size else []
+        parts = self._parts(batch, picked)
+        return [self._answer(batch, asked, *part) for part in parts if part[0].row.size]
+
+    def _parts(self, batch: Batch, picked: Picked) -> list[tuple[Picked, Candidate, str]]:
+        """Say who answers which of the events, and as what."""
+        champion = self._champion
+        answering, other = champion.answering, champion.split
+        if other is None:
+            return [(picked, answering, champion.standing)]
+        is_other = in_split(batch.rows.text("key"), batch.rows.text("id"), champion.share)[picked.row]
+        mine, others = (
+            picked._replace(row=picked.row[is_part], name=picked.name[is_part]) for is_part in (~is_other, is_other)
+        )
+        return [(mine, answering, champion.standing), (others, other, "split")]
 
     def _pick(self, batch: Batch, asked: Asked) -> Picked:
         """Find the events and pass them; a poll may hold the last rows of one generation and the first of the next."""
@@ -102,7 +131,7 @@ class ServeTask:
         self._passed[0] = max(self._passed[0], picked.told[NEWEST])
         return picked._replace(row=picked.row[:count], name=picked.name[:count])
 
-    def _answer(self, batch: Batch, asked: Asked, picked: Picked) -> Outgoing:
+    def _answer(self, batch: Batch, asked: Asked, picked: Picked, candidate: Candidate, standing: str) -> Outgoing:
         row, x_BF = picked.row, batch.rows.matrix()
         first, last = int(row[0]), int(row[-1])
         if last - first + 1 == row.size:
@@ -110,18 +139,23 @@ class ServeTask:
         else:
             x_BF = x_BF[row]
             x_BF.flags.writeable = False  # like a view of the batch: another type of array compiles another kernel
-        score_BS = self._champion.predict(x_BF).reshape(row.size, self._champion.task.outputs)
-        rendered = render(asked, picked, score_BS, self._frame_of_version(), int(self._clock() * 1e6))
-        self._metrics.predicted(rendered.counts, rendered.latency_s)
+        score_BS = candidate.predict(x_BF).reshape(row.size, candidate.task.outputs)
+        framed = self._framed(candidate.name, candidate.version)
+        rendered = render(asked, picked, score_BS, framed.frame, int(self._clock() * 1e6))
+        framed.metrics.predicted(rendered.counts, rendered.latency_s)
+        framed.metrics.predictions(standing, row.size)
+        if self._is_explained:
+            rendered = explained(rendered, candidate.explain(x_BF))
         if self._keep is not None:
             self._keep(KeyRows(rendered.keys, rendered.values, picked.name, asked.time[row], x_BF))
         return Outgoing("predictions", self._partition, rendered.values, rendered.keys, row)
 
-    def _frame_of_version(self) -> Frame:
-        version = self._champion.version
-        if self._frame[0] != version:
-            self._frame = version, frame_of(self._champion.name, version, self._partition, self._champion.task)
-        return self._frame[1]
+    def _framed(self, name: str, version: str) -> _Framed:
+        framed = self._frames.get(name)
+        if framed is None or framed.version != version:
+            frame = frame_of(name, version, self._partition, self._champion.task)
+            framed = self._frames[name] = _Framed(version, frame, self._metrics.of(name))
+        return framed
 
     # What was answered before a crash
 
@@ -177,7 +211,10 @@ class ServeRole:
         start: str,
         clock: Clock = time.time,
         keep: Keep | None = None,
+        *,
+        is_explained: bool = False,
     ) -> None:
+        self._is_explained = is_explained
         self.inputs: tuple[str, ...] = (topic,)
         self.start = start
         self._schema = schema
@@ -202,7 +239,15 @@ class ServeRole:
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> ServeTask:
         """The answers of one partition."""
-        return ServeTask(partition, self._champion, self._generation_of, self._clock, self._metrics, self._keep)
+        return ServeTask(
+            partition,
+            self._champion,
+            self._generation_of,
+            self._clock,
+            self._metrics,
+            self._keep,
+            is_explained=self._is_explained,
+        )
 
     def _generation_of(self, source: int) -> int:
         return self._control.source(source).generation
@@ -215,5 +260,5 @@ class ServeRole:
         return []
 
     def tick(self, now_us: int, partitions: Sequence[OpenPartition]) -> None:
-        """Follow the champion's versions."""
+        """Follow promotions and versions."""
         self._champion.follow(now_us)

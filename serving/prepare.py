@@ -73,7 +73,7 @@ def compile_kernels(pipeline: Pipeline) -> None:
 
 def _serve(pipeline: Pipeline, model: Model, metrics: RoleMetrics, control: Control) -> ServeRole:
     columns = features.columns(pipeline)
-    champion = Champion(model, columns, pipeline.state, control, metrics, task=pipeline.task)
+    champion = Champion([model], columns, pipeline.state, control, metrics, task=pipeline.task)
     return ServeRole("", frames.features_schema(columns), control, champion, metrics, "earliest")
 
 

@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from consumers.process import RoleProcess
 from consumers.roles import add_workers
-from serving.champion import Champion, load_at_once
+from serving.champion import Champion
 from serving.key_script import form_of, warm
 from serving.online_store import OnlineStore
 from serving.predict import ServeRole
 from streams import features, frames
+from streams.decisions import KafkaDecisionLog, Succession
 from streams.durations import MS_US
 from streams.errors import PipelineError
 from streams.frames import Column
@@ -83,19 +84,38 @@ def _run_serve(process: RoleProcess) -> None:
     columns = features.columns(pipeline)
     store = _online_store(process, columns)
     keep = store.put if store is not None else None
-    model = next(model for model in pipeline.models if model.name == pipeline.serve.champion)
-    # Over a network a version takes as long as many answers, so they go on meanwhile.
-    loader = load_at_once if process.state.local is not None else ThreadPoolExecutor(1, "versions").submit
-    champion = Champion(model, columns, process.state, process.control, process.metrics, loader, pipeline.task)
+    decisions = KafkaDecisionLog(pipeline)
+    succession = Succession.of(pipeline, decisions)
+    succession.catch_up()
+    loader = ThreadPoolExecutor(1, "versions").submit  # a large model takes as long as many answers, which go on
+    champion = Champion(
+        pipeline.models,
+        columns,
+        process.state,
+        process.control,
+        process.metrics,
+        loader,
+        pipeline.task,
+        succession,
+        pipeline.serve.split_to,
+        pipeline.serve.split,
+    )
+    champion.settle()
     schema = frames.features_schema(columns)
     topic = f"{pipeline.name}.features"
     start = pipeline.serve.start
-    process.add(lambda control, _, metrics: ServeRole(topic, schema, control, champion, metrics, start, keep=keep))
+    is_explained = pipeline.serve.is_explained
+    process.add(
+        lambda control, _, metrics: ServeRole(
+            topic, schema, control, champion, metrics, start, keep=keep, is_explained=is_explained
+        )
+    )
     if store is not None:
         store.start()  # not before: the rows that warm the role are no answers
     process.run()
     if store is not None:
         store.close()
+    decisions.close()
 
 
 def _online_store(process: RoleProcess, columns: tuple[Column, ...]) -> OnlineStore | None:

@@ -43,6 +43,7 @@ def line(overview: Overview) -> str:
         f"lag {number(lag)}",
         f"latency p50 {duration(overview.latency_s[0])}, p99 {duration(overview.latency_s[1])}",
         f"{words(loss)}: {losses}",
+        f"champion {overview.champion}",
     ]
     if down:
         parts.append(f"down: {', '.join(down)}")

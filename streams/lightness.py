@@ -39,6 +39,7 @@ def has_river(pipeline: Pipeline, role: str, models: Sequence[str]) -> bool:
     """Say whether a process of a role has a model of River, scikit-learn or a user, which may need more than others."""
     learned = models or [model.name for model in pipeline.models]
     trained = [model.name for model in pipeline.models if model.retrain is not None]
-    at_hand = {"learn": learned, "api": learned, "serve": [pipeline.serve.champion], "train": trained}.get(role, ())
+    every = [model.name for model in pipeline.models]  # for any may be promoted
+    at_hand = {"learn": learned, "api": learned, "serve": every, "train": trained}.get(role, ())
     foreign = [model.name for model in pipeline.models if model.kind.startswith(FOREIGN) or is_own(model.kind)]
     return any(name in at_hand for name in foreign)

@@ -94,6 +94,8 @@ class Families:
         self.version_examples = gauge("millrace_version_examples", "Examples seen by the version that serves.")
         self.version_lineage = gauge("millrace_version_lineage", "Lineage of the version that serves.")
         self.version_age = gauge("millrace_version_age_seconds", "Time since the version that serves was made.")
+        self.champion = gauge("millrace_champion", "1 for the candidate that is to answer, 0 for one that was.")
+        self.predictions = counter("millrace_predictions_total", "Answers, by who gave them and as what.", "standing")
         self.audited = counter("millrace_feature_audited_total", "Served rows compared with a recomputation.")
         self.skew = counter(
             "millrace_feature_skew_total", "Values and rows that are not as a recomputation gives them.", "column"

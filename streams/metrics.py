@@ -254,6 +254,20 @@ class RoleMetrics:
         delay = math.nan if expected_delay_events is None else expected_delay_events
         self.families.guard_delay.labels(*self._base).set(delay)
 
+    def not_serving(self) -> None:
+        """Drop the series of a version, so that none shows what answers no more."""
+        mine, of_all = dict(zip(BASE, self._base, strict=True)), self.families
+        for family in (of_all.version_lineage, of_all.version_examples, of_all.version_age):
+            family.remove_by_labels(mine)
+
+    def champion(self, *, is_reigning: bool) -> None:
+        """Say whether the candidate is to answer, by the decisions there are."""
+        self.families.champion.labels(*self._base).set(is_reigning)
+
+    def predictions(self, standing: str, rows: int) -> None:
+        """Count answers of a candidate: as the champion, in its place (fallback), or for its share (split)."""
+        self.families.predictions.labels(*self._base, standing).inc(rows)
+
     # Audit
 
     def audited(self, rows: int, skew: Mapping[str, int]) -> None:

@@ -237,6 +237,8 @@ class Serve(msgspec.Struct, frozen=True):
     """Which candidate answers, where serving begins when nothing is known of it, and the online store (None: none).
 
     `http` is the address of the HTTP API, host and port; None: there is none. Who asks it shows the `token`, if any.
+    A share `split` of the keys is answered by the candidate `split_to` in place of the champion.
+    Answers say what moved them if they are to be explained.
     """
 
     champion: str
@@ -245,6 +247,9 @@ class Serve(msgspec.Struct, frozen=True):
     redis_ttl_us: int = 604_800_000_000
     http: tuple[str, int] | None = None
     token: str | None = None
+    split: float = 0.0
+    split_to: str | None = None
+    is_explained: bool = False
 
     def __repr__(self) -> str:
         """Leave out the store's URL, which may hold a password, and the token."""

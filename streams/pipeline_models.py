@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from streams.drift import RELEARN_ROWS, OnDrift
@@ -32,8 +32,6 @@ _OUR_KEYS = ("kind", "sample", "shards", "on_drift", "relearn_rows", "retrain")
 _ON_DRIFT: tuple[OnDrift, ...] = get_args(OnDrift)
 MOST_RELEARN_ROWS = 100_000  # in memory and in every snapshot, 8 bytes for each column
 _LATER_SERVE = {
-    "split": "splitting traffic",
-    "explain": "explaining predictions",
     "shadow": "shadow serving",
 }
 
@@ -67,8 +65,21 @@ def read_serve(
     if "redis_ttl" in values and "redis" not in values:
         table.mistake("redis_ttl", "there is no store to forget anything", "declare redis too")
     http, token = read_http(table, environment)
+    split, split_to = _split(table, names)
+    is_explained = table.boolean("explain", default=False)
     table.finish(_LATER_SERVE)
-    return Serve(champion, "latest" if start == "latest" else "earliest", redis, ttl_us, http, token)
+    start_at: Literal["earliest", "latest"] = "latest" if start == "latest" else "earliest"
+    return Serve(champion, start_at, redis, ttl_us, http, token, split, split_to, is_explained)
+
+
+def _split(table: Table, names: tuple[str, ...]) -> tuple[float, str | None]:
+    """Read which share of the keys another candidate answers."""
+    share = table.number("split", 0.0, 0.0, 1.0, is_open=True)
+    other = table.choice("split_to", names, names[0]) if names else str(table.get("split_to"))
+    if ("split" in table.values) != ("split_to" in table.values):
+        has, lacks = ("split", "split_to") if "split" in table.values else ("split_to", "split")
+        table.mistake(has, "says only half of it", f"declare {lacks} too")
+    return share, other if "split_to" in table.values else None
 
 
 def _redis(table: Table, environment: Mapping[str, str]) -> str | None:

@@ -16,6 +16,7 @@ from consumers.roles import LearnRole
 from models.version import decode_record
 from streams import frames
 from streams.control import Control
+from streams.decisions import Succession
 from streams.errors import UnavailableError
 from streams.features import columns
 from streams.metrics import RoleMetrics
@@ -24,6 +25,7 @@ from streams.records import HeldRecords, Record
 from streams.state_folder import LocalFolder
 from tests.memory_kafka import Broker, MemoryControlLog, MemoryOutbox
 from tests.rows import batch_of, pipeline
+from tests.streams.test_decisions import MemoryDecisions, promoted
 
 
 def test_a_candidate_that_begins_anew_is_a_new_lineage_and_a_decision(tmp_path: Path) -> None:
@@ -130,3 +132,26 @@ def test_a_model_stays_bound_to_the_columns_it_was_made_for(tmp_path: Path, capl
     roles[1].publish(after)
     control.refresh()
     assert decode_record(control.versions["prior"]).columns == columns(old)
+
+
+def test_whoever_reigns_publishes_often(tmp_path: Path) -> None:
+    """From the decision on, though the file names another champion; one that reigns no more publishes like any."""
+    declared = pipeline(state=tmp_path)
+    log, control = MemoryDecisions(), Control(MemoryControlLog(Broker(lambda: 0.0, {}), "p.control"))
+    succession = Succession("other", ("other", "prior"), log)
+    role = LearnRole(
+        declared, declared.models[0], control, MemoryOutbox(Broker(lambda: 0.0, {})), RoleMetrics("learn", "p"),
+        succession,
+    )  # fmt: skip
+    task = role.task(role.inlet("p.examples", 0, []), 0, [], 0)
+    assert isinstance(task, LearnTask)
+    station, every_us, seen = cast("OpenPartition", SimpleNamespace(task=task)), 10_000_000, []
+    for step in range(24):
+        log.come += [promoted("1", "", "prior")] if step == 8 else []
+        log.come += [promoted("2", "1", "other")] if step == 16 else []
+        task.examples_seen += 1
+        role.tick(step * every_us, [station])
+        control.refresh()
+        seen.append(decode_record(control.versions["prior"]).examples)
+
+    assert seen == [1, 1, 1, 1, 1, 1, 7, 7, *range(9, 17), 16, 16, 16, 16, 16, 22, 22, 22]

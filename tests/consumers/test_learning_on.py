@@ -61,7 +61,7 @@ class Desk:
 
     def published(self) -> Version | None:
         self.role.tick(10**15, [cast("OpenPartition", SimpleNamespace(task=self.task))])
-        self.role._next_publish_us = 0
+        self.role._tried_us = None
         self.control.refresh()
         found = self.control.versions.get("net")
         return None if found is None else decode_record(found)

@@ -242,7 +242,7 @@ class World:
         elif role == "learn":
             made = LearnRole(self._on_another_host(), self.pipeline.models[0], control, outbox, metrics)
         else:
-            champion = Champion(self.pipeline.models[0], columns, state, control, metrics, task=self.pipeline.task)
+            champion = Champion(self.pipeline.models[:1], columns, state, control, metrics, task=self.pipeline.task)
             schema = frames.features_schema(columns)
             made = ServeRole("w.features", schema, control, champion, metrics, "earliest", lambda: self.now)
         inbox = MemoryInbox(broker, f"{name}.{made.name}")

@@ -99,6 +99,24 @@ def test_states_tell_up_from_starting_and_down() -> None:
     assert [one.state for one in found.processes] == ["up", "starting", "again in 4 s"]
 
 
+def test_the_champion_is_whoever_serve_says_reigns() -> None:
+    """The pipeline file's until it says so; the version shown is the champion's, or of who answers in its place."""
+    machine, (first, second) = Machine(), CANDIDATES[:2]
+    silent = machine.look().champion
+    machine.serve.of(PIPELINE.serve.champion).champion(is_reigning=False)
+    machine.serve.of(second).champion(is_reigning=True)
+    machine.serve.of(first).serving(0, 7, 0)
+    instead = machine.look()
+    machine.serve.of(second).serving(0, 9, 0)
+    machine.serve.of(first).not_serving()
+    own = machine.look()
+
+    assert silent == PIPELINE.serve.champion
+    assert (instead.champion, instead.version_examples) == (second, 7)
+    assert (own.champion, own.version_examples) == (second, 9)
+    assert [model.name for model in own.models if model.is_champion] == [second]
+
+
 def latencies(answers: int, each_s: float) -> tuple[npt.NDArray[np.int64], float]:
     """Count answers of one latency by bucket."""
     place = np.searchsorted(LATENCY_BOUNDS_S, each_s)

@@ -9,15 +9,21 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.station import Shop
 from consumers.worker import Settings, Worker
+from models.explanation import explain
+from models.learner import make_learner
+from models.registry import write_version
+from models.version import encode_record
 from serving.answers import MANY, Answer
 from serving.champion import Champion
 from serving.key_rows import KeyRows
 from serving.predict import ServeRole, ServeTask
+from serving.split import SPLIT_SEED
 from streams import frames
 from streams.control import Control
 from streams.frames import Batch
@@ -25,7 +31,7 @@ from streams.metric_families import LATENCY_BOUNDS_S
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model, Task
 from tests.memory_kafka import Broker, MemoryControlLog, MemoryInbox, MemoryOutbox
-from tests.rows import COLUMNS, batch_of, claim_of, pipeline
+from tests.rows import COLUMNS, batch_of, claim_of, control, pipeline
 
 SCHEMA = frames.features_schema(COLUMNS)
 PRIOR = Model("prior", "prior", {})
@@ -36,16 +42,22 @@ FEATURES, PREDICTIONS = ("p.features", 0), ("p.predictions", 0)
 
 def champion_of(known: Control, directory: Path) -> Champion:
     """The baseline, untrained: it answers 0.5."""
-    return Champion(PRIOR, COLUMNS, directory, known, RoleMetrics("serve", "p"))
+    return Champion([PRIOR], COLUMNS, directory, known, RoleMetrics("serve", "p"))
 
 
 class Sum:
     """A champion whose answer tells which row it was asked about: the first feature."""
 
-    name, version = "sum", "1.5"
+    name, version, standing = "sum", "1.5", "champion"
+    split: Sum | None = None
+    share = 0.0
 
     def __init__(self, task: Task | None = None) -> None:
         self.task = task or Task()
+
+    @property
+    def answering(self) -> Sum:
+        return self
 
     def predict(self, x_BF: Any) -> Any:
         self.rows = len(x_BF)
@@ -255,6 +267,84 @@ def test_rows_of_several_generations_are_answered_with_their_own() -> None:
     )
 
     assert found == [(0, 7), (0, 8), (1, 0), (0, 9), (1, 1)]
+
+
+# Explained answers
+
+
+def test_an_explained_answer_ends_with_what_moved_it(tmp_path: Path) -> None:
+    """All else is as without; the online store has the same bytes. Of other kinds an answer stays as it is."""
+    model, known, registry = Model("linear", "linear", {"bits": 6}), control(), RoleMetrics("serve", "p")
+    learner, rng = make_learner(model, COLUMNS), np.random.default_rng(1)
+    x_BF = rng.normal(size=(200, 2))
+    learner.learn(x_BF, (x_BF[:, 0] > 0).astype(float))
+    version = write_version(tmp_path, model, COLUMNS, learner, (0, 200), NOW_US)
+    assert version is not None
+    known.publish_version("linear", encode_record(version))
+    told = {}
+    for models in ([model, PRIOR], [PRIOR, model]):
+        champion = Champion(models, COLUMNS, tmp_path, known, registry)
+        champion.follow(0)
+        for is_explained in (False, True):
+            counter = Counter()
+            counter.task = ServeTask(
+                0, champion, lambda _: 0, lambda: NOW_S, registry, counter.kept.append, is_explained=is_explained
+            )
+            told[models[0].name, is_explained] = counter.answer(*rows_of(3, 7))
+            assert [value for kept in counter.kept for value in kept.answers.unpack()] == counter.values
+    vectors_BF = np.array([[0.3, 7.0], [0.7, 7.0]])
+    expected = explain(learner, COLUMNS, vectors_BF)
+
+    assert expected is not None
+    assert [answer["version"] for answer in told["linear", False]] == ["0.200"] * 2
+    assert told["linear", True] == [
+        answer | {"explanation": [list(pair) for pair in explanation]}
+        for answer, explanation in zip(told["linear", False], expected, strict=True)
+    ]
+    assert expected[0][0][0] == "amount"
+    assert told["prior", True] == told["prior", False]
+
+
+# Split traffic
+
+
+def test_a_share_of_the_keys_is_answered_by_another() -> None:
+    """A key always by the same; each answer names who gave it, and none is missing."""
+    counter = Counter()
+    other = Sum()
+    other.name, other.version = "other", "2.7"
+    counter.champion.split, counter.champion.share = other, 0.25
+    rows = [{"number": number, "key": f"k{number % 200}"} for number in range(1_000)]
+    answers = counter.answer(*rows)
+    split = {answer["key"] for answer in answers if answer["model"] == "other"}
+    expected = {f"k{i}" for i in range(200) if xxhash.xxh64_intdigest(f"k{i}".encode(), seed=SPLIT_SEED) < 0.25 * 2**64}
+
+    assert sorted(answer["number"] for answer in answers) == list(range(1_000))
+    assert all(answer["probability"] == answer["number"] / 10 for answer in answers)
+    assert {(answer["model"], answer["version"]) for answer in answers} == {("sum", "1.5"), ("other", "2.7")}
+    assert split == expected
+    assert 30 < len(split) < 70
+    assert {answer["key"] for answer in answers if answer["model"] == "sum"}.isdisjoint(split)
+    assert sorted(int(name) for kept in counter.kept for name in kept.names) == list(range(1_000))
+    standings = [("sum", "champion", 5 * (200 - len(split))), ("other", "split", 5 * len(split))]
+    for name, standing, count in standings:
+        labels = {"pipeline": "p", "role": "serve", "candidate": name, "standing": standing}
+        assert counter.metrics.registry.get_sample_value("millrace_predictions_total", labels) == count
+
+
+def test_a_larger_share_lets_no_key_go() -> None:
+    """Whoever was on the other side stays there; all are with a share of 1, also those without a key, by their id."""
+    counter, other = Counter(), Sum()
+    other.name = "other"
+    counter.champion.split = other
+    rows = [{"number": number, "key": f"k{number}" if number % 2 else None} for number in range(300)]
+    taken = []
+    for share in (0.1, 0.5, 1.0):
+        counter.champion.share = share
+        taken.append({a["number"] for a in counter.answer(*rows) if a["model"] == "other"})
+
+    assert taken[0] < taken[1] < taken[2] == set(range(300))
+    assert 0 < sum(number % 2 == 0 for number in taken[0]) < 40
 
 
 # For the online store

@@ -122,7 +122,7 @@ class Plant:
         if role == "learn":
             return LearnRole(of, of.models[0], control, outbox, metrics)
         columns = features.columns(of)
-        champion = Champion(of.models[0], columns, of.state, control, metrics, task=of.task)
+        champion = Champion(of.models[:1], columns, of.state, control, metrics, task=of.task)
         champion.follow(int(self.now * 1e6))
         schema = frames.features_schema(columns)
         return ServeRole("p.features", schema, control, champion, metrics, "earliest", lambda: self.now)

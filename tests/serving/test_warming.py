@@ -30,7 +30,7 @@ COLUMNS = features.columns(PIPELINE)
 
 def serve(control: Control) -> ServeRole:
     metrics = RoleMetrics("serve", "p")
-    champion = Champion(LINEAR, COLUMNS, Path("nowhere"), control, metrics)
+    champion = Champion([LINEAR], COLUMNS, Path("nowhere"), control, metrics)
     return ServeRole("", frames.features_schema(COLUMNS), control, champion, metrics, "earliest")
 
 

@@ -18,7 +18,7 @@ KINDS = {"plain": "linear", "tree": "river:tree.HoeffdingTreeClassifier", "mine"
         ("learn", ["plain", "tree"], "plain", True),
         ("learn", ["mine"], "plain", True),
         ("learn", [], "plain", True),
-        ("serve", [], "plain", False),
+        ("serve", [], "plain", True),  # another may be promoted
         ("serve", [], "tree", True),
         ("serve", [], "mine", True),
         ("features", [], "tree", False),

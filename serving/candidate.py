@@ -1,0 +1,231 @@
+"""A candidate as one who answers: the newest version of its model, followed without a pause.
+
+A new version is loaded, verified and warmed beside the old one and takes over between two batches; one that cannot be
+read leaves the old one in place. Until a version exists the untrained model answers (lineage 0, examples 0), and what
+an untrained model says where not even that can be made: whoever asks is answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import numpy as np
+import numpy.typing as npt
+
+from models.contained import Contained
+from models.learner import Learner, make_learner, untrained_answer
+from models.registry import read_version
+from models.sealed import key_for
+from models.version import Version, decode_record
+from streams.control import Control
+from streams.errors import ModelError, PipelineError, UnavailableError
+from streams.fitting import fit_matrix
+from streams.frames import Column
+from streams.metrics import RoleMetrics
+from streams.pipeline import Model, Task
+from streams.state_folder import Place
+
+LOG = logging.getLogger("serving.candidate")
+FOLLOW_EVERY_US = 200_000
+
+Matrix = npt.NDArray[np.float64]
+Loader = Callable[[Callable[[], Learner]], Future[Learner]]  # runs it, maybe in another thread
+
+
+def load_at_once(load: Callable[[], Learner]) -> Future[Learner]:
+    """Load a version in this thread, where nothing waits for answers meanwhile."""
+    done: Future[Learner] = Future()
+    try:
+        done.set_result(load())
+    except Exception as error:  # noqa: BLE001 - whoever takes the result decides, as with another thread
+        done.set_exception(error)
+    return done
+
+
+class Candidate:
+    """Follows the versions of one candidate on P.control.
+
+    Args:
+        model: the candidate's declaration.
+        columns: the feature matrix it reads; each version picks its own columns by name.
+        state: the pipeline's state, where blobs lie.
+        control: the control topic.
+        metrics: told which version answers, from `begin` to `end`.
+        loader: where versions are read, verified and warmed; answers wait for it if it is this thread.
+        task: what it answers.
+
+    Attributes:
+        learner: answers; None where none can be made.
+        is_answering: from `begin` to `end`.
+        has_looked: whether the newest version there was at the last look is at hand, or known to be of no use.
+        trouble: why there is no version at hand, or none as new as there could be.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        columns: tuple[Column, ...],
+        state: Place,
+        control: Control,
+        metrics: RoleMetrics,
+        loader: Loader = load_at_once,
+        task: Task | None = None,
+    ) -> None:
+        self.task = task or Task()
+        self.name = model.name
+        self._model = model
+        self._columns = columns
+        self._state = state
+        self._control = control
+        self._metrics = metrics.of(model.name)
+        self._learned = columns  # those of the version at hand, whatever the list is now
+        self.lineage, self.examples = 0, 0
+        self._made_us = int(time.time() * 1e6)
+        self._loader = loader
+        self._loading: tuple[bytes, Version, Future[Learner]] | None = None
+        self._refused: bytes | None = None
+        self._next_follow_us = 0
+        self.is_answering = False
+        self.has_looked = False
+        self.trouble = "it has no version yet"
+        self.learner: Learner | None = self._untrained()
+
+    @property
+    def version(self) -> str:
+        """The version that answers now, `lineage.examples`."""
+        return f"{self.lineage}.{self.examples}"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it is a version that answers."""
+        return (self.lineage, self.examples) != (0, 0)
+
+    def begin(self) -> None:
+        """Answer from here on: metrics tell of the version."""
+        self.is_answering = True
+        self._metrics.serving(self.lineage, self.examples, self._made_us)
+
+    def end(self) -> None:
+        """Answer no more. The version at hand stays, for it is what is at hand first if it is to answer again."""
+        self.is_answering = self.has_looked = False
+        self._metrics.not_serving()
+
+    def predict(self, x_BF: Matrix) -> Matrix:
+        """Answer with the version at hand; columns it was made for that are not there any more are missing.
+
+        Whatever a model raises, rows are answered, as an untrained model would.
+        """
+        if self.learner is None:
+            return self._blank(len(x_BF))
+        if self._learned != self._columns:
+            x_BF = fit_matrix(x_BF, self._columns, self._learned)
+            x_BF.flags.writeable = False  # as in `_warm`
+        try:
+            score_B = self.learner.predict(x_BF)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a library's code: whatever it raises, the rows must be answered
+            self._metrics.incident("answer_failed", len(x_BF))
+            self._say(f"{len(x_BF)} rows could not be answered by version {self.version}: {error}")
+            return self._blank(len(x_BF))
+        if isinstance(self.learner, Contained) and self.learner.failed_answers:
+            self._metrics.incident("answer_failed", self.learner.failed_answers)
+            self.learner.failed_answers = 0
+        return score_B
+
+    def explain(self, x_BF: Matrix) -> list[list[tuple[str, float]]] | None:
+        """Say what moved each row's prediction; None where the model is of a kind that is not explained."""
+        from models.explanation import explain  # whoever explains nothing needs none of the kinds that it knows
+
+        if self.learner is None:
+            return None
+        if self._learned != self._columns:
+            x_BF = fit_matrix(x_BF, self._columns, self._learned)
+        return explain(self.learner, self._learned, x_BF)
+
+    def follow(self, now_us: int) -> None:
+        """Take up the newest version if there is one. Called between batches."""
+        self._take_over()
+        if self._loading is not None or now_us < self._next_follow_us:
+            return
+        self._next_follow_us = now_us + FOLLOW_EVERY_US
+        self._control.refresh()
+        record = self._control.versions.get(self.name)
+        if record is None or record == self._refused:
+            self.has_looked = True
+            return
+        try:
+            version = decode_record(record)
+            if version.order <= (self.lineage, self.examples):
+                self.has_looked = True
+                return
+            if version.task != self.task:
+                raise ModelError(f"{self.name}: version {version.order} was made for another task")
+        except ModelError as error:
+            self._refuse(record, error)
+            return
+        self._loading = record, version, self._loader(lambda: self._load(version))
+        self._take_over()
+
+    def _load(self, version: Version) -> Learner:
+        learner = read_version(self._state, version, self._key(), kind=self._model.kind)
+        self._warm(learner, version.columns)
+        return learner
+
+    def _take_over(self) -> None:
+        """Let a version answer from now on, if it is loaded."""
+        if self._loading is None or not self._loading[2].done():
+            return
+        (record, version, done), self._loading = self._loading, None
+        self.has_looked = True
+        try:
+            self.learner = done.result()
+        except UnavailableError as error:  # says nothing of the version: it is tried again
+            self.trouble = str(error)
+            self._metrics.incident("version_unread")
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a library's code: no version is worth the answers of the others
+            self._refuse(record, error)
+        else:
+            self._learned = version.columns
+            self.lineage, self.examples, self._made_us = version.lineage, version.examples, version.created_us
+            if self.is_answering:
+                self.begin()
+
+    def _refuse(self, record: bytes, error: Exception) -> None:
+        self._refused, self.has_looked = record, True
+        self._say(f"a version is refused, {self.version} goes on: {error}")
+        self._metrics.incident("version_refused")
+
+    def _say(self, trouble: str) -> None:
+        """Say what is wrong, once until something else is."""
+        if trouble != self.trouble:
+            self.trouble = trouble
+            LOG.error("%s: %s", self.name, trouble)
+
+    def _untrained(self) -> Learner | None:
+        """Make the untrained model, which loads its library and its kernels; None, with the reason, where none is."""
+        try:
+            learner = make_learner(self._model, self._columns, self._key(), self.task)
+            self._warm(learner, self._columns)
+        except (ModelError, PipelineError, ImportError) as error:
+            self._say(f"cannot be made here: {error}")
+            return None
+        return learner
+
+    def _key(self) -> bytes | None:
+        return key_for(self._model.kind, self._state)
+
+    def _warm(self, learner: Learner, columns: tuple[Column, ...]) -> None:
+        canary = np.zeros((1, len(columns)))
+        canary.flags.writeable = False  # as the rows of a batch are: another type of array compiles another kernel
+        if not np.isfinite(learner.predict(canary)).all():
+            raise ModelError(f"{self.name}: the canary's prediction is not finite; the version is not used")
+
+    def _blank(self, rows: int) -> Matrix:
+        """Give what an untrained model says."""
+        return np.full((rows, self.task.outputs), untrained_answer(self.task))
