@@ -23,7 +23,7 @@ from consumers.quarantine import parameters_of
 from consumers.role import Decoded, Inlet, OpenPartition, Task, decode_each
 from consumers.uptake import published_model, uptake_of
 from models.learner import Learner, make_learner
-from models.registry import tell_again, write_version
+from models.registry import keep_for_good, tell_again, write_version
 from models.sealed import key_for
 from models.version import Version, decode_record, encode_record
 from streams import features, frames
@@ -178,7 +178,7 @@ class LearnRole:
         self.writes: Mapping[str, FrameSchema] = {}
         self._tried_us: int | None = None  # when the last version was made, and how long the pause for that is
         self._pause_us = 0
-        self._is_quarantine_told = False
+        self._is_quarantine_told, self._kept_reign = False, ""
         self._next_figures_us, self._scored = 0, 0
         self._published = 0, 0  # serve answers with the untrained model by itself
 
@@ -256,11 +256,20 @@ class LearnRole:
             took_us = int((time.perf_counter() - began) * 1e6)
             self._tried_us, self._pause_us = now_us, int(took_us / PUBLISH_SHARE)
             self._next_figures_us, self._scored = now_us + int(1e6 * OTHERS_EVERY_S), task.board.count("scored")
+        self._keep_reigning()
 
     def _has_news(self, task: LearnTask, now_us: int) -> bool:
         """Whether the figures of a frozen model, whose version stays for days, are to be told again: once a minute."""
         is_frozen = task.uptake is not None and task.uptake.version is not None and task.uptake.is_frozen
         return is_frozen and now_us >= self._next_figures_us and task.board.count("scored") != self._scored
+
+    def _keep_reigning(self) -> None:
+        """Keep the version with which this candidate began to reign, once it is known."""
+        reign = self._succession.reign
+        if reign.champion != self._model.name or reign.record is None or reign.id == self._kept_reign:
+            return
+        if keep_for_good(self._state, self._model.name, reign.record.time_us) is not None:
+            self._kept_reign = reign.id
 
     def _is_due(self, now_us: int) -> bool:
         """Say whether it is time for a version: often of the champion, whichever candidate reigns now."""

@@ -167,14 +167,27 @@ def tell_again(state: Place, version: Version, about: About) -> Version:
     return told
 
 
-def keep_for_good(state: Place, version: Version) -> None:
-    """Let a version stay whatever comes after it: it has reigned, so its answers may be asked about.
+def keep_for_good(state: Place, candidate: str, reigns_since_us: int) -> Version | None:
+    """Let the version with which a candidate began to reign stay, whatever comes after it.
+
+    Args:
+        state: of the pipeline.
+        candidate: whom it is of.
+        reigns_since_us: wall clock of the decision; it is the newest version of before, else the first one after it.
+
+    Returns:
+        The version; None if there is none yet.
 
     Raises:
-        UnavailableError: an object store does not take it.
+        UnavailableError: an object store does not answer.
     """
-    folder = folder_of(state) / "models" / version.candidate
-    folder.publish(PurePosixPath(version.blob).name + _KEPT, b"")
+    versions = versions_of(state, candidate)
+    before = [version for version in versions if version.created_us <= reigns_since_us]
+    if not versions:
+        return None
+    version = before[-1] if before else versions[0]
+    (folder_of(state) / "models" / candidate).publish(PurePosixPath(version.blob).name + _KEPT, b"")
+    return version
 
 
 def versions_of(state: Place, candidate: str) -> list[Version]:

@@ -155,3 +155,4 @@ def test_whoever_reigns_publishes_often(tmp_path: Path) -> None:
         seen.append(decode_record(control.versions["prior"]).examples)
 
     assert seen == [1, 1, 1, 1, 1, 1, 7, 7, *range(9, 17), 16, 16, 16, 16, 16, 22, 22, 22]
+    assert len(list((tmp_path / "models" / "prior").glob("*.kept"))) == 1  # the version with which it began to reign

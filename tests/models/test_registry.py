@@ -157,7 +157,8 @@ def test_a_record_that_is_none_is_refused(value: bytes) -> None:
 def test_a_version_that_has_reigned_is_kept_for_good(tmp_path: Path) -> None:
     """It takes no place of those that are kept because they are new."""
     first, *others = [write(tmp_path, MODELS["prior"], trained(MODELS["prior"]), (0, at)) for at in range(1, 4)]
-    keep_for_good(tmp_path, first)
+    assert keep_for_good(tmp_path, "nobody", 7) is None
+    assert keep_for_good(tmp_path, "m", 0) == first
     others += [write(tmp_path, MODELS["prior"], trained(MODELS["prior"]), (0, at)) for at in range(4, 20)]
 
     assert versions_of(tmp_path, "m") == [first, *others[-10:]]
