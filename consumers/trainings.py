@@ -35,6 +35,7 @@ from streams.state_folder import Place
 
 LOG = logging.getLogger("consumers.trainings")
 LOOK_EVERY_US = 1_000_000  # at the progress
+NICENESS = 5  # of the process that trains: while the stream is at work it gets a quarter of a core beside it
 OVERRUN = 2.0  # times its budget, and
 OVERRUN_S = 600.0  # so long besides for reading the examples: then a training hangs and is ended
 
@@ -43,8 +44,8 @@ Finisher = Callable[[Callable[[], Version]], Future[Version]]  # runs it, maybe 
 
 
 def spawn_training(name: str, command: Sequence[str], log_path: Path, kept_fds: Sequence[int]) -> Running:
-    """Start a process that dies with us; its output is appended to the log."""
-    child = Child(name, command, log_path=log_path, kept_fds=kept_fds)
+    """Start a process of low priority that dies with us; its output is appended to the log."""
+    child = Child(name, ["nice", "-n", str(NICENESS), *command], log_path=log_path, kept_fds=kept_fds)
     child.start()
     return child
 
