@@ -213,8 +213,8 @@ def test_the_description_follows_the_rows_through_the_roles() -> None:
 
         written |= set(stage.writes)
 
-    assert [stage.role for stage in description.stages] == ["ingest", "features", "learn", "serve"]
-    assert description.stages[-1].purpose == "answers with logistic, keeps the last of each key in Redis for 7d"
+    assert [stage.role for stage in description.stages] == ["ingest", "features", "learn", "serve", "train"]
+    assert description.stages[-2].purpose == "answers with logistic, keeps the last of each key in Redis for 7d"
     assert [model.name for model in description.models if model.is_champion] == ["logistic"]
 
 

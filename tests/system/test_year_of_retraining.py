@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from models.learner import Learner, make_learner
+from models.learner import make_learner
 from models.registry import read_version
 from models.sealed import key_for
 from models.version import Version, decode_record
@@ -38,7 +38,7 @@ from tests.system.flights_run import EXAMPLE, json_of, numbered, table_of
 from tests.system.reference_learning import loss
 
 BATCH = ("net", "trees")
-ONE_IN = 8  # aircraft: 100 flights a day, each with all features of its own aircraft
+ONE_IN = 4  # aircraft: 200 flights a day, each with all features of its own aircraft
 BLOCK = 100
 MARGIN_US = 2 * DAY_US  # until the day of the row that made a training due is archived
 WAIT_S = 400.0  # for one training of each candidate: 10 s, on a quiet machine
@@ -168,40 +168,54 @@ def versions_of(run: Run, candidate: str) -> dict[int, Version]:
     return {at: decode_record(keys[at].encode()) for at in places}
 
 
-def expected_losses(run: Run, candidate: str) -> tuple[dict[int, dict[int, float]], dict[int, int]]:
-    """Ask the trained files themselves: each event by the version whose row was the last before it.
+class Judged(NamedTuple):
+    """An event's loss, NaN where it has no label; the lineage that predicted it; the row that settled it."""
 
-    Gives the losses by source and number, and how many labels each lineage was judged by.
-    """
+    loss: float
+    lineage: int
+    row: int
+
+
+def judged(run: Run, candidate: str) -> dict[int, list[Judged]]:
+    """Ask the trained files themselves: each event by the version whose row was the last before it; by source."""
+    answers, lineages = answers_of(run, candidate)
+    names = ("kind", "source", "number", "label", "outcome")
+    is_taken = np.isin(np.arange(run.examples.num_rows), numbered(run.examples)).tolist()
+    pending: dict[tuple[int, int], int] = {}
+    found: dict[int, dict[int, Judged]] = {}
+    rows = zip(*(run.examples.numbers(name).tolist() for name in names), strict=True)
+    for at, (kind, source, number, label, outcome) in enumerate(rows):
+        if is_taken[at] and kind == EVENT:
+            pending[source, number] = at
+        elif is_taken[at] and kind == LABEL and outcome in (SET, MISSING):
+            event = pending.pop((source, number))
+            value = np.nan if np.isnan(label) else loss(answers[event], is_positive=label > 0.5)
+            found.setdefault(source, {})[number] = Judged(value, lineages[event], at)
+    return {source: [by_number[number] for number in range(len(by_number))] for source, by_number in found.items()}
+
+
+def answers_of(run: Run, candidate: str) -> tuple[list[float], list[int]]:
+    """Give what each row is answered, and by which lineage."""
     model = next(one for one in run.pipeline.models if one.name == candidate)
     state, columns = state_of(run.pipeline), features.columns(run.pipeline)
     versions, key = versions_of(run, candidate), key_for(model.kind, state)
-    untrained: Learner = make_learner(model, columns, key)
-    X_BF, is_taken = (
-        np.ascontiguousarray(run.examples.matrix()),
-        np.isin(np.arange(run.examples.num_rows), numbered(run.examples)),
-    )
-    answers, lineages = np.full(len(X_BF), np.nan), np.zeros(len(X_BF), int)
-    kind = run.examples.numbers("kind")
+    X_BF, answers, lineages = run.examples.matrix(), list[float](), list[int]()
     for start, stop in itertools.pairwise([0, *versions, len(X_BF)]):
-        learner = read_version(state, versions[start], key) if start in versions else untrained
-        events = start + np.flatnonzero(kind[start:stop] == EVENT)
-        answers[events] = learner.predict(np.ascontiguousarray(X_BF[events]))
-        lineages[events] = versions[start].lineage if start in versions else 0
-    names = ("kind", "source", "number", "label", "outcome")
-    pending: dict[tuple[int, int], int] = {}
-    losses: dict[int, dict[int, float]] = {}
-    judged = dict.fromkeys(range(len(versions) + 1), 0)
-    rows = zip(*(run.examples.numbers(name).tolist() for name in names), strict=True)
-    for at, (one, source, number, label, outcome) in enumerate(rows):
-        if is_taken[at] and one == EVENT:
-            pending[source, number] = at
-        elif is_taken[at] and one == LABEL and outcome in (SET, MISSING):
-            event, is_known = pending.pop((source, number)), label == label  # noqa: PLR0124 - not NaN
-            by_number = losses.setdefault(source, {})
-            by_number[number] = loss(float(answers[event]), is_positive=label > 0.5) if is_known else np.nan
-            judged[int(lineages[event])] += is_known
-    return losses, judged
+        is_first = start not in versions
+        learner = make_learner(model, columns, key) if is_first else read_version(state, versions[start], key)
+        answers += learner.predict(np.ascontiguousarray(X_BF[start:stop])).tolist()
+        lineages += [0 if is_first else versions[start].lineage] * (stop - start)
+    return answers, lineages
+
+
+def blocks_of(run: Run, candidate: str, events: list[Judged]) -> Iterator[tuple[int, int, list[float]]]:
+    """Give (lineage, block, losses) of one source: those that one lineage predicted, and that were settled under it."""
+    ends = [*versions_of(run, candidate), run.examples.num_rows]
+    for number in range(len(events) // BLOCK):
+        some = events[number * BLOCK : (number + 1) * BLOCK]
+        lineage = some[0].lineage
+        if {one.lineage for one in some} == {lineage} and max(one.row for one in some) < ends[lineage]:
+            yield lineage, number, [one.loss for one in some]
 
 
 @pytest.mark.timeout(3_000)
@@ -233,23 +247,26 @@ def test_a_network_begins_with_the_weights_of_the_version_before(run: Run) -> No
 @pytest.mark.timeout(3_000)
 @pytest.mark.parametrize("candidate", BATCH)
 def test_scores_are_those_of_the_version_whose_row_was_the_last_before_the_event(run: Run, candidate: str) -> None:
-    losses, judged = expected_losses(run, candidate)
+    """What a version before has predicted is no evidence for the next one, and blocks that two share are left out."""
+    sources = judged(run, candidate)
     records = [record for record in run.scores if record["candidate"] == candidate]
-    blocks = [(block["source"], block["block"], block) for record in records for block in record["blocks"]]
     lineages = [record["lineage"] for record in records]
+    found = [(record["lineage"], block) for record in records for block in record["blocks"]]
+    total = 0
 
-    assert all(count > BLOCK for count in judged.values()), "every version was judged by labels of its own"
     assert lineages == sorted(lineages)
-    assert set(lineages) == set(judged)
-    assert {source for source, _, _ in blocks} == set(losses)
-    for source, by_number in losses.items():
-        whole = len(by_number) // BLOCK
-        expected = np.array([by_number[number] for number in range(whole * BLOCK)], np.float32)
-        found = [np.frombuffer(base64.b64decode(block["losses"]), "<f4") for one, _, block in blocks if one == source]
+    for source, events in sources.items():
+        mine = [(lineage, block) for lineage, block in found if block["source"] == source]
+        expected = list(blocks_of(run, candidate, events))
+        values = np.array([np.frombuffer(base64.b64decode(block["losses"]), "<f4") for _, block in mine])
+        wanted = np.array([losses for _, _, losses in expected], np.float32)
+        total += len(mine)
 
-        assert [number for one, number, _ in blocks if one == source] == list(range(whole))
-        np.testing.assert_array_equal(np.isnan(np.concatenate(found)), np.isnan(expected))
-        np.testing.assert_array_max_ulp(np.nan_to_num(np.concatenate(found)), np.nan_to_num(expected), maxulp=1)
+        assert [(lineage, block["block"]) for lineage, block in mine] == [one[:2] for one in expected]
+        np.testing.assert_array_equal(np.isnan(values), np.isnan(wanted))
+        np.testing.assert_array_max_ulp(np.nan_to_num(values), np.nan_to_num(wanted), maxulp=1)
+    assert total == len(found)
+    assert set(lineages) == {0, *(version.lineage for version in versions_of(run, candidate).values())}
 
 
 @pytest.mark.timeout(3_000)
@@ -257,8 +274,8 @@ def test_online_and_batch_candidates_stand_in_one_league(run: Run) -> None:
     """All judged by the same labels, the batch ones by those of their untrained time, too."""
     lines = {line.name: line for line in run.overview.models}
     for candidate in BATCH:
-        losses, _ = expected_losses(run, candidate)
-        known = [value for by_number in losses.values() for value in by_number.values() if not np.isnan(value)]
+        losses = [one.loss for events in judged(run, candidate).values() for one in events]
+        known = [value for value in losses if not np.isnan(value)]
 
         assert lines[candidate].loss == pytest.approx(np.mean(known), rel=1e-9)
     assert set(lines) == {"logistic", "prior", *BATCH}
