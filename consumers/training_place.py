@@ -118,6 +118,15 @@ def _job_in(directory: Path) -> Job | None:
 
 
 def _is_same(found: Job, job: Job) -> bool:
-    """Whether two jobs ask for the same but for the lineage and the clock."""
-    alike = msgspec.structs.replace(job, lineage=found.lineage, created_us=found.created_us)
+    """Whether two jobs ask for the same but for the lineage, the clock, and what it begins with.
+
+    That is said once: when the training is found again, there may be newer versions, even its own.
+    """
+    alike = msgspec.structs.replace(
+        job,
+        lineage=found.lineage,
+        created_us=found.created_us,
+        parent=found.parent,
+        parent_blob=found.parent_blob,
+    )
     return msgspec.json.encode(alike) == msgspec.json.encode(found)

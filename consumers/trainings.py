@@ -25,6 +25,7 @@ from models.registry import versions_of
 from models.sealed import key_for
 from models.training_job import RESULT, Job, read_failure, read_progress
 from models.version import Version
+from models.warm_start import parent_of
 from streams.children import Child
 from streams.errors import MillraceError, ModelError, UnavailableError
 from streams.frames import BEGINNING, Column
@@ -34,6 +35,7 @@ from streams.state_folder import Place
 
 LOG = logging.getLogger("consumers.trainings")
 LOOK_EVERY_US = 1_000_000  # at the progress
+NICENESS = 5  # of the process that trains: while the stream is at work it gets a quarter of a core beside it
 OVERRUN = 2.0  # times its budget, and
 OVERRUN_S = 600.0  # so long besides for reading the examples: then a training hangs and is ended
 
@@ -42,8 +44,8 @@ Finisher = Callable[[Callable[[], Version]], Future[Version]]  # runs it, maybe 
 
 
 def spawn_training(name: str, command: Sequence[str], log_path: Path, kept_fds: Sequence[int]) -> Running:
-    """Start a process that dies with us; its output is appended to the log."""
-    child = Child(name, command, log_path=log_path, kept_fds=kept_fds)
+    """Start a process of low priority that dies with us; its output is appended to the log."""
+    child = Child(name, ["nice", "-n", str(NICENESS), *command], log_path=log_path, kept_fds=kept_fds)
     child.start()
     return child
 
@@ -155,9 +157,9 @@ class Trainings:
             before = queue.begin(candidate, due, archived, lineage, now_us)
         if before is None:
             return
-        directory, job = self._place.prepare(
-            job_of(self._pipeline, self._models[before.candidate], self._columns, before)
-        )
+        model = self._models[before.candidate]
+        parent = parent_of(self._state, model, before.lineage)
+        directory, job = self._place.prepare(job_of(self._pipeline, model, self._columns, before, parent))
         queue.ongoing = msgspec.structs.replace(before, lineage=job.lineage)
         self._running = self._start(directory, job)
         LOG.info("%s: training lineage %d (%s) from %d rows", job.candidate, job.lineage, job.reason, job.rows)
@@ -248,8 +250,10 @@ class _Run:
         self.hung = ""  # why it was ended by us
 
 
-def job_of(pipeline: Pipeline, model: Model, columns: tuple[Column, ...], now: Ongoing) -> Job:
-    """Say what a training is asked for."""
+def job_of(
+    pipeline: Pipeline, model: Model, columns: tuple[Column, ...], now: Ongoing, parent: Version | None = None
+) -> Job:
+    """Say what a training is asked for; it begins with the weights of `parent`."""
     due, window_us = now.due, model.retrain.window_us if model.retrain is not None else None
     is_bounded = window_us is not None and due.time_us != BEGINNING
     return Job(
@@ -262,6 +266,8 @@ def job_of(pipeline: Pipeline, model: Model, columns: tuple[Column, ...], now: O
         known_us=due.known_us,
         rows=now.rows,
         lineage=now.lineage,
+        parent=parent.name if parent is not None else "",
+        parent_blob=parent.blob if parent is not None else "",
         reason=due.reason,
         seed=int(model.params.get("seed", 0)),
         created_us=now.begun_us,

@@ -12,11 +12,37 @@ import numpy.typing as npt
 
 from models.learner import State
 from models.preparation import Preparation
+from models.registry import versions_of
+from models.version import Version
+from streams.pipeline import Model
+from streams.state_folder import Place
 
 CATEGORY_ROWS = "categories.weight"  # how names of tables with a row for each category end
 RENEWED = ("label", "error")
+ESTIMATORS = "sklearn:"  # how kinds begin that have no weights to begin with
+TRAINED = ".safetensors"  # how the file of a training ends
 
 Array = npt.NDArray[np.generic]
+
+
+def parent_of(state: Place, model: Model, lineage: int) -> Version | None:
+    """Give the newest version that was trained for a candidate before a lineage, None: its training begins anew.
+
+    What a network that learns on has published since is none: it is the compiled one's, in other arrays.
+
+    Args:
+        state: of the pipeline.
+        model: the candidate's declaration; `retrain` says whether it begins with earlier weights.
+        lineage: of the version that is to be trained.
+
+    Raises:
+        UnavailableError: an object store does not answer.
+    """
+    is_warm = model.retrain is None or model.retrain.start == "warm"
+    if not is_warm or model.kind.startswith(ESTIMATORS):
+        return None
+    found = [one for one in versions_of(state, model.name) if one.kind == model.kind and one.lineage < lineage]
+    return next((one for one in reversed(found) if one.blob.endswith(TRAINED)), None)
 
 
 def warm_started(fresh: State, preparation: Preparation, parent: State, of_parent: Preparation) -> State | str:

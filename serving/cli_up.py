@@ -47,7 +47,8 @@ def demo(
     """Turn a year of real flights into live predictions, in about three minutes.
 
     Every departure from New York in 2013 is an event, every landing a label: did it arrive 15 minutes late or more?
-    Four candidates learn as flights land, one of them answers. Ends by itself and shows who predicted best.
+    Four candidates learn as flights land, a network is trained on them every 60 days, one of them answers. Ends by
+    itself and shows who predicted best.
     """
     from serving.demo import run_demo
 

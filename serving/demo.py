@@ -28,6 +28,7 @@ from serving.overview import Overview
 from serving.publish import Publisher, RawRecord, check_rate
 from serving.system import System
 from serving.table import console, duration, grid, league, number
+from serving.training_pace import TrainingPace
 from streams.errors import PipelineError, StoreError, UnavailableError
 from streams.kafka import KafkaOutbox, Reader, Topics
 from streams.pipeline import Pipeline
@@ -102,7 +103,7 @@ def _run(system: System, flights: Flights, rate: float | None, out: Console) -> 
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=out
     )
     published = progress.add_task("flights published", total=len(flights))
-    learned = progress.add_task("learned by the slowest candidate", total=flights.labels)
+    learned = progress.add_task("learned by the slowest online candidate", total=flights.labels)
 
     def words() -> str:
         at = [f"{task.description} {task.completed:,.0f}/{task.total:,.0f}" for task in progress.tasks]
@@ -113,19 +114,27 @@ def _run(system: System, flights: Flights, rate: float | None, out: Console) -> 
 
     outbox = KafkaOutbox(system.pipeline.kafka)
     try:
-        publisher = Publisher(system.pipeline, outbox, raw_partitions(system.pipeline), rate=rate, has_marks=True)
         with Picture(system, out, "a year of flights out of New York", bars, words) as picture:
             _wait_until_up(picture)
 
             def moment() -> None:
                 progress.update(published, completed=min(publisher.events, len(flights)))
                 if picture.overview is not None:
-                    progress.update(learned, completed=min(model.learned for model in picture.overview.models))
+                    progress.update(learned, completed=_learned(picture.overview))
                 picture.moment()
 
-            began = time.monotonic()
-            publisher.publish(damaged(flights.records()), moment)
-            published_s = time.monotonic() - began
+            pace = TrainingPace(system.pipeline, lambda: _trained(picture.overview), picture.wait)
+            publisher = Publisher(
+                system.pipeline,
+                outbox,
+                raw_partitions(system.pipeline),
+                rate=rate,
+                has_marks=True,
+                clock=pace.clock,
+            )
+            began = pace.clock()
+            publisher.publish(pace.paced(damaged(flights.records())), moment)
+            published_s = pace.clock() - began
             overview = _wait_for_end(picture, moment)
     finally:
         outbox.close()
@@ -155,6 +164,16 @@ def _wait_for_end(picture: Picture, moment: Callable[[], None]) -> Overview:
             raise UnavailableError(
                 f"nothing moved for {STALL_WAIT_S:.0f} s before the end was reached; see the logs in <state>/run"
             )
+
+
+def _learned(overview: Overview) -> int:
+    """How far the slowest is of those that learn from every label."""
+    return min(model.learned for model in overview.models if model.trainings is None)
+
+
+def _trained(overview: Overview | None) -> dict[str, int]:
+    models = () if overview is None else overview.models
+    return {model.name: sum(model.trainings.values()) for model in models if model.trainings is not None}
 
 
 def _figures(overview: Overview) -> tuple[int, ...]:
@@ -245,6 +264,8 @@ def _say_where_next(file: Path, seconds: float, out: Console) -> None:
     )
     for command, purpose in (
         (f"millrace check {file}", "the pipeline: topics, stages, features, candidates"),
+        (f"millrace report {file}", "one page about the data, the models and their trainings, to look at in a browser"),
+        (f"millrace show {file} net", "the newest trained version: from what, how long, and how good it is"),
         (f"millrace up {file} --embedded", "start it again; it goes on where it stopped. While it runs:"),
         (f"  millrace tail {file} predictions --from-start", "what was answered"),
         (f"  millrace tail {file} examples --from-start", "what was learned from"),

@@ -15,7 +15,7 @@ import msgspec
 
 from consumers.supervisor import Status
 from models.scoring import figure_names
-from streams.pipeline import Pipeline
+from streams.pipeline import Model, Pipeline
 from streams.scraping import Sample, parse
 from streams.stages import stage_specs
 
@@ -45,6 +45,7 @@ class ModelLine(msgspec.Struct, frozen=True):
     figures: dict[str, float]  # since the start; the task's loss first
     rolling_loss: float
     is_quarantined: bool = False
+    trainings: dict[str, int] | None = None  # that have ended, by result; None: it learns from every label
 
     @property
     def loss(self) -> float:
@@ -108,7 +109,7 @@ class Watch:
         recent = [(bound, count - dict(before).get(bound, 0.0)) for bound, count in buckets]
         return Overview(
             processes=tuple(self._process(status) for status in statuses),
-            models=tuple(self._model(everything, model.name) for model in self._pipeline.models),
+            models=tuple(self._model(everything, model) for model in self._pipeline.models),
             latency_s=(percentile(recent, 0.5), percentile(recent, 0.99)),
             latency_start_s=(percentile(buckets, 0.5), percentile(buckets, 0.99)),
             served=int(everything.sum("millrace_latency_seconds_count", role="serve")),
@@ -152,7 +153,8 @@ class Watch:
             restarts=status.restarts,
         )
 
-    def _model(self, everything: _Scrape, name: str) -> ModelLine:
+    def _model(self, everything: _Scrape, model: Model) -> ModelLine:
+        name = model.name
         of, names = {"role": "learn", "candidate": name}, self._figures
         return ModelLine(
             name=name,
@@ -161,6 +163,7 @@ class Watch:
             figures={one: everything.one("millrace_model_quality", figure=one, span="start", **of) for one in names},
             rolling_loss=everything.one("millrace_model_quality", figure=names[0], span="rolling", **of),
             is_quarantined=everything.sum("millrace_model_quarantined", **of) > 0,
+            trainings=None if model.retrain is None else _trainings(everything, name),
         )
 
     def _is_champion(self, everything: _Scrape, name: str) -> bool:
@@ -250,6 +253,11 @@ def _latency_buckets(scrape: _Scrape) -> list[tuple[float, float]]:
         bound = float(one.labels["le"])
         counts[bound] = counts.get(bound, 0.0) + one.value
     return sorted(counts.items())
+
+
+def _trainings(scrape: _Scrape, candidate: str) -> dict[str, int]:
+    ended = scrape.select("millrace_trainings_total", role="train", candidate=candidate)
+    return {one.labels["result"]: int(one.value) for one in ended}
 
 
 def _accounts(scrape: _Scrape) -> dict[str, dict[str, int]]:

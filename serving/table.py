@@ -91,8 +91,11 @@ def league(models: tuple[ModelLine, ...], *, is_final: bool) -> Table:
 def _standing(model: ModelLine) -> Text:
     """Say what else there is to know of a candidate."""
     standing = Text("champion: answers" if model.is_champion else "")
+    if model.trainings is not None:
+        made = model.trainings.get("made", 0)
+        standing.append(f"{', ' if standing else ''}{made} version{'' if made == 1 else 's'} trained")
     if model.is_quarantined:
-        standing.append(" " if model.is_champion else "").append("in quarantine", "bold red")
+        standing.append(" " if standing else "").append("in quarantine", "bold red")
     return standing
 
 

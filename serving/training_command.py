@@ -24,6 +24,7 @@ from models.sealed import key_for
 from models.training_job import Job, read_failure, read_progress
 from models.training_job import Progress as Reached
 from models.version import Version
+from models.warm_start import parent_of
 from serving.brokers import ensure_topics
 from serving.table import console, duration, number
 from serving.training_report import show_training
@@ -109,9 +110,11 @@ def _adjusted(model: Model, wanted: Wanted) -> Model:
 
 
 def _job(pipeline: Pipeline, model: Model, wanted: Wanted, rows: int) -> Job:
-    lineages = [version.lineage for version in versions_of(state_of(pipeline), model.name)]
+    state = state_of(pipeline)
+    lineage = 1 + max((version.lineage for version in versions_of(state, model.name)), default=0)
+    parent = parent_of(state, model, lineage)
     window_us = model.retrain.window_us if model.retrain is not None else None
-    newest_us = max(segment.to_us for segment in segments_of(state_of(pipeline)))
+    newest_us = max(segment.to_us for segment in segments_of(state))
     from_us = newest_us - window_us if wanted.from_us is None and window_us is not None else wanted.from_us
     return Job(
         model.name,
@@ -122,7 +125,9 @@ def _job(pipeline: Pipeline, model: Model, wanted: Wanted, rows: int) -> Job:
         from_us,
         wanted.to_us,
         rows=rows,
-        lineage=1 + max(lineages, default=0),
+        lineage=lineage,
+        parent=parent.name if parent is not None else "",
+        parent_blob=parent.blob if parent is not None else "",
         reason="command",
         seed=int(model.params.get("seed", 0)),
         created_us=int(time.time() * 1e6),

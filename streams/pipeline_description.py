@@ -118,7 +118,7 @@ def _declared(model: Model) -> dict[str, Any]:
 def _retraining(retrain: Retrain) -> dict[str, Any]:
     """Give what the `retrain` table says where it is not as usual, in the words of the file."""
     usual, found = Retrain(), dict[str, Any]()
-    for name in ("every", "examples", "on_drift", "cooldown", "window", "budget", "nproc", "search", "then"):
+    for name in ("every", "examples", "on_drift", "cooldown", "window", "budget", "nproc", "search", "start", "then"):
         key = {"every": "every_us", "cooldown": "cooldown_us", "window": "window_us", "budget": "budget_s"}.get(
             name, name
         )

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from streams.durations import DAY_US, HOUR_US, SECOND_US
 from streams.pipeline import Model, Task
-from streams.retraining import Archive, Retrain, Then
+from streams.retraining import Archive, Retrain, Start, Then
 from streams.toml_table import Table
 
 LEAST_EXAMPLES = 100  # fewer say nothing about a split into three
@@ -14,6 +14,7 @@ MOST_EXAMPLES = 1_000_000_000
 MOST_PROCESSES = 64
 MOST_TRIALS = 1_000
 LEARNS_ON = "torch:mlp"  # the only network that has a compiled twin
+_START: tuple[Start, ...] = get_args(Start)
 _THEN: tuple[Then, ...] = get_args(Then)
 
 
@@ -28,7 +29,7 @@ def read_retrain(table: Table, kind: str, task: Task) -> Retrain:
         inner.mistake("then", f'"learn" is for kind = "{LEARNS_ON}"', '"freeze"')
     nproc = inner.integer("nproc", usual.nproc, 1, MOST_PROCESSES)
     if kind.startswith("sklearn:"):
-        for key in ("nproc", "search"):
+        for key in ("nproc", "search", "start"):
             if key in inner.values:
                 inner.mistake(key, 'is for kind = "torch:…"')
     found = Retrain(
@@ -40,6 +41,7 @@ def read_retrain(table: Table, kind: str, task: Task) -> Retrain:
         budget_s=inner.duration("budget", round(usual.budget_s * SECOND_US), SECOND_US) / SECOND_US,
         nproc=nproc,
         search=inner.integer("search", usual.search, 0, MOST_TRIALS),
+        start=inner.choice("start", _START, usual.start),
         then=then,
     )
     inner.finish()

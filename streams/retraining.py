@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+Start = Literal["warm", "fresh"]  # what weights a training begins with
 Then = Literal["freeze", "learn"]  # what a network does between two trainings
 
 
@@ -27,6 +28,7 @@ class Retrain(msgspec.Struct, frozen=True):
         budget_s: wall-clock seconds that one training may take; it stops at the best model so far.
         nproc: processes that share one training (torch.distributed).
         search: trials of a search for hyper-parameters within the budget, 0: none.
+        start: "warm": with the weights of the version before, where they fit; "fresh": with new ones.
         then: "freeze", or "learn": the network learns on from every label until the next training.
     """
 
@@ -38,4 +40,5 @@ class Retrain(msgspec.Struct, frozen=True):
     budget_s: float = 600.0
     nproc: int = 1
     search: int = 0
+    start: Start = "warm"
     then: Then = "freeze"

@@ -193,6 +193,44 @@ def test_killed_in_the_middle_of_a_training_the_same_directory_goes_on(is_saved:
     assert (plant.started[1].directory / "checkpoint").read_bytes() == b"weights"
 
 
+def test_a_training_begins_with_the_newest_version_and_a_killed_one_keeps_to_that(tmp_path: Path) -> None:
+    """Its own version is there already when it is begun again, and must not become what it began with."""
+    plant = Plant(tmp_path)
+    begun = []
+    for _ in range(3):
+        plant.feed(24)
+        plant.step(3)
+        begun.append(plant.started[-1].job)
+        plant.started[-1].succeed()
+        plant.step(4)
+    plant.feed(24)
+    plant.step(3)
+    asked = plant.started[-1].job
+    plant.started[-1].succeed()
+    job = msgspec.structs.replace(asked, lineage=9, parent="net@4.80", parent_blob="models/net/x")
+    again = TrainingPlace(tmp_path).prepare(job)
+    versions = versions_of(tmp_path, "net")
+
+    assert [one.parent for one in begun] == ["", versions[0].name, versions[1].name]
+    assert [one.parent_blob for one in begun] == ["", versions[0].blob, versions[1].blob]
+    assert (asked.parent, asked.parent_blob) == (versions[2].name, versions[2].blob)
+    assert again == (plant.started[-1].directory, asked)
+
+
+def test_a_fresh_start_asks_for_no_earlier_version(tmp_path: Path) -> None:
+    plant = Plant(tmp_path, Retrain(examples=20, start="fresh"))
+    for _ in range(2):
+        plant.feed(24)
+        plant.step(3)
+        plant.started[-1].succeed()
+        plant.step(4)
+
+    assert [(one.job.lineage, one.job.parent, one.job.parent_blob) for one in plant.started] == [
+        (1, "", ""),
+        (2, "", ""),
+    ]
+
+
 def test_a_version_that_was_announced_after_the_last_snapshot_is_not_trained_again(tmp_path: Path) -> None:
     """Its row says so, before anything is started; if it were read later, the directory would give it once more."""
     plant = Plant(tmp_path)

@@ -25,6 +25,7 @@ from streams.selecting import Select
 FLIGHTS = read_pipeline(Path(__file__).parents[2] / "examples" / "flights.toml")
 PIPELINE = msgspec.structs.replace(
     FLIGHTS,
+    archive=None,
     models=(Model("logistic", "linear", {}), Model("tree", "river:tree.X", {}), Model("usual", "prior", {})),
 )
 

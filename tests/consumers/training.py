@@ -58,10 +58,10 @@ class FakeTraining:
         return read_job(self.directory)
 
     def succeed(self, damage: Callable[[bytes], bytes] = bytes, **said: Any) -> None:
-        """Write a result: a model that has learned a few rows of its own, which the job alone decides."""
+        """Write a result: a model that has learned a few rows, which the job and what it begins with decide alone."""
         job = self.job
         learner = make_learner(job.model, job.columns, task=job.task)
-        rng = np.random.default_rng(job.rows)
+        rng = np.random.default_rng([job.rows, *job.parent_blob.encode()])
         X = rng.normal(size=(100, len(job.columns)))
         learner.learn(X, (X[:, 0] > 0).astype(float))
         payload = encode(learner.state(), {"candidate": job.candidate})

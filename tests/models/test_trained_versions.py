@@ -13,10 +13,12 @@ from models.learner import Learner, make_learner
 from models.registry import digest_of, read_version, tell_again, versions_of, write_trained, write_version
 from models.training_job import Job, Result, Training
 from models.version import About, Version, decode_record, encode_record
+from models.warm_start import parent_of
 from models.weights_file import encode
 from streams.errors import ModelError
 from streams.frames import Column
 from streams.pipeline import Model, Task
+from streams.retraining import Retrain
 
 COLUMNS = (Column("a", False), Column("c", True))
 MODEL = Model("m", "linear", {"lr": 0.05, "bits": 6})
@@ -134,3 +136,16 @@ def test_its_record_may_tell_newer_figures_of_the_same_file(tmp_path: Path) -> N
     assert versions_of(tmp_path, "m") == [told]
     assert told == msgspec.structs.replace(version, figures={"auc": 0.5})
     assert read_version(tmp_path, told).is_finite()
+
+
+def test_the_parent_of_a_training_is_the_newest_trained_version_before_it(tmp_path: Path) -> None:
+    """Not what has been learned on since, not its own, and none of another kind."""
+    first, second = write(tmp_path, 1), write(tmp_path, 2, rows=250)
+    learned_on = write_version(tmp_path, MODEL, COLUMNS, learner(300), (2, 300), 7)
+    boosted = Model("m", "sklearn:tree.DecisionTreeClassifier", {})
+    other = msgspec.structs.replace(MODEL, kind="prior")
+    fresh = msgspec.structs.replace(MODEL, retrain=Retrain(start="fresh"))
+
+    assert learned_on is not None
+    assert [parent_of(tmp_path, MODEL, lineage) for lineage in (1, 2, 3)] == [None, first, second]
+    assert [parent_of(tmp_path, model, 3) for model in (boosted, other, fresh)] == [None, None, None]

@@ -79,7 +79,7 @@ def test_check_shows_topics_stages_features_and_models() -> None:
 
 def test_check_shows_a_list_as_the_file_writes_it(tmp_path: Path) -> None:
     file = tmp_path / "flights.toml"
-    file.write_text(Path(ROOT, FLIGHTS).read_text() + '\n[models.net]\nkind = "mlp"\nhidden = [16, 8]\n')
+    file.write_text(Path(ROOT, FLIGHTS).read_text() + '\n[models.wide]\nkind = "mlp"\nhidden = [16, 8]\n')
     found = millrace("check", str(file))
 
     assert found.returncode == 0

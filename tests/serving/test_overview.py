@@ -253,6 +253,24 @@ def test_the_final_league_is_sorted_by_loss() -> None:
     assert list(rows) == [CANDIDATES[1], CANDIDATES[2], CANDIDATES[0], *CANDIDATES[3:]]
 
 
+def test_the_league_says_how_often_a_candidate_was_trained() -> None:
+    """Only of those that are trained in batches; what failed is no version."""
+    machine = Machine()
+    train = machine.roles[3] = RoleMetrics("train", "flights")
+    for _ in range(3):
+        train.of("net").trained("made", 1.0)
+    train.of("net").trained("failed", 0.0)
+    models = machine.look().models
+    rows = table.league(models, is_final=False)
+    told = dict(zip(rows.columns[0].cells, map(str, rows.columns[-1].cells), strict=True))
+
+    assert {model.name: model.trainings for model in models if model.trainings is not None} == {
+        "net": {"made": 3, "failed": 1}
+    }
+    assert told["net"] == "3 versions trained"
+    assert told["logistic"] == "champion: answers"
+
+
 def test_examples_in_the_docstrings_run() -> None:
     """The numbers in the docstrings are the numbers the code gives."""
     assert doctest.testmod(overview).failed == doctest.testmod(table).failed == 0

@@ -104,6 +104,22 @@ def test_the_command_line_says_what_is_asked_for(
     assert len(announced) == 1
 
 
+def test_a_second_training_begins_with_the_first_one_s_weights(
+    plant: Plant, announced: list[Version], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, SUCCEEDS)
+    for _ in range(2):
+        run_trainings(plant.pipeline, Wanted())
+    first, second = (
+        msgspec.json.decode((plant.pipeline.state / "train" / "net" / f"{lineage:06d}" / "job.json").read_bytes())
+        for lineage in (1, 2)
+    )
+
+    assert (first["parent"], first["parent_blob"]) == ("", "")
+    assert (second["parent"], second["parent_blob"]) == (announced[0].name, announced[0].blob)
+    assert announced[1].lineage == 2
+
+
 def test_without_kafka_the_version_is_written_and_the_next_call_announces_it_without_training(
     plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:

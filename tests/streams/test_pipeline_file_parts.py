@@ -178,7 +178,9 @@ def test_the_description_lists_every_column_in_order() -> None:
 
 def test_the_description_says_when_candidates_are_trained_and_by_which_role() -> None:
     """In the words of the file, and only what is not as usual."""
-    retrain = Retrain(every_us=7 * DAY_US, examples=5_000, window_us=90 * DAY_US, budget_s=300.0, then="learn")
+    retrain = Retrain(
+        every_us=7 * DAY_US, examples=5_000, window_us=90 * DAY_US, budget_s=300.0, start="fresh", then="learn"
+    )
     net = Model("net", "torch:mlp", {"hidden": (8,)}, retrain=retrain)
     plain = Model("plain", "torch:mlp", {}, retrain=Retrain())
     of = msgspec.structs.replace(read_pipeline(FLIGHTS, {}), models=(net, plain), archive=Archive(365 * DAY_US))
@@ -187,7 +189,14 @@ def test_the_description_says_when_candidates_are_trained_and_by_which_role() ->
 
     assert description.models[0].params == {
         "hidden": (8,),
-        "retrain": {"every": "7d", "examples": 5_000, "window": "90d", "budget": "5m", "then": "learn"},
+        "retrain": {
+            "every": "7d",
+            "examples": 5_000,
+            "window": "90d",
+            "budget": "5m",
+            "start": "fresh",
+            "then": "learn",
+        },
     }
     assert description.models[1].params == {}
     assert (role.role, role.reads) == ("train", ("flights.examples",))
@@ -204,8 +213,8 @@ def test_the_description_follows_the_rows_through_the_roles() -> None:
 
         written |= set(stage.writes)
 
-    assert [stage.role for stage in description.stages] == ["ingest", "features", "learn", "serve"]
-    assert description.stages[-1].purpose == "answers with logistic, keeps the last of each key in Redis for 7d"
+    assert [stage.role for stage in description.stages] == ["ingest", "features", "learn", "serve", "train"]
+    assert description.stages[-2].purpose == "answers with logistic, keeps the last of each key in Redis for 7d"
     assert [model.name for model in description.models if model.is_champion] == ["logistic"]
 
 

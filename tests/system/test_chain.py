@@ -83,7 +83,8 @@ def _write(state: Path) -> Path:
     text = re.sub(r'^state = ".*"', 'state = "."', EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     text = re.sub(r"^partitions = 4", "partitions = 3", text, flags=re.MULTILINE)
     text = re.sub(r"^\[features\]\n(.+\n)*", FEATURES, text, flags=re.MULTILINE)
-    text = re.sub(r"^\[models\.(tree|bayes)\]\n(.+\n)*", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^\[models\.(tree|bayes|net)\]\n(.+\n)*", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^\[archive\].*\n", "", text, flags=re.MULTILINE)
     file = state / "flights.toml"
     file.write_text(text, encoding="utf-8")
     return file

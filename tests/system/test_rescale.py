@@ -40,7 +40,8 @@ def write_file(state: Path, partitions: int) -> Path:
     text = re.sub(r'^state = ".*"', 'state = "."', EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     text = re.sub(r"^partitions = .*", f"partitions = {partitions}", text, flags=re.MULTILINE)
     text = re.sub(r"^\[features\]\n(.+\n)*", FEATURES, text, flags=re.MULTILINE)
-    text = re.sub(r"^\[models\.(tree|bayes)\]\n(.+\n)*", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^\[models\.(tree|bayes|net)\]\n(.+\n)*", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^\[archive\].*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^redis = .*\n", "", text, flags=re.MULTILINE)
     file = state / "flights.toml"
     file.write_text(text, encoding="utf-8")
