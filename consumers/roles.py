@@ -233,6 +233,8 @@ class LearnRole:
         is_named = task.is_at_example or task.ward.quarantine is not None  # one set aside stays what it is
         if now_us < self._next_publish_us or not is_new or not is_named:
             return  # one that has learned an amended label since is what no number of examples names
+        if self._is_behind(task):
+            return
         began = time.perf_counter()
         try:
             self.publish(task)
@@ -240,6 +242,13 @@ class LearnRole:
             took_us = int((time.perf_counter() - began) * 1e6)
             self._next_publish_us = now_us + max(self._publish_every_us, int(took_us / PUBLISH_SHARE))
             self._next_figures_us, self._scored = now_us + int(1e6 * OTHERS_EVERY_S), task.board.count("scored")
+
+    def _is_behind(self, task: LearnTask) -> bool:
+        """Whether a newer version was published: rows that are read again must not take serve back to an older one."""
+        if self._published == (0, 0):
+            self._control.refresh()  # what processes before this one have published
+        published = self._control.versions.get(self._model.name)
+        return published is not None and decode_record(published).order > task.version
 
     def _has_news(self, task: LearnTask, now_us: int) -> bool:
         """Whether the figures of a frozen model, whose version stays for days, are to be told again: once a minute."""

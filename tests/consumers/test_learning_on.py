@@ -66,6 +66,10 @@ class Desk:
         found = self.control.versions.get("net")
         return None if found is None else decode_record(found)
 
+    def records(self) -> list[tuple[int, str, bytes | None]]:
+        """All of P.control."""
+        return MemoryControlLog(self.broker, "p.control").read_new()
+
     def trained(self, lineage: int = 1) -> Version:
         """Write a network with weights of its own as a version."""
         import torch
@@ -171,6 +175,23 @@ def test_a_frozen_candidate_that_begins_anew_takes_up_what_its_rows_still_announ
     anew.process(Batch(version_row(frozen.schema, version, 2), clock, clock))
 
     assert anew.version == version.order
+
+
+def test_rows_that_are_read_again_take_back_nothing_that_was_published(tmp_path: Path) -> None:
+    """Whoever follows P.control never comes to an older model; a newer one is published as ever."""
+    desk = Desk(tmp_path, msgspec.structs.replace(MODEL, retrain=Retrain()))
+    first, second, third = (desk.trained(lineage) for lineage in (1, 2, 3))
+    desk.process(version_row(desk.schema, second, 2))
+    desk.published()
+    desk.task, found = desk.made(), []
+    for version in (first, second, third):
+        desk.process(version_row(desk.schema, version, 2))
+        published = desk.published()
+        found.append((desk.task.version, None if published is None else published.order))
+    orders = [decode_record(value or b"").order for _, key, value in desk.records() if key == "version/net"]
+
+    assert found == [((1, 70), (2, 70)), ((2, 70), (2, 70)), ((3, 70), (3, 70))]
+    assert orders == sorted(orders)
 
 
 def test_a_frozen_version_tells_its_figures_again_once_a_minute_and_stays_the_same_file(tmp_path: Path) -> None:
