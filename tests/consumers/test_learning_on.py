@@ -177,6 +177,31 @@ def test_a_frozen_candidate_that_begins_anew_takes_up_what_its_rows_still_announ
     assert anew.version == version.order
 
 
+@pytest.mark.parametrize(("then", "now"), [("freeze", "learn"), ("learn", "freeze")])
+def test_another_then_goes_on_from_the_trained_file(then: str, now: str, tmp_path: Path) -> None:
+    """What was learned since the training is of another kind of model, and is given up; what waits for labels stays."""
+    before = Desk(tmp_path, msgspec.structs.replace(MODEL, retrain=Retrain(then=cast("Any", then))))
+    version = before.trained()
+    before.process(join([version_row(before.schema, version, 2), before.table()]))
+    state = before.task.state()
+    desk = Desk(tmp_path, msgspec.structs.replace(MODEL, retrain=Retrain(then=cast("Any", now))))
+    desk.task.restore(state)
+    trained = read_version(tmp_path, version)
+    expected = as_online(trained.state(), MODEL, desk.columns, Task()) if now == "learn" else trained
+    X, y = desk.rows(ROWS)
+
+    assert desk.task.version == version.order
+    assert np.array_equal(desk.task.learner.predict(X), expected.predict(X))
+    assert desk.task.board.pending() == before.task.board.pending()
+    desk.process(desk.table(ROWS))
+    expected.learn(X, y)
+    assert np.array_equal(desk.task.learner.predict(X), expected.predict(X))
+    assert desk.task.version == (1, 70 + ROWS * (now == "learn"))
+    again = desk.made()
+    again.restore(desk.task.state())
+    assert again.version == desk.task.version
+
+
 def test_rows_that_are_read_again_take_back_nothing_that_was_published(tmp_path: Path) -> None:
     """Whoever follows P.control never comes to an older model; a newer one is published as ever."""
     desk = Desk(tmp_path, msgspec.structs.replace(MODEL, retrain=Retrain()))
