@@ -160,6 +160,18 @@ class LearnTask:
             self._stand_at_version()
             self.board.renew(rows, version.row, np.empty(0, np.int8))
 
+    def begin_trained(self, given_up: State) -> None:
+        """Begin with the version that a state names which was given up; without one at the first row that names one.
+
+        Either way the lineage is a training's: versions are what they were, whoever reads the rows again.
+        """
+        assert self.uptake is not None  # noqa: S101 - the caller knows
+        learner = self.uptake.begin(given_up)
+        self.lineage, self.examples_seen = 0, 0
+        if learner is not None:
+            self.learner = learner
+            self._stand_at_version()
+
     def _stand_at_version(self) -> None:
         """Go by the name of the trained version at hand."""
         assert self.uptake is not None  # noqa: S101 - as a version was taken

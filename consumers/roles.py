@@ -48,14 +48,18 @@ PUBLISH_SHARE = 0.05  # publishing takes at most this share of a candidate's tim
 OTHERS_EVERY_S = 60.0  # candidates that do not serve publish once a minute
 
 
-class Restarted(msgspec.Struct, frozen=True, tag="restarted", tag_field="decision"):
-    """A record of P.decisions: a candidate could not go on and begins anew at the earliest example there is."""
+class Restarted(msgspec.Struct, frozen=True, tag="restarted", tag_field="decision", omit_defaults=True):
+    """A record of P.decisions: a candidate could not go on and begins anew at the earliest example there is.
+
+    `trained` is the number of the trained version that it begins with, and left out if there is none.
+    """
 
     candidate: str
     lineage: int
     generation: int
     reason: str
     time_us: int
+    trained: str = ""
 
 
 class FeaturesRole:
@@ -211,9 +215,11 @@ class LearnRole:
         published = self._control.versions.get(self._model.name)  # the state may be gone, what was published is not
         known = 0 if published is None else decode_record(published).lineage
         task.lineage = max(lineage_of(given_up), known) + 1
-        if task.uptake is not None and task.uptake.is_always_frozen:
-            task.lineage = 0  # rows that are still there name its versions, and these are what they were
-        restarted = Restarted(self._model.name, task.lineage, task.generation, reason, int(time.time() * 1e6))
+        if task.uptake is not None:
+            task.begin_trained(given_up)
+        version = None if task.uptake is None else task.uptake.version
+        trained, now_us = "" if version is None else version.number, int(time.time() * 1e6)
+        restarted = Restarted(self._model.name, task.lineage, task.generation, reason, now_us, trained)
         self._outbox.produce(f"{self._pipeline.name}.decisions", 0, msgspec.json.encode(restarted))
         self._outbox.flush()
 

@@ -8,6 +8,7 @@ what a replay repeats; a store that does not answer is no lost file, and ends th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import msgspec
@@ -23,6 +24,7 @@ from streams.frames import Column
 from streams.pipeline import Model, Task
 from streams.state_folder import Place
 
+LOG = logging.getLogger("consumers.uptake")
 _NAME, _FROZEN = "trained", "trained_frozen"  # its arrays in a snapshot: the record, and whether it learns nothing
 
 Making = Callable[[Version], Learner]
@@ -89,6 +91,24 @@ class Uptake:
             self.refused += 1
             kept, reason = f"{order[0]}.{order[1]}", " ".join(str(error).split())
             return Refused(found.candidate, lineage, generation, kept, reason, found.time_us)
+        self.version = version
+        return learner
+
+    def begin(self, given_up: State) -> Learner | None:
+        """Give the model of the version in a state that was given up, as its file has it; None: there is none to have.
+
+        Raises:
+            UnavailableError: the store of its file does not answer.
+        """
+        if _NAME not in given_up:
+            return None
+        try:
+            version = decode_record(given_up[_NAME].tobytes())
+            learner = self._load(version)
+        except (ModelError, PipelineError) as error:
+            self.refused += 1
+            LOG.error("a trained version is refused, an untrained model begins: %s", error)  # noqa: TRY400  # one line
+            return None
         self.version = version
         return learner
 

@@ -25,7 +25,8 @@ import numpy as np
 from consumers.learn_snapshot import lineage_of
 from consumers.opening import beginning_state
 from consumers.station import INLET, TASK, part_of, snapshot_folder
-from models.version import decode_record
+from models.registry import versions_of
+from models.version import Version, decode_record, encode_record
 from serving.brokers import REBUILD_RECORD, is_rescaling
 from serving.carried_memory import memory
 from serving.drained import Reader, partition_counts, readers, readers_of_examples, refuse_members
@@ -53,6 +54,8 @@ class Record(msgspec.Struct, frozen=True):
         generation: of what begins.
         topics: to be made anew, with the UUIDs they had.
         lineages: of the candidates that learn again, the newest that each has had.
+        trained: of those that are trained in batches, the record of the version to begin with, for its row is gone;
+            empty: rows that are there name the versions.
         archive: the folder in which the archive is set aside; empty: it stays as it is.
     """
 
@@ -61,6 +64,7 @@ class Record(msgspec.Struct, frozen=True):
     topics: dict[str, str]
     lineages: dict[str, int]
     archive: str = ""
+    trained: dict[str, str] = {}
 
 
 class _Told(msgspec.Struct):
@@ -82,6 +86,7 @@ class Rebuilding:
         self._pipeline, self._doors, self._role = pipeline, doors, role
         self._state: Folder = state_of(pipeline)
         self._readers = readers_of(pipeline, role)
+        self._batch = {model.name for model in pipeline.models if model.retrain is not None}
 
     def plan(self, *, is_from_retained: bool = False) -> Record:
         """Say what is to be done, or what was begun and has to be finished.
@@ -116,8 +121,9 @@ class Rebuilding:
             self._role,
             generation,
             {topic: uuid for topic, uuid in ids.items() if uuid},
-            {name: self._lineage(name) for name in candidates},
+            {name: self._lineage(name) for name in candidates if name not in self._batch},
             self._aside(generation, is_made_anew=bool(topics)),
+            {name: self._trained(name, is_made_anew=bool(topics)) for name in candidates if name in self._batch},
         )
 
     def lines(self, record: Record) -> list[str]:
@@ -131,6 +137,7 @@ class Rebuilding:
         lines += [f"{roles}: begin at the earliest row, as generation {record.generation}"]
         told = ", ".join(f"{one} as lineage {known + 1}" for one, known in record.lineages.items())
         lines += [f"learned again: {told}; versions there are stay, and answer until the first new one"] if told else []
+        lines += [_trained_line(*one) for one in record.trained.items()]
         if record.topics:
             lines.append(f"events are answered again on {name}.predictions, as generation {record.generation}")
         return lines
@@ -240,6 +247,13 @@ class Rebuilding:
             state = None
         return max([*found, lineage_of(part_of(state or {}, TASK))])
 
+    def _trained(self, candidate: str, *, is_made_anew: bool) -> str:
+        """Give the record of the newest trained version, where rows that announce versions are gone or may be."""
+        if not is_made_anew and self._ends(f"learn.{candidate}", "examples", 0)[0] == 0:
+            return ""
+        versions = [one for one in versions_of(self._state, candidate) if one.training and _fits(one, self._pipeline)]
+        return encode_record(versions[-1]).decode() if versions else ""
+
     def _refuse_cut(self) -> None:
         """Refuse to compute rows again that something before them has shaped, where that is gone."""
         topics = dict.fromkeys((self._pipeline.events.topic, self._pipeline.labels.topic))
@@ -282,7 +296,8 @@ class Rebuilding:
     def _beginning(self, reader: Reader, partition: int, record: Record) -> tuple[Manifest, State]:
         topic = f"{self._pipeline.name}.{reader.topic}"
         low, _ = self._ends(reader.role, reader.topic, partition)
-        state, outputs = beginning_state(record.lineages.get(reader.role.removeprefix("learn."), 0)), dict[str, int]()
+        candidate, outputs = reader.role.removeprefix("learn."), dict[str, int]()
+        state = beginning_state(record.lineages.get(candidate, 0), record.trained.get(candidate, "").encode())
         if reader.role == "serve":
             state, outputs = _unanswered(low == 0), self._answered(partition, record)
         elif reader.role == "train":  # alarms there were are of models as they were
@@ -343,6 +358,18 @@ def read_record(state: Folder) -> Record | None:
         return msgspec.json.decode(state.read(REBUILD_RECORD), type=Record)
     except OSError:
         return None
+
+
+def _fits(version: Version, pipeline: Pipeline) -> bool:
+    """Whether a version is one of a candidate's as the file has it now."""
+    kinds = {model.name: model.kind for model in pipeline.models}
+    return (version.task, version.kind) == (pipeline.task, kinds.get(version.candidate))
+
+
+def _trained_line(candidate: str, record: str) -> str:
+    if not record:
+        return f"{candidate} takes up its trained versions again at their rows among the examples"
+    return f"{candidate} begins with {decode_record(record.encode()).number}, its newest trained version"
 
 
 def _unanswered(is_from_start: bool) -> State:

@@ -177,6 +177,28 @@ def test_a_frozen_candidate_that_begins_anew_takes_up_what_its_rows_still_announ
     assert anew.version == version.order
 
 
+def test_one_that_learns_on_begins_anew_from_the_file_it_had_or_from_its_rows(tmp_path: Path) -> None:
+    """Its lineages are its trainings': a row of one that it has been is not passed over."""
+    desk = Desk(tmp_path)
+    version = desk.trained(3)
+    desk.process(join([version_row(desk.schema, version, 2), desk.table()]))
+    given_up, (X, _) = desk.task.state(), desk.rows()
+    expected = as_online(read_version(tmp_path, version).state(), MODEL, desk.columns, Task())
+    with_state, without = desk.made(), desk.made()
+    desk.role.renew(with_state, given_up, "the input was cut by retention")
+    desk.role.renew(without, {"version": np.array([3, 70 + ROWS])}, "it was rebuilt")
+    orders = with_state.version, without.version
+    clock = np.zeros(1, np.int64)
+    without.process(Batch(version_row(desk.schema, version, 2), clock, clock))
+    told = [msgspec.json.decode(record.value_ or b"") for record in desk.broker.logs["p.decisions", 0]]
+
+    assert orders == ((3, 70), (0, 0))
+    assert [(one["lineage"], one.get("trained")) for one in told] == [(3, "3.70"), (0, None)]
+    for task in (with_state, without):
+        assert task.version == (3, 70)
+        assert np.array_equal(task.learner.predict(X), expected.predict(X))
+
+
 @pytest.mark.parametrize(("then", "now"), [("freeze", "learn"), ("learn", "freeze")])
 def test_another_then_goes_on_from_the_trained_file(then: str, now: str, tmp_path: Path) -> None:
     """What was learned since the training is of another kind of model, and is given up; what waits for labels stays."""
