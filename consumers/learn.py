@@ -160,9 +160,27 @@ class LearnTask:
             found.told.append((version.row, taken))
         elif taken is not None and self.uptake.version is not None:
             self.learner = taken
-            self.lineage, self.examples_seen = self.uptake.version.order
-            self.is_at_example = True  # until it learns on, the trained file is what its name says
+            self._stand_at_version()
             self.board.renew(rows, version.row, np.empty(0, np.int8))
+
+    def begin_trained(self, given_up: State) -> None:
+        """Begin with the version that a state names which was given up; without one at the first row that names one.
+
+        Either way the lineage is a training's: versions are what they were, whoever reads the rows again.
+        """
+        assert self.uptake is not None  # noqa: S101 - the caller knows
+        learner = self.uptake.begin(given_up)
+        self.lineage, self.examples_seen = 0, 0
+        if learner is not None:
+            self.learner = learner
+            self._stand_at_version()
+
+    def _stand_at_version(self) -> None:
+        """Go by the name of the trained version at hand."""
+        assert self.uptake is not None  # noqa: S101 - as a version was taken
+        assert self.uptake.version is not None  # noqa: S101 - likewise
+        self.lineage, self.examples_seen = self.uptake.version.order
+        self.is_at_example = True  # until it learns on, the trained file is what its name says
 
     def _pass(self, rows: _Stretch, start: int, found: _Found) -> None:
         """Predict, score and learn the rows of a stretch from `start` on."""
@@ -272,9 +290,12 @@ class LearnTask:
         if self.ward.restore(state, self.generation):
             self.lineage = lineage_of(state) + 1
             return
-        is_trained = self._bind_to(columns_in(state)) if self.uptake is None else self._go_on(self.uptake, state)
+        is_trained = self.uptake is not None or self._bind_to(columns_in(state))
         try:
-            if is_trained:
+            if self.uptake is not None:
+                is_trained = self._go_on(self.uptake, state)
+            is_anew = self.uptake is not None and self.uptake.is_taken_anew
+            if is_trained and not is_anew:
                 self.learner.restore(parts["learner"])
             self.ward.halt(self.learner)
             self.board.restore(parts["board"])
@@ -286,6 +307,8 @@ class LearnTask:
         self.lineage, self.examples_seen = (int(number) for number in state["version"].astype(np.int64))
         self.examples_seen = self.examples_seen if is_trained else 0
         self.is_at_example = bool(state["is_at_example"][0]) if "is_at_example" in state else True
+        if is_anew:
+            self._stand_at_version()
         self._noted = {what: self.board.count(counter) for what, counter in INCIDENTS.items()}
 
     def _go_on(self, uptake: Uptake, state: State) -> bool:

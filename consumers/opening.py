@@ -102,13 +102,15 @@ def decide_start(
     return Start(now.low, max(known) + 1, is_from_start=now.low == 0)
 
 
-def beginning_state(lineage: int = 0) -> State:
+def beginning_state(lineage: int = 0, trained: bytes = b"") -> State:
     """Give what a snapshot holds with which a role begins anew at its position.
 
     Args:
         lineage: the newest that a candidate has had; its next one begins.
+        trained: the record of the version with which one that is trained in batches begins, where its row is gone.
     """
-    return {REBUILT: np.ones(1, np.bool_), "task.version": np.array([lineage, 0], np.int64)}
+    state: State = {REBUILT: np.ones(1, np.bool_), "task.version": np.array([lineage, 0], np.int64)}
+    return {**state, "task.trained": np.frombuffer(trained, np.uint8)} if trained else state
 
 
 def _misfit(manifest: Manifest | None, now: Input) -> str | None:

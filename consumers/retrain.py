@@ -81,9 +81,11 @@ class TrainTask:
         return [*self.archive.process(batch), *decisions(found)]
 
     def renew(self, given_up: State) -> None:
-        """Go on behind rows that are not there any more."""
+        """Go on behind rows that are not there any more; begin at the first where a rebuild has made way."""
         if _ARCHIVE + "counts" in given_up:
             self._restore_triggers(given_up)
+        elif "decisions_read" in given_up:
+            self.decisions_read = int(given_up["decisions_read"][0])
         self.archive.renew()
         self.triggers.reached.rows = self.archive.rows
 
@@ -181,7 +183,8 @@ class TrainRole:
         """Go on behind a gap: the examples that are gone are in no archive, and trainings do without them."""
         assert isinstance(task, TrainTask)  # noqa: S101 - made by `task` above
         task.renew(given_up)
-        LOG.error("examples are missing in the archive from row %d on: %s", task.triggers.reached.rows, reason)
+        if task.archive.rows:
+            LOG.error("examples are missing in the archive from row %d on: %s", task.archive.rows, reason)
 
     def mark_targets(self, partition: int) -> list[tuple[str, int]]:
         """None: a version row has no mark."""

@@ -49,14 +49,18 @@ PUBLISH_SHARE = 0.05  # publishing takes at most this share of a candidate's tim
 OTHERS_EVERY_S = 60.0  # candidates that do not serve publish once a minute
 
 
-class Restarted(msgspec.Struct, frozen=True, tag="restarted", tag_field="decision"):
-    """A record of P.decisions: a candidate could not go on and begins anew at the earliest example there is."""
+class Restarted(msgspec.Struct, frozen=True, tag="restarted", tag_field="decision", omit_defaults=True):
+    """A record of P.decisions: a candidate could not go on and begins anew at the earliest example there is.
+
+    `trained` is the number of the trained version that it begins with, and left out if there is none.
+    """
 
     candidate: str
     lineage: int
     generation: int
     reason: str
     time_us: int
+    trained: str = ""
 
 
 class FeaturesRole:
@@ -227,9 +231,11 @@ class LearnRole:
         published = self._control.versions.get(self._model.name)  # the state may be gone, what was published is not
         known = 0 if published is None else decode_record(published).lineage
         task.lineage = max(lineage_of(given_up), known) + 1
-        if task.uptake is not None and task.uptake.is_always_frozen:
-            task.lineage = 0  # rows that are still there name its versions, and these are what they were
-        restarted = Restarted(self._model.name, task.lineage, task.generation, reason, int(time.time() * 1e6))
+        if task.uptake is not None:
+            task.begin_trained(given_up)
+        version = None if task.uptake is None else task.uptake.version
+        trained, now_us = "" if version is None else version.number, int(time.time() * 1e6)
+        restarted = Restarted(self._model.name, task.lineage, task.generation, reason, now_us, trained)
         self._outbox.produce(f"{self._pipeline.name}.decisions", 0, msgspec.json.encode(restarted))
         self._outbox.flush()
 
@@ -249,6 +255,8 @@ class LearnRole:
         is_named = task.is_at_example or task.ward.quarantine is not None  # one set aside stays what it is
         if not self._is_due(now_us) or not is_new or not is_named:
             return  # one that has learned an amended label since is what no number of examples names
+        if self._is_behind(task):
+            return
         began = time.perf_counter()
         try:
             self.publish(task)
@@ -257,6 +265,13 @@ class LearnRole:
             self._tried_us, self._pause_us = now_us, int(took_us / PUBLISH_SHARE)
             self._next_figures_us, self._scored = now_us + int(1e6 * OTHERS_EVERY_S), task.board.count("scored")
         self._keep_reigning()
+
+    def _is_behind(self, task: LearnTask) -> bool:
+        """Whether a newer version was published: rows that are read again must not take serve back to an older one."""
+        if self._published == (0, 0):
+            self._control.refresh()  # what processes before this one have published
+        published = self._control.versions.get(self._model.name)
+        return published is not None and decode_record(published).order > task.version
 
     def _has_news(self, task: LearnTask, now_us: int) -> bool:
         """Whether the figures of a frozen model, whose version stays for days, are to be told again: once a minute."""

@@ -8,10 +8,12 @@ what a replay repeats; a store that does not answer is no lost file, and ends th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from consumers.version_rows import Announced
 from models.learner import Learner, State, make_learner
@@ -22,7 +24,8 @@ from streams.frames import Column
 from streams.pipeline import Model, Task
 from streams.state_folder import Place
 
-_NAME = "trained"  # of its array in a snapshot
+LOG = logging.getLogger("consumers.uptake")
+_NAME, _FROZEN = "trained", "trained_frozen"  # its arrays in a snapshot: the record, and whether it learns nothing
 
 Making = Callable[[Version], Learner]
 
@@ -52,6 +55,7 @@ class Uptake:
 
     def __init__(self, load: Making, blank: Making, *, is_frozen: bool = True) -> None:
         self.version: Version | None = None
+        self.is_taken_anew = False  # whether the model restored last is the file's, for another `then` wrote the rest
         self.refused = 0  # since the process began
         self.is_always_frozen = is_frozen
         self._load, self._blank = load, blank
@@ -90,18 +94,49 @@ class Uptake:
         self.version = version
         return learner
 
+    def begin(self, given_up: State) -> Learner | None:
+        """Give the model of the version in a state that was given up, as its file has it; None: there is none to have.
+
+        Raises:
+            UnavailableError: the store of its file does not answer.
+        """
+        if _NAME not in given_up:
+            return None
+        try:
+            version = decode_record(given_up[_NAME].tobytes())
+            learner = self._load(version)
+        except (ModelError, PipelineError) as error:
+            self.refused += 1
+            LOG.error("a trained version is refused, an untrained model begins: %s", error)  # noqa: TRY400  # one line
+            return None
+        self.version = version
+        return learner
+
     def state(self) -> State:
         """Give the record of the version at hand, nothing without one."""
-        return {} if self.version is None else {_NAME: np.frombuffer(msgspec.json.encode(self.version), np.uint8)}
+        if self.version is None:
+            return {}
+        return {_NAME: record_array(self.version), _FROZEN: np.array([self.is_always_frozen])}
 
     def restore(self, state: State) -> Learner | None:
         """Take back what `state` gave; gives the model to restore weights into, None: there was no training yet.
 
+        Where `then` was another one, the weights in the snapshot are of another kind of model: then the version's file
+        is read once more, and `is_taken_anew` is true.
+
         Raises:
-            ModelError: the record cannot be read.
+            ModelError: the record cannot be read, or the file where it is needed.
         """
         self.version = decode_record(state[_NAME].tobytes()) if _NAME in state else None
-        return None if self.version is None else self._blank(self.version)
+        if self.version is None:
+            return None
+        self.is_taken_anew = _FROZEN in state and bool(state[_FROZEN][0]) != self.is_always_frozen
+        return self._load(self.version) if self.is_taken_anew else self._blank(self.version)
+
+
+def record_array(version: Version) -> npt.NDArray[np.uint8]:
+    """Give a version's record as a snapshot has it."""
+    return np.frombuffer(msgspec.json.encode(version), np.uint8)
 
 
 def uptake_of(model: Model, state: Place, key: bytes | None) -> Uptake | None:

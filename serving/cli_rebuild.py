@@ -13,7 +13,9 @@ def rebuild(
     file: PipelineFile,
     role: Annotated[
         str,
-        typer.Option(help="Only this: learn.NAME, learn (all candidates), serve, features and what is behind it."),
+        typer.Option(
+            help="Only this: learn.NAME, learn (all candidates), train, serve, features and what is behind it."
+        ),
     ] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     embedded: Annotated[bool, typer.Option("--embedded", help="Start the Kafka of `up --embedded` meanwhile.")] = False,

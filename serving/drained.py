@@ -47,9 +47,16 @@ def readers(pipeline: Pipeline) -> list[Reader]:
     return [*stages, Reader("serve", "features", ())]
 
 
+def readers_of_examples(pipeline: Pipeline) -> list[Reader]:
+    """Name those who read the settled examples, which have one partition: all candidates, and train if there is one."""
+    found = [Reader(f"learn.{model.name}", "examples", ()) for model in pipeline.models]
+    return found if pipeline.archive is None else [*found, Reader("train", "examples", ())]
+
+
 def groups(pipeline: Pipeline) -> list[str]:
     """Name all consumer groups of a pipeline."""
-    roles = ("ingest", *(reader.role for reader in readers(pipeline)), *(f"learn.{m.name}" for m in pipeline.models))
+    roles = ["ingest", *(reader.role for reader in readers(pipeline))]
+    roles += [reader.role for reader in readers_of_examples(pipeline)]
     return [f"{pipeline.name}.{role}" for role in roles]
 
 

@@ -3,9 +3,10 @@
     1. plan: who begins anew, in which generation, and which lineages candidates have had
     2. record: from here on there is one way, forward; no role starts until the end of it
     3. topics: those whose rows are to be computed again are deleted, and made anew
-    4. snapshots: of every partition one that says "begin here", above all that were there; these are removed
-    5. groups: their commits, which speak of snapshots that are gone
-    6. remove the record
+    4. archive: set aside, where its rows are to be other ones
+    5. snapshots: of every partition one that says "begin here", above all that were there; these are removed
+    6. groups: their commits, which speak of snapshots that are gone
+    7. remove the record
 
 A kill before 2 leaves everything as it was. After it the command, run again, goes on from the record: each later step
 may be done twice. The next generation tells what is written from now on from all before, and lets the new snapshots
@@ -24,11 +25,14 @@ import numpy as np
 from consumers.learn_snapshot import lineage_of
 from consumers.opening import beginning_state
 from consumers.station import INLET, TASK, part_of, snapshot_folder
-from models.version import decode_record
+from models.registry import versions_of
+from models.version import Version, decode_record, encode_record
 from serving.brokers import REBUILD_RECORD, is_rescaling
 from serving.carried_memory import memory
-from serving.drained import Reader, partition_counts, readers, refuse_members
+from serving.drained import Reader, partition_counts, readers, readers_of_examples, refuse_members
 from serving.rescale_doors import Doors
+from streams.archive import archive_of
+from streams.archive_aside import has_archive, name_aside, set_aside
 from streams.errors import PipelineError, SnapshotError, UnavailableError
 from streams.faults import fail_point
 from streams.pipeline import Pipeline
@@ -38,7 +42,7 @@ from streams.state_folder import Folder, state_of
 from streams.topic_specs import topic_specs
 
 _FILE = re.compile(r"(?:manifest|part)-(\d+)-\w+\.(?:json|bin)")
-_BLOB = re.compile(r"(\d+)-\d+-\w+\.npz")
+_BLOB = re.compile(r"(\d+)-\d+-\w+\.(?:npz|safetensors)")
 BEHIND_LOG = ("features", "examples")  # made anew with the topics between stages
 
 
@@ -50,12 +54,17 @@ class Record(msgspec.Struct, frozen=True):
         generation: of what begins.
         topics: to be made anew, with the UUIDs they had.
         lineages: of the candidates that learn again, the newest that each has had.
+        trained: of those that are trained in batches, the record of the version to begin with, for its row is gone;
+            empty: rows that are there name the versions.
+        archive: the folder in which the archive is set aside; empty: it stays as it is.
     """
 
     role: str
     generation: int
     topics: dict[str, str]
     lineages: dict[str, int]
+    archive: str = ""
+    trained: dict[str, str] = {}
 
 
 class _Told(msgspec.Struct):
@@ -70,13 +79,14 @@ class Rebuilding:
     Args:
         pipeline: the pipeline.
         doors: to its brokers.
-        role: `features`, `serve`, `learn`, `learn.NAME`; empty for all that is behind the raw topics.
+        role: `features`, `serve`, `learn`, `learn.NAME`, `train`; empty for all that is behind the raw topics.
     """
 
     def __init__(self, pipeline: Pipeline, doors: Doors, role: str = "") -> None:
         self._pipeline, self._doors, self._role = pipeline, doors, role
         self._state: Folder = state_of(pipeline)
         self._readers = readers_of(pipeline, role)
+        self._batch = {model.name for model in pipeline.models if model.retrain is not None}
 
     def plan(self, *, is_from_retained: bool = False) -> Record:
         """Say what is to be done, or what was begun and has to be finished.
@@ -104,12 +114,16 @@ class Rebuilding:
             self._refuse_cut()
         ids = {topic: self._doors.cluster.uuid(topic) for topic in topics}
         generations = [self._generation(reader) for reader in self._readers]
-        candidates = [reader.role.removeprefix("learn.") for reader in self._readers if reader.topic == "examples"]
+        generation = 1 + max(generations)
+        learners = [reader.role for reader in self._readers if reader.role.startswith("learn.")]
+        candidates = [role.removeprefix("learn.") for role in learners]
         return Record(
             self._role,
-            1 + max(generations),
+            generation,
             {topic: uuid for topic, uuid in ids.items() if uuid},
-            {name: self._lineage(name) for name in candidates},
+            {name: self._lineage(name) for name in candidates if name not in self._batch},
+            self._aside(generation, is_made_anew=bool(topics)),
+            {name: self._trained(name, is_made_anew=bool(topics)) for name in candidates if name in self._batch},
         )
 
     def lines(self, record: Record) -> list[str]:
@@ -119,9 +133,11 @@ class Rebuilding:
         lines += [f"delete what group {group} has committed" for group in self._groups()]
         where = self._state / "snapshots"
         lines += [f"delete the snapshots in {where / reader.role}" for reader in self._readers]
+        lines += self._archive_lines(record)
         lines += [f"{roles}: begin at the earliest row, as generation {record.generation}"]
         told = ", ".join(f"{one} as lineage {known + 1}" for one, known in record.lineages.items())
         lines += [f"learned again: {told}; versions there are stay, and answer until the first new one"] if told else []
+        lines += [_trained_line(*one) for one in record.trained.items()]
         if record.topics:
             lines.append(f"events are answered again on {name}.predictions, as generation {record.generation}")
         return lines
@@ -138,6 +154,8 @@ class Rebuilding:
         fail_point("after_deleted")
         cluster.ensure(topic_specs(self._pipeline))
         fail_point("after_topics")
+        self._set_aside(record)
+        fail_point("after_aside")
         for reader in self._readers:
             for partition in range(self._partitions(reader)):
                 self._begin(reader, partition, record)
@@ -163,6 +181,44 @@ class Rebuilding:
             witness = self._witness(reader, partition)
             found.append(witness.generation if witness else 0)
         return max([*found, *self._doors.control.generations(reader.role)])
+
+    def _has_train(self) -> bool:
+        return any(reader.role == "train" for reader in self._readers)
+
+    def _aside(self, generation: int, *, is_made_anew: bool) -> str:
+        """Name the folder for the archive; none where nobody makes it again, or its first rows are nowhere else."""
+        if not self._has_train() or not has_archive(self._state):
+            return ""
+        is_whole = is_made_anew or self._ends("train", "examples", 0)[0] == 0
+        return name_aside(self._state, generation) if is_whole else ""
+
+    def _archive_lines(self, record: Record) -> list[str]:
+        archive = archive_of(self._state)
+        if record.archive:
+            return [
+                f"set the archive {archive} aside as {self._state / record.archive}, which nothing reads or removes"
+            ]
+        if self._has_train() and has_archive(self._state):
+            cut = f"{self._pipeline.name}.examples does not begin with its first row"
+            return [f"keep the archive {archive}, for {cut}: it goes on behind its last row"]
+        return []
+
+    def _set_aside(self, record: Record) -> None:
+        if not record.archive:
+            return
+        try:
+            set_aside(self._state, record.archive)
+        except OSError as error:
+            where = self._state / record.archive
+            raise UnavailableError(f"cannot move the archive to {where}: {error.strerror or error}") from None
+
+    def _ends(self, role: str, topic: str, partition: int) -> tuple[int, int]:
+        """Give the first and the next offset of a partition."""
+        inbox = self._doors.inbox(f"{self._pipeline.name}.{role}")
+        try:
+            return inbox.watermarks(f"{self._pipeline.name}.{topic}", partition)
+        finally:
+            inbox.close()
 
     def _witness(self, reader: Reader, partition: int) -> Witness | None:
         inbox = self._doors.inbox(f"{self._pipeline.name}.{reader.role}")
@@ -190,6 +246,13 @@ class Rebuilding:
         except SnapshotError:  # another release's
             state = None
         return max([*found, lineage_of(part_of(state or {}, TASK))])
+
+    def _trained(self, candidate: str, *, is_made_anew: bool) -> str:
+        """Give the record of the newest trained version, where rows that announce versions are gone or may be."""
+        if not is_made_anew and self._ends(f"learn.{candidate}", "examples", 0)[0] == 0:
+            return ""
+        versions = [one for one in versions_of(self._state, candidate) if one.training and _fits(one, self._pipeline)]
+        return encode_record(versions[-1]).decode() if versions else ""
 
     def _refuse_cut(self) -> None:
         """Refuse to compute rows again that something before them has shaped, where that is gone."""
@@ -232,14 +295,13 @@ class Rebuilding:
 
     def _beginning(self, reader: Reader, partition: int, record: Record) -> tuple[Manifest, State]:
         topic = f"{self._pipeline.name}.{reader.topic}"
-        inbox = self._doors.inbox(f"{self._pipeline.name}.{reader.role}")
-        try:
-            low, _ = inbox.watermarks(topic, partition)
-        finally:
-            inbox.close()
-        state, outputs = beginning_state(record.lineages.get(reader.role.removeprefix("learn."), 0)), dict[str, int]()
+        low, _ = self._ends(reader.role, reader.topic, partition)
+        candidate, outputs = reader.role.removeprefix("learn."), dict[str, int]()
+        state = beginning_state(record.lineages.get(candidate, 0), record.trained.get(candidate, "").encode())
         if reader.role == "serve":
             state, outputs = _unanswered(low == 0), self._answered(partition, record)
+        elif reader.role == "train":  # alarms there were are of models as they were
+            state[TASK + "decisions_read"] = np.array([self._ends("train", "decisions", 0)[1]], np.int64)
         manifest = Manifest(
             number=0,
             topic=topic,
@@ -259,13 +321,7 @@ class Rebuilding:
     def _answered(self, partition: int, record: Record) -> dict[str, int]:
         """Say from where serve looks for answers it has given: all of them, unless events have other numbers now."""
         topic = f"{self._pipeline.name}.predictions"
-        if not record.topics:
-            return {topic: 0}
-        inbox = self._doors.inbox(f"{self._pipeline.name}.serve")
-        try:
-            return {topic: inbox.watermarks(topic, partition)[1]}
-        finally:
-            inbox.close()
+        return {topic: self._ends("serve", "predictions", partition)[1] if record.topics else 0}
 
 
 def readers_of(pipeline: Pipeline, role: str) -> list[Reader]:
@@ -275,10 +331,11 @@ def readers_of(pipeline: Pipeline, role: str) -> list[Reader]:
         PipelineError: there is no such role.
     """
     *stages, serve = readers(pipeline)
-    learners = [Reader(f"learn.{model.name}", "examples", ()) for model in pipeline.models]
+    of_examples = readers_of_examples(pipeline)
     if role in ("", "features"):
-        return [*stages, serve, *learners]
-    by_name = {"serve": [serve], "learn": learners, **{one.role: [one] for one in learners}}
+        return [*stages, serve, *of_examples]
+    learners = [one for one in of_examples if one.role != "train"]
+    by_name = {"serve": [serve], "learn": learners, **{one.role: [one] for one in of_examples}}
     if role not in by_name:
         names = ("features", *by_name)
         close = difflib.get_close_matches(role, names, n=1)
@@ -301,6 +358,18 @@ def read_record(state: Folder) -> Record | None:
         return msgspec.json.decode(state.read(REBUILD_RECORD), type=Record)
     except OSError:
         return None
+
+
+def _fits(version: Version, pipeline: Pipeline) -> bool:
+    """Whether a version is one of a candidate's as the file has it now."""
+    kinds = {model.name: model.kind for model in pipeline.models}
+    return (version.task, version.kind) == (pipeline.task, kinds.get(version.candidate))
+
+
+def _trained_line(candidate: str, record: str) -> str:
+    if not record:
+        return f"{candidate} takes up its trained versions again at their rows among the examples"
+    return f"{candidate} begins with {decode_record(record.encode()).number}, its newest trained version"
 
 
 def _unanswered(is_from_start: bool) -> State:

@@ -7,7 +7,8 @@ def rebuild_of(role: str = "") -> str:
     """Give the command that lets a role begin anew.
 
     Args:
-        role: `features` or a later stage of it, `serve`, `learn.NAME`; without one all that is behind the raw topics.
+        role: `features` or a later stage of it, `serve`, `learn.NAME`, `train`; without one all that is behind the
+            raw topics.
 
     Example:
         >>> rebuild_of("learn.tree"), rebuild_of("features-2"), rebuild_of()

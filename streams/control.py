@@ -60,7 +60,7 @@ class Control:
         self._numbers: dict[tuple[str, str, int, str, int], int] = {}
         self._claims: dict[int, Claim] = {}
         self._schemas: dict[str, FrameSchema] = {}
-        self.versions: dict[str, bytes] = {}
+        self.versions: dict[str, bytes] = {}  # by candidate, the record of the largest (lineage, examples)
         self.aliases: dict[int, int] = {}  # alias → the source that had numbered events before (event_numbers.py)
 
     def refresh(self) -> None:
@@ -75,7 +75,7 @@ class Control:
                 self._numbers.setdefault(claim.identity, offset)
             elif kind == "schema":
                 self._schemas[name] = _read_schema(name, value)
-            elif kind == "version":
+            elif kind == "version" and not _is_older(value, self.versions.get(name, b"")):
                 self.versions[name] = value
             elif kind == "alias":
                 self.aliases[int(name)] = int(value)
@@ -141,6 +141,22 @@ class Control:
     def publish_version(self, candidate: str, record: bytes) -> None:
         """Make a model's newest version known (its blob is already on disk)."""
         self._log.append(f"version/{candidate}", record)
+
+
+class _Order(msgspec.Struct):
+    """What decides which of two versions is newer (models/version.py)."""
+
+    lineage: int
+    examples: int
+
+
+def _is_older(record: bytes, known: bytes) -> bool:
+    """Whether a version is older than the one that is known; what cannot be read is for those to judge who use it."""
+    try:
+        new, old = (msgspec.json.decode(one, type=_Order) for one in (record, known))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return (new.lineage, new.examples) < (old.lineage, old.examples)
 
 
 def _write_schema(schema: FrameSchema) -> bytes:

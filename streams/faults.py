@@ -17,7 +17,7 @@ NAMES = (
     *("after_staged", "after_deleted", "after_topics", "after_one", "after_published"),  # of `millrace rescale`
     *("after_segment", "after_record", "after_merged", "after_merge"),  # of the archive
     *("after_trained_file", "after_version_row"),  # of announcing what was trained
-    "after_recorded",  # of `millrace rebuild`, which shares those behind the first
+    *("after_recorded", "after_aside"),  # of `millrace rebuild`, which shares those of `rescale` behind the first
 )
 
 _armed: dict[str, int] = {}

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from streams.errors import PipelineError, UnavailableError
-from streams.state_folder import Piece
+from streams.state_folder import Folder, Piece
 from streams.state_url import masked, masked_in
 
 ADVICE = "check network, bucket and rights"
@@ -99,6 +99,12 @@ class ObjectFolder:
             if info.type == fs.FileType.NotFound:
                 raise FileNotFoundError(name)
             return float(info.mtime.timestamp())
+
+    def move(self, name: str, to: Folder) -> None:
+        """Copy an object within the store, then delete it: broken off between the two it is in both places."""
+        assert isinstance(to, ObjectFolder)  # noqa: S101 - of the same kind
+        with self._asking("cannot move", f"{self}/{name}"):
+            self._filesystem.move(f"{self._path}/{name}", f"{to._path}/{name}")  # noqa: SLF001 - its own kind
 
     def remove(self, name: str) -> None:
         """Delete an object if it is there."""

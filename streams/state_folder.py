@@ -66,6 +66,13 @@ class Folder(Protocol):
             OSError: it is not there.
         """
 
+    def move(self, name: str, to: Folder) -> None:
+        """Let a file lie in another folder of the same kind, under its name.
+
+        Raises:
+            OSError: the other folder cannot be written.
+        """
+
     def remove(self, name: str) -> None:
         """Delete a file if it is there."""
 
@@ -151,6 +158,14 @@ class LocalFolder:
     def written_s(self, name: str) -> float:
         """Give when a file was written."""
         return (self.local / name).stat().st_mtime
+
+    def move(self, name: str, to: Folder) -> None:
+        """Rename it, and sync both directories: the name in the other one first."""
+        assert to.local is not None  # noqa: S101 - of the same kind
+        _make_synced(to.local)
+        (self.local / name).rename(to.local / name)
+        _sync(to.local)
+        _sync(self.local)
 
     def remove(self, name: str) -> None:
         """Delete a file if it is there."""

@@ -66,6 +66,10 @@ class Desk:
         found = self.control.versions.get("net")
         return None if found is None else decode_record(found)
 
+    def records(self) -> list[tuple[int, str, bytes | None]]:
+        """All of P.control."""
+        return MemoryControlLog(self.broker, "p.control").read_new()
+
     def trained(self, lineage: int = 1) -> Version:
         """Write a network with weights of its own as a version."""
         import torch
@@ -173,6 +177,70 @@ def test_a_frozen_candidate_that_begins_anew_takes_up_what_its_rows_still_announ
     anew.process(Batch(version_row(frozen.schema, version, 2), clock, clock))
 
     assert anew.version == version.order
+
+
+def test_one_that_learns_on_begins_anew_from_the_file_it_had_or_from_its_rows(tmp_path: Path) -> None:
+    """Its lineages are its trainings': a row of one that it has been is not passed over."""
+    desk = Desk(tmp_path)
+    version = desk.trained(3)
+    desk.process(join([version_row(desk.schema, version, 2), desk.table()]))
+    given_up, (X, _) = desk.task.state(), desk.rows()
+    expected = as_online(read_version(tmp_path, version).state(), MODEL, desk.columns, Task())
+    with_state, without = desk.made(), desk.made()
+    desk.role.renew(with_state, given_up, "the input was cut by retention")
+    desk.role.renew(without, {"version": np.array([3, 70 + ROWS])}, "it was rebuilt")
+    orders = with_state.version, without.version
+    clock = np.zeros(1, np.int64)
+    without.process(Batch(version_row(desk.schema, version, 2), clock, clock))
+    told = [msgspec.json.decode(record.value_ or b"") for record in desk.broker.logs["p.decisions", 0]]
+
+    assert orders == ((3, 70), (0, 0))
+    assert [(one["lineage"], one.get("trained")) for one in told] == [(3, "3.70"), (0, None)]
+    for task in (with_state, without):
+        assert task.version == (3, 70)
+        assert np.array_equal(task.learner.predict(X), expected.predict(X))
+
+
+@pytest.mark.parametrize(("then", "now"), [("freeze", "learn"), ("learn", "freeze")])
+def test_another_then_goes_on_from_the_trained_file(then: str, now: str, tmp_path: Path) -> None:
+    """What was learned since the training is of another kind of model, and is given up; what waits for labels stays."""
+    before = Desk(tmp_path, msgspec.structs.replace(MODEL, retrain=Retrain(then=cast("Any", then))))
+    version = before.trained()
+    before.process(join([version_row(before.schema, version, 2), before.table()]))
+    state = before.task.state()
+    desk = Desk(tmp_path, msgspec.structs.replace(MODEL, retrain=Retrain(then=cast("Any", now))))
+    desk.task.restore(state)
+    trained = read_version(tmp_path, version)
+    expected = as_online(trained.state(), MODEL, desk.columns, Task()) if now == "learn" else trained
+    X, y = desk.rows(ROWS)
+
+    assert desk.task.version == version.order
+    assert np.array_equal(desk.task.learner.predict(X), expected.predict(X))
+    assert desk.task.board.pending() == before.task.board.pending()
+    desk.process(desk.table(ROWS))
+    expected.learn(X, y)
+    assert np.array_equal(desk.task.learner.predict(X), expected.predict(X))
+    assert desk.task.version == (1, 70 + ROWS * (now == "learn"))
+    again = desk.made()
+    again.restore(desk.task.state())
+    assert again.version == desk.task.version
+
+
+def test_rows_that_are_read_again_take_back_nothing_that_was_published(tmp_path: Path) -> None:
+    """Whoever follows P.control never comes to an older model; a newer one is published as ever."""
+    desk = Desk(tmp_path, msgspec.structs.replace(MODEL, retrain=Retrain()))
+    first, second, third = (desk.trained(lineage) for lineage in (1, 2, 3))
+    desk.process(version_row(desk.schema, second, 2))
+    desk.published()
+    desk.task, found = desk.made(), []
+    for version in (first, second, third):
+        desk.process(version_row(desk.schema, version, 2))
+        published = desk.published()
+        found.append((desk.task.version, None if published is None else published.order))
+    orders = [decode_record(value or b"").order for _, key, value in desk.records() if key == "version/net"]
+
+    assert found == [((1, 70), (2, 70)), ((2, 70), (2, 70)), ((3, 70), (3, 70))]
+    assert orders == sorted(orders)
 
 
 def test_a_frozen_version_tells_its_figures_again_once_a_minute_and_stays_the_same_file(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import pytest
 import consumers.saving
 import consumers.worker
 from consumers.ingest import IngestRole
+from consumers.retrain import TrainRole
 from consumers.role import Role
 from consumers.roles import FeaturesRole, LearnRole
 from consumers.station import Shop
@@ -76,7 +77,8 @@ def inputs_of(pipeline: Pipeline) -> dict[str, list[tuple[str, int]]]:
         return [(f"w.{topic}", partition) for partition in range(pipeline.partitions)]
 
     stages = {spec.name: all_of(spec.reads) for spec in stage_specs(pipeline)}
-    return {"ingest": RAW, **stages, "learn": [("w.examples", 0)], "serve": all_of("features")}
+    found = {"ingest": RAW, **stages, "learn": [("w.examples", 0)], "serve": all_of("features")}
+    return found if pipeline.archive is None else {**found, "train": [("w.examples", 0)]}
 
 
 class CrashError(Exception):
@@ -241,6 +243,8 @@ class World:
             made = FeaturesRole(self.pipeline, control, list(self.inputs).index(role))
         elif role == "learn":
             made = LearnRole(self._on_another_host(), self.pipeline.models[0], control, outbox, metrics)
+        elif role == "train":
+            made = TrainRole(self.pipeline, control, outbox, metrics)
         else:
             champion = Champion(self.pipeline.models[:1], columns, state, control, metrics, task=self.pipeline.task)
             schema = frames.features_schema(columns)

@@ -35,6 +35,22 @@ def test_claims_made_at_the_same_moment_resolve_to_one() -> None:
     assert Control(_again(log)).source(1) == claim_of()
 
 
+def test_an_older_version_never_replaces_a_newer_one() -> None:
+    """By lineage, then examples; the same one again has newer figures, and what cannot be read is judged elsewhere."""
+    log, found = ControlList(), []
+    known = Control(log)
+    records = [
+        b'{"lineage": 2, "examples": 9}', b'{"lineage": 2, "examples": 8}', b'{"lineage": 1, "examples": 99}',
+        b'{"lineage": 2, "examples": 9, "figures": {}}', b'{"lineage": 10, "examples": 1}', b"?",
+    ]  # fmt: skip
+    for record in records:
+        known.publish_version("tree", record)
+        known.refresh()
+        found.append(records.index(known.versions["tree"]))
+
+    assert found == [0, 0, 0, 3, 4, 5]
+
+
 def test_every_claim_has_a_key_of_its_own() -> None:
     """Compaction must never remove one."""
     log = ControlList()

@@ -89,6 +89,16 @@ def test_the_same_bytes_lie_in_a_store_and_in_a_directory(folder: ObjectFolder, 
     assert SnapshotStore(folder).find().digests == found.digests
 
 
+def test_a_file_moves_to_another_folder(folder: ObjectFolder, tmp_path: Path) -> None:
+    (tmp_path / "aside").mkdir()  # a store knows no folders
+    folder.publish("a", b"weights")
+    folder.move("a", folder / "aside")
+
+    assert folder.names() == []
+    assert (folder / "aside").names() == ["a"]
+    assert (folder / "aside").read("a") == b"weights"
+
+
 def test_an_empty_bucket_holds_nothing(folder: ObjectFolder) -> None:
     """A new role begins so."""
     found = SnapshotStore(folder / "absent").find()
