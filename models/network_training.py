@@ -59,9 +59,13 @@ class NetworkTraining:
         processes: those that share it.
         tell: is given the progress.
         spent_s: of the budget, before it began.
+        to_row: of the archive, the first that the examples do not come from.
     """
 
-    def __init__(self, job: Job, directory: Path, processes: Processes, tell: Tell, spent_s: float) -> None:
+    def __init__(
+        self, job: Job, directory: Path, processes: Processes, tell: Tell, spent_s: float, to_row: int = 0
+    ) -> None:
+        self._to_row = to_row
         self._job, self._directory, self._processes, self._tell = job, directory, processes, tell
         self._device = torch.device(processes.device)
         self._retrain = job.model.retrain or Retrain()
@@ -215,6 +219,7 @@ class NetworkTraining:
             dict(model.params),
             self._job.seed,
             self._job.parent_blob,
+            self._to_row,
         )
         digest = hashlib.blake2b(msgspec.json.encode(told, order="sorted"), digest_size=16)
         for array in (examples.time_B, examples.known_B, examples.y_B):

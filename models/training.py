@@ -48,6 +48,7 @@ from models.training_job import (
     write_result,
 )
 from models.weights_file import encode
+from streams.archive import segments_of
 from streams.errors import MillraceError, ModelError
 from streams.faults import VARIABLE, arm, fail_point
 from streams.state_folder import Place
@@ -95,7 +96,8 @@ def train(job: Job, directory: Path, processes: Processes | None = None) -> None
     processes.wait()
     place = place_of(job.state)
     scratch = directory / "scratch"
-    examples = read_examples(place, job.columns, job.task, job.from_us, job.to_us, job.known_us, scratch)
+    to_row = processes.agree(job.rows or _rows_now(place))
+    examples = read_examples(place, job.columns, job.task, job.from_us, job.to_us, job.known_us, scratch, to_row=to_row)
     split, training_N, validation_N, test_N = split_by_time(examples)
     tell = (lambda progress: write_progress(directory, progress)) if processes.rank == 0 else (lambda _: None)
     if job.model.kind.startswith("sklearn:"):
@@ -103,7 +105,7 @@ def train(job: Job, directory: Path, processes: Processes | None = None) -> None
     else:
         from models.network_training import NetworkTraining  # torch is loaded only where a network is trained
 
-        network = NetworkTraining(job, directory, processes, tell, time.monotonic() - began)
+        network = NetworkTraining(job, directory, processes, tell, time.monotonic() - began, to_row)
         trained = network.train(examples, training_N, validation_N, place)
     if processes.rank > 0:
         return
@@ -119,6 +121,11 @@ def train(job: Job, directory: Path, processes: Processes | None = None) -> None
     fail_point("before_result")
     write_result(directory, payload, Result(MODEL_FILE, digest_of(payload), told))
     Checkpoints(directory, "").forget()
+
+
+def _rows_now(place: Place) -> int:
+    """Give the number behind that of the archive's last row, for a job that names none."""
+    return max((segment.last for segment in segments_of(place)), default=0)
 
 
 def _processes(job: Job, environment: Mapping[str, str]) -> AbstractContextManager[Processes]:

@@ -48,6 +48,7 @@ def read_examples(
     known_us: int | None,
     scratch: Path,
     most_bytes: int = MOST_BYTES,
+    to_row: int | None = None,
 ) -> Examples:
     """Read the examples of events in [from_us, to_us) from the archive below `state`; None: all that there are.
 
@@ -63,13 +64,14 @@ def read_examples(
         known_us: only labels that were known by then, None: all.
         scratch: a directory for a matrix that is large.
         most_bytes: what a matrix in memory takes at most.
+        to_row: row of the archive that is not reached, None: all there are now. With it a reading can be repeated.
 
     Raises:
         ArchiveError: a file of the archive is damaged or missing.
         TrainingError: a label is no class of the task.
         UnavailableError: there is no room for the matrix.
     """
-    tables = read_rows(state, from_us, to_us, known_us, columns)
+    tables = read_rows(state, from_us, to_us, known_us, columns, to_row)
     return examples_of(tables, columns, task, Scratch(scratch, most_bytes))
 
 

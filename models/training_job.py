@@ -38,7 +38,7 @@ class Job(msgspec.Struct, frozen=True):
         state: of the pipeline, a path or a URL.
         from_us, to_us: events from the first, before the second; None: from the first, to the last there is.
         known_us: labels that were known by then; None: all.
-        rows: of the archive when it was asked for.
+        rows: of the archive when it was asked for; later ones are not read. 0: all that there are when it begins.
         lineage: of the version that will be made.
         parent: the name of the version whose weights it begins with, empty: it begins anew.
         parent_blob: that version's file, below the state.

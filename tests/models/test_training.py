@@ -143,6 +143,19 @@ def test_the_result_names_the_file_that_is_there_and_says_what_trained_it(whole:
     assert (progress.epoch, progress.step, progress.best_epoch) == (3, progress.steps, 2)
 
 
+def test_rows_behind_those_it_was_asked_for_are_not_seen(state: Path, tmp_path: Path) -> None:
+    """So that a training that begins late, or goes on late, is the same as one that began at once."""
+    params = {"epochs": 1, "batch": 256}
+    write_archive(tmp_path / "early", SIZE)
+    for segment in sorted((tmp_path / "early").rglob("*000001500*")):  # the last day is not archived yet
+        segment.unlink()
+    late = ask(tmp_path / "late", state, "torch:logistic", params, rows=1_125)
+    early = ask(tmp_path / "soon", tmp_path / "early", "torch:logistic", params)
+
+    assert train(late).rows == train(early).rows == 1_125
+    assert result_of(late).digest == result_of(early).digest
+
+
 def test_what_has_a_result_is_not_trained_again(whole: Path) -> None:
     before = (whole / "result.json").stat().st_mtime_ns
 
