@@ -33,6 +33,7 @@ class ArchiveTask:
         keep_us = self._wait_us + pipeline.labels.keep_us
         self.archiver = Archiver(columns(pipeline), pipeline.task.classes, keep_us, aliases)
         self._store: ArchiveStore | None = None
+        self._noted = 0  # damaged days that were counted
 
     @property
     def store(self) -> ArchiveStore:
@@ -85,3 +86,5 @@ class ArchiveTask:
         segments = self.store.segments
         rows, size_bytes = (sum(getattr(one, what) for one in segments) for what in ("rows", "size_bytes"))
         metrics.archived(rows, size_bytes, len(segments))
+        metrics.incident("archive_damaged", len(self.store.damaged) - self._noted)
+        self._noted = len(self.store.damaged)
