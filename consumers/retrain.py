@@ -84,8 +84,10 @@ class TrainTask:
         """Go on behind rows that are not there any more."""
         if _ARCHIVE + "counts" in given_up:
             self._restore_triggers(given_up)
-        self.archive.renew()
-        self.triggers.reached.rows = self.archive.rows
+            self.archive.renew(part_of(given_up, _ARCHIVE))
+        else:
+            self.archive.renew()
+        self.triggers.reached.rows = self.archive.taken
 
     def is_sound(self) -> bool:
         """Nothing here can be unsound."""
