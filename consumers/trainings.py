@@ -33,6 +33,8 @@ from streams.pipeline import Model, Pipeline
 from streams.state_folder import Place
 
 LOG = logging.getLogger("consumers.trainings")
+GRACE_S = 5.0  # torchrun passes SIGTERM on to its workers, which end at once; then it is killed
+POLL_S = 0.02
 LOOK_EVERY_US = 1_000_000  # at the progress
 OVERRUN = 2.0  # times its budget, and
 OVERRUN_S = 600.0  # so long besides for reading the examples: then a training hangs and is ended
@@ -141,7 +143,7 @@ class Trainings:
     def stop(self) -> None:
         """End the process that trains, if there is one; it may be started again where it was."""
         if self._running is not None:
-            self._running.process.kill()
+            _end(self._running.process)
         self._let_go()
 
     def _begin(self, queue: TrainingQueue, archived: int, now_us: int) -> None:
@@ -206,7 +208,7 @@ class Trainings:
         budget_s = run.job.model.retrain.budget_s if run.job.model.retrain is not None else 0.0
         if time.monotonic() - run.began_s > OVERRUN * budget_s + OVERRUN_S:
             run.hung = f"it was ended, for it took longer than {OVERRUN:g} times its budget of {budget_s:g} s"
-            run.process.kill()
+            _end(run.process)
 
     def _failed(self, queue: TrainingQueue, error: str, now_us: int, *, is_kept: bool = False) -> FailedTraining | None:
         """Note why there is no version. A result that nobody can use is removed, or the next try would find it."""
@@ -236,6 +238,15 @@ class Trainings:
         if self._lock is not None:
             os.close(self._lock)
         self._running = self._lock = None
+
+
+def _end(process: Running) -> None:
+    """End a process, politely first: it may have others to end, that are not in its group."""
+    process.terminate()
+    deadline = time.monotonic() + GRACE_S
+    while process.exit_code() is None and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    process.kill()
 
 
 class _Run:

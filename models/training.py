@@ -27,6 +27,7 @@ from models.checkpoints import Checkpoints
 from models.course import Course, Trained
 from models.examples import Examples, Indexes
 from models.figures import figures_of
+from models.launcher import follow_launcher
 from models.learner import Learner, make_learner
 from models.processes import Processes, joined
 from models.registry import digest_of, is_sound
@@ -67,6 +68,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
     directory = Path(arguments[0])
     arm(environment.get(VARIABLE))
     try:
+        follow_launcher(environment)
         job = read_job(directory)
         if read_result(directory) is None:
             with _processes(job, environment) as processes:
