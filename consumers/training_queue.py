@@ -83,14 +83,18 @@ class TrainingQueue:
             self.trials[self.ongoing.candidate] = Trials(self.ongoing.rows, begun=begun)
         self.ongoing = None
 
-    def fail(self, now_us: int) -> float:
-        """Note that the training under way has failed; gives the seconds until it is tried again."""
+    def fail(self, now_us: int, *, is_certain: bool = False) -> float:
+        """Note that the training under way has failed; gives the seconds until its candidate is tried again.
+
+        Where the same training would fail again, only one from other rows is tried.
+        """
         if self.ongoing is None:
             return 0.0
         due, trials = self.ongoing.due, self.trials[self.ongoing.candidate]
         course = self._triggers.courses[self.ongoing.candidate]
-        course.due = [due, *course.due]
-        trials.rows -= not due.rows  # what takes all there is may take the same again
+        if not (is_certain and due.rows):
+            course.due = [due, *course.due]
+        trials.rows -= not (is_certain or due.rows)  # what takes all there is may take the same again
         trials.failures += 1
         wait_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** (trials.failures - 1))
         trials.retry_at_us = now_us + int(wait_s * 1e6)

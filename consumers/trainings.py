@@ -71,7 +71,8 @@ class Made(NamedTuple):
 class FailedTraining(msgspec.Struct, frozen=True, tag="training failed", tag_field="decision"):
     """A record of P.decisions: a training made no version, and the candidate keeps the one it has.
 
-    `reason` is why it was started, `rows` how many of the archive it was for, `failures` how often in a row.
+    `reason` is why it was started, `rows` how many of the archive it was for, `failures` how often in a row. What is
+    certain to fail again is not tried from the same rows, so `retry_in_s` is then when others may be.
     """
 
     candidate: str
@@ -184,7 +185,8 @@ class Trainings:
         else:
             failure = read_failure(run.directory)
             told = failure.reason if failure is not None else f"it {ending(code)}: {last_line(run.log) or 'no message'}"
-            return self._failed(queue, run.hung or told, now_us)
+            is_certain = failure is not None and failure.is_certain and not run.hung
+            return self._failed(queue, run.hung or told, now_us, is_certain=is_certain)
         return None
 
     def _taken(
@@ -210,7 +212,9 @@ class Trainings:
             run.hung = f"it was ended, for it took longer than {OVERRUN:g} times its budget of {budget_s:g} s"
             _end(run.process)
 
-    def _failed(self, queue: TrainingQueue, error: str, now_us: int, *, is_kept: bool = False) -> FailedTraining | None:
+    def _failed(
+        self, queue: TrainingQueue, error: str, now_us: int, *, is_kept: bool = False, is_certain: bool = False
+    ) -> FailedTraining | None:
         """Note why there is no version. A result that nobody can use is removed, or the next try would find it."""
         run, now = self._running, queue.ongoing
         self._let_go()
@@ -218,10 +222,11 @@ class Trainings:
             return None
         if run is not None and not is_kept and (run.directory / RESULT).exists():
             shutil.rmtree(run.directory, ignore_errors=True)
-        retry_s, line = queue.fail(now_us), " ".join(error.split())
+        retry_s, line = queue.fail(now_us, is_certain=is_certain), " ".join(error.split())
         failures = queue.trials[now.candidate].failures
         self._metrics.of(now.candidate).trained("failed", 0.0)
-        LOG.error("%s: a training failed and is tried again in %.0f s: %s", now.candidate, retry_s, line)
+        again = "once there are other examples" if is_certain else f"in {retry_s:.0f} s"
+        LOG.error("%s: a training failed and is tried again %s: %s", now.candidate, again, line)
         return FailedTraining(now.candidate, now.lineage, now.due.reason, now.rows, line, failures, retry_s, now_us)
 
     def _has_lock(self) -> bool:

@@ -22,14 +22,14 @@ from models.networks import Network, loss_of, make_network
 from models.preparation import Preparation
 from models.prepared_rows import Targets, prepare_rows
 from models.processes import Processes
-from models.registry import digest_of
+from models.registry import MAX_BYTES, digest_of
 from models.tensors import Batch, Batches
 from models.torch_learner import NETWORK, PREPARATION, state_of
 from models.trainer import Hooks, LossOf, Trainer
 from models.training_job import Job, Progress
 from models.warm_start import warm_started
 from models.weights_file import decode
-from streams.errors import MillraceError, ModelError
+from streams.errors import MillraceError, ModelError, TrainingError
 from streams.pipeline import Model
 from streams.retraining import Retrain
 from streams.scratch import Scratch
@@ -82,7 +82,7 @@ class NetworkTraining:
             state: of the pipeline, with the version to begin with.
 
         Raises:
-            TrainingError: a loss is not finite.
+            TrainingError: a loss is not finite, or the network is too large.
         """
         self._prepare(examples, training_N, validation_N)
         chosen = self._searched()
@@ -159,8 +159,16 @@ class NetworkTraining:
     def _new_network(self, model: Model, pace: Pace) -> Network:
         torch.manual_seed(pace.seed)
         network = make_network(model, self._preparation.sizes, self._job.task)
+        self._check_size(network)
         network.fit_labels(self._y_N)
         return network.to(self._device)
+
+    def _check_size(self, network: Network) -> None:
+        """Refuse before it is trained what could not be written afterwards."""
+        size = sum(one.numel() * one.element_size() for one in network.parameters())
+        if size > MAX_BYTES:
+            told = f"its weights are {size} bytes, {MAX_BYTES} allowed; make it smaller"
+            raise TrainingError(f"the model of {self._job.candidate} is too large to be trained: {told}")
 
     def _loss_of(self) -> LossOf:
         task, weight_C = self._job.task, None

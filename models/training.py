@@ -30,7 +30,7 @@ from models.figures import figures_of
 from models.launcher import follow_launcher
 from models.learner import Learner, make_learner
 from models.processes import Processes, joined
-from models.registry import digest_of, is_sound
+from models.registry import MAX_BYTES, digest_of, is_sound
 from models.sealed import key_for
 from models.time_split import Split, split_by_time
 from models.training_data import read_examples
@@ -50,7 +50,7 @@ from models.training_job import (
 )
 from models.weights_file import encode
 from streams.archive import segments_of
-from streams.errors import MillraceError, ModelError
+from streams.errors import MillraceError, ModelError, TrainingError
 from streams.faults import VARIABLE, arm, fail_point
 from streams.state_folder import Place
 from streams.state_url import directory_of, is_url
@@ -89,7 +89,7 @@ def train(job: Job, directory: Path, processes: Processes | None = None) -> None
     Raises:
         ArchiveError: a segment of the archive is damaged.
         ModelError: the model is not sound.
-        TrainingError: there are too few examples, or a loss is not finite.
+        TrainingError: there are too few examples, a loss is not finite, or the model is too large.
     """
     processes = processes or Processes()
     began = time.monotonic()
@@ -120,6 +120,9 @@ def train(job: Job, directory: Path, processes: Processes | None = None) -> None
     judged = [_figures(job, learner, examples, rows) for rows in (validation_N, test_N)]
     told = _told(job, examples, split, judged, trained, processes, time.monotonic() - began)
     payload = encode(learner.state(), _metadata(job, trained))
+    if len(payload) > MAX_BYTES:
+        size = f"{len(payload)} bytes, {MAX_BYTES} allowed"
+        raise TrainingError(f"the model that was trained for {job.candidate} is too large: {size}; make it smaller")
     fail_point("before_result")
     write_result(directory, payload, Result(MODEL_FILE, digest_of(payload), told))
     Checkpoints(directory, "").forget()
@@ -234,7 +237,7 @@ def _failed(directory: Path, error: Exception) -> int:
         text = f"{type(error).__name__}: {text}"
     with contextlib.suppress(MillraceError, OSError):
         if read_failure(directory) is None:  # else another process has said what went wrong first
-            write_failure(directory, Failure(text, code))
+            write_failure(directory, Failure(text, code, isinstance(error, TrainingError)))
     print(f"the training failed: {text}", file=sys.stderr)  # noqa: T201  # into the log of who started it
     return code
 

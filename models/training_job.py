@@ -133,10 +133,17 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A training that made none: one line that says why, and the code that its process ended with."""
+    """A training that made none.
+
+    Attributes:
+        reason: one line that says why.
+        exit_code: what its process ended with.
+        is_certain: whether the same job would fail again.
+    """
 
     reason: str
     exit_code: int
+    is_certain: bool = False
 
 
 def write_job(directory: Path, job: Job) -> None:

@@ -473,3 +473,19 @@ def test_where_the_archive_is_ahead_of_the_snapshot_no_row_is_written_over(tmp_p
 
     assert [row["row"] for row in rows] == list(range(len(rows)))
     assert [row["number"] for row in rows[archived - 1 : archived + 1]] == [archived - 1, 42]
+
+
+def test_a_training_that_is_certain_to_fail_waits_for_the_next_that_is_due(tmp_path: Path) -> None:
+    """The same rows would make the same model, however often."""
+    plant = Plant(tmp_path)
+    plant.feed(30)
+    plant.step(3)
+    first = plant.started[0].job.rows
+    plant.started[0].fail("the model is too large", is_certain=True)
+    for _ in range(10):
+        plant.step(1, after_s=LONG_S)
+    assert len(plant.started) == 1
+    plant.feed(20)
+    plant.step(4)
+
+    assert (first, plant.started[-1].job.rows, len(plant.started)) == (20, 40, 2)

@@ -275,6 +275,19 @@ def test_an_alarm_takes_what_the_archive_has_but_not_the_same_rows_twice() -> No
     assert waiting.next(10**9, 7) is not None
 
 
+def test_an_alarm_whose_training_is_certain_to_fail_waits_for_other_rows() -> None:
+    found, waiting = queue(net=Retrain(on_drift=True))
+    found.take(plain(10))
+    found.alarm("net", 0)
+    one = waiting.next(0, 6)
+    assert one is not None
+    waiting.begin(*one, 6, 1, 0)
+    waiting.fail(0, is_certain=True)
+
+    assert waiting.next(10**12, 6) is None
+    assert waiting.next(10**12, 7) == one
+
+
 def test_a_version_that_others_announced_meanwhile_overtakes_the_training() -> None:
     found, waiting = queue(net=Retrain(examples=10))
     found.take(plain(10))

@@ -394,6 +394,26 @@ def test_a_model_that_is_not_sound_is_a_failure(state: Path, tmp_path: Path, mon
     assert read_result(directory) is None
 
 
+@pytest.mark.parametrize(
+    ("where", "told"), [("network_training", "net is too large to be trained"), ("training", "net is too large")]
+)
+def test_a_model_that_is_too_large_is_a_failure_that_is_certain(
+    where: str, told: str, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network is refused before it is trained."""
+    monkeypatch.setattr(f"models.{where}.MAX_BYTES", 10)
+    directory = ask(tmp_path / "job", state, "torch:logistic", {"epochs": 1})
+
+    code, failure = main([str(directory)], {}), read_failure(directory)
+
+    assert failure is not None
+    assert code == failure.exit_code == 11
+    assert failure.is_certain
+    assert told in failure.reason
+    assert (read_progress(directory) is None) == (where == "network_training")
+    assert read_result(directory) is None
+
+
 def test_a_new_try_forgets_the_failure_of_the_last(whole: Path, state: Path, tmp_path: Path) -> None:
     directory = ask(tmp_path / "job", state)
     write_failure(directory, Failure("no memory", 3))
