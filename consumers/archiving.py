@@ -6,6 +6,7 @@ What is closed is durable before the step ends, and so before any snapshot that 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from streams.archive_store import ArchiveStore
 from streams.archiver import Archiver
@@ -31,8 +32,10 @@ class ArchiveTask:
         self._wait_us = pipeline.labels.wait_us
         self._keep_us = pipeline.archive.keep_us if pipeline.archive else None
         keep_us = self._wait_us + pipeline.labels.keep_us
-        self.archiver = Archiver(columns(pipeline), pipeline.task.classes, keep_us, aliases)
+        self._new_archiver = partial(Archiver, columns(pipeline), pipeline.task.classes, keep_us, aliases)
+        self.archiver = self._new_archiver()
         self._store: ArchiveStore | None = None
+        self._noted = 0  # damaged days that were counted
 
     @property
     def store(self) -> ArchiveStore:
@@ -40,6 +43,11 @@ class ArchiveTask:
         if self._store is None:
             self._store = ArchiveStore(self._state, self._wait_us, self._keep_us)
         return self._store
+
+    @property
+    def taken(self) -> int:
+        """How many rows were taken, counted likewise: the number of the next one."""
+        return self.archiver.archived + self.archiver.collected
 
     @property
     def rows(self) -> int:
@@ -64,8 +72,17 @@ class ArchiveTask:
         """
         return self.store.tidy()
 
-    def renew(self) -> None:
-        """Go on behind the archive, with a state that was given up; before anything is taken."""
+    def renew(self, given_up: State | None = None) -> None:
+        """Go on behind rows that are gone; before anything is taken.
+
+        What a state that was given up has collected is archived yet, unless it was written behind that snapshot: then
+        the rows between are not known any more, and what is there is gone on from.
+        """
+        if given_up:
+            self.restore(given_up)
+            if self.rows >= self.store.next_row():
+                return
+            self.archiver = self._new_archiver()
         self.archiver.renew(self.store.next_row())
 
     def is_sound(self) -> bool:
@@ -85,3 +102,5 @@ class ArchiveTask:
         segments = self.store.segments
         rows, size_bytes = (sum(getattr(one, what) for one in segments) for what in ("rows", "size_bytes"))
         metrics.archived(rows, size_bytes, len(segments))
+        metrics.incident("archive_damaged", len(self.store.damaged) - self._noted)
+        self._noted = len(self.store.damaged)

@@ -84,10 +84,12 @@ class TrainTask:
         """Go on behind rows that are not there any more; begin at the first where a rebuild has made way."""
         if _ARCHIVE + "counts" in given_up:
             self._restore_triggers(given_up)
-        elif "decisions_read" in given_up:
-            self.decisions_read = int(given_up["decisions_read"][0])
-        self.archive.renew()
-        self.triggers.reached.rows = self.archive.rows
+            self.archive.renew(part_of(given_up, _ARCHIVE))
+        else:
+            if "decisions_read" in given_up:
+                self.decisions_read = int(given_up["decisions_read"][0])
+            self.archive.renew()
+        self.triggers.reached.rows = self.archive.taken
 
     def is_sound(self) -> bool:
         """Nothing here can be unsound."""

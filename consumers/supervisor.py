@@ -26,7 +26,7 @@ HEALTHY_AFTER_S = 30.0  # having lived so long, the next death counts as the fir
 STOP_WAIT_S = 10.0  # draining and a last snapshot take under 5 s; then the process is killed
 POLL_S = 0.05
 
-HOPELESS = frozenset({2, 4, 5, 6, 9})  # exit codes of streams.errors that no restart can mend
+HOPELESS = frozenset({2, 4, 5, 6, 9, 10})  # exit codes of streams.errors that no restart can mend
 
 
 class Running(Protocol):

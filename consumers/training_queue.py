@@ -1,7 +1,9 @@
 """The queue of trainings: which one is next, one at a time, and when one that failed is tried again.
 
 A training that is due waits until the archive has the rows it is due for. Of several that wait the newest is trained:
-what the others would have made would be replaced at once. Candidates come in the file's order.
+what the others would have made would be replaced at once. Of several candidates that wait the one
+whose last training was begun longest ago comes first, and of equals the file's first: else one that is due again while
+it is trained would keep the others waiting for ever.
 """
 
 from __future__ import annotations
@@ -25,11 +27,15 @@ class Ongoing(msgspec.Struct, frozen=True):
 
 
 class Trials(msgspec.Struct):
-    """How a candidate's trainings went: rows at the last one, failures in a row, when it may be tried again."""
+    """How a candidate's trainings went: rows at the last one, failures in a row, when it may be tried again.
+
+    `begun` is which of all trainings the last one was, from 1: wall clocks may stand still or go back.
+    """
 
     rows: int = 0
     failures: int = 0
     retry_at_us: int = 0
+    begun: int = 0
 
 
 class TrainingQueue:
@@ -53,8 +59,8 @@ class TrainingQueue:
         """
         if self.ongoing is not None:
             return None
-        for candidate, course in self._triggers.courses.items():
-            trials = self.trials[candidate]
+        for candidate, trials in sorted(self.trials.items(), key=lambda one: one[1].begun):  # keeps the order of equals
+            course = self._triggers.courses[candidate]
             if now_us >= trials.retry_at_us:
                 ready = [due for due in course.due if (due.rows or trials.rows + 1) <= archived]
                 if ready:
@@ -66,23 +72,29 @@ class TrainingQueue:
         course = self._triggers.courses[candidate]
         course.due = course.due[course.due.index(due) + 1 :]
         self.trials[candidate].rows = due.rows or archived
+        self.trials[candidate].begun = 1 + max(trials.begun for trials in self.trials.values())
         self.ongoing = Ongoing(candidate, due, due.rows or archived, lineage, now_us)
         return self.ongoing
 
     def finish(self) -> None:
         """Note that the training under way has made its version, and this is announced."""
         if self.ongoing is not None:
-            self.trials[self.ongoing.candidate] = Trials(self.ongoing.rows)
+            begun = self.trials[self.ongoing.candidate].begun
+            self.trials[self.ongoing.candidate] = Trials(self.ongoing.rows, begun=begun)
         self.ongoing = None
 
-    def fail(self, now_us: int) -> float:
-        """Note that the training under way has failed; gives the seconds until it is tried again."""
+    def fail(self, now_us: int, *, is_certain: bool = False) -> float:
+        """Note that the training under way has failed; gives the seconds until its candidate is tried again.
+
+        Where the same training would fail again, only one from other rows is tried.
+        """
         if self.ongoing is None:
             return 0.0
         due, trials = self.ongoing.due, self.trials[self.ongoing.candidate]
         course = self._triggers.courses[self.ongoing.candidate]
-        course.due = [due, *course.due]
-        trials.rows -= not due.rows  # what takes all there is may take the same again
+        if not (is_certain and due.rows):
+            course.due = [due, *course.due]
+        trials.rows -= not (is_certain or due.rows)  # what takes all there is may take the same again
         trials.failures += 1
         wait_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** (trials.failures - 1))
         trials.retry_at_us = now_us + int(wait_s * 1e6)

@@ -34,6 +34,8 @@ from streams.pipeline import Model, Pipeline
 from streams.state_folder import Place
 
 LOG = logging.getLogger("consumers.trainings")
+GRACE_S = 5.0  # torchrun passes SIGTERM on to its workers, which end at once; then it is killed
+POLL_S = 0.02
 LOOK_EVERY_US = 1_000_000  # at the progress
 NICENESS = 5  # of the process that trains: while the stream is at work it gets a quarter of a core beside it
 OVERRUN = 2.0  # times its budget, and
@@ -71,7 +73,8 @@ class Made(NamedTuple):
 class FailedTraining(msgspec.Struct, frozen=True, tag="training failed", tag_field="decision"):
     """A record of P.decisions: a training made no version, and the candidate keeps the one it has.
 
-    `reason` is why it was started, `rows` how many of the archive it was for, `failures` how often in a row.
+    `reason` is why it was started, `rows` how many of the archive it was for, `failures` how often in a row. What is
+    certain to fail again is not tried from the same rows, so `retry_in_s` is then when others may be.
     """
 
     candidate: str
@@ -143,7 +146,7 @@ class Trainings:
     def stop(self) -> None:
         """End the process that trains, if there is one; it may be started again where it was."""
         if self._running is not None:
-            self._running.process.kill()
+            _end(self._running.process)
         self._let_go()
 
     def _begin(self, queue: TrainingQueue, archived: int, now_us: int) -> None:
@@ -184,7 +187,8 @@ class Trainings:
         else:
             failure = read_failure(run.directory)
             told = failure.reason if failure is not None else f"it {ending(code)}: {last_line(run.log) or 'no message'}"
-            return self._failed(queue, run.hung or told, now_us)
+            is_certain = failure is not None and failure.is_certain and not run.hung
+            return self._failed(queue, run.hung or told, now_us, is_certain=is_certain)
         return None
 
     def _taken(
@@ -208,9 +212,11 @@ class Trainings:
         budget_s = run.job.model.retrain.budget_s if run.job.model.retrain is not None else 0.0
         if time.monotonic() - run.began_s > OVERRUN * budget_s + OVERRUN_S:
             run.hung = f"it was ended, for it took longer than {OVERRUN:g} times its budget of {budget_s:g} s"
-            run.process.kill()
+            _end(run.process)
 
-    def _failed(self, queue: TrainingQueue, error: str, now_us: int, *, is_kept: bool = False) -> FailedTraining | None:
+    def _failed(
+        self, queue: TrainingQueue, error: str, now_us: int, *, is_kept: bool = False, is_certain: bool = False
+    ) -> FailedTraining | None:
         """Note why there is no version. A result that nobody can use is removed, or the next try would find it."""
         run, now = self._running, queue.ongoing
         self._let_go()
@@ -218,10 +224,11 @@ class Trainings:
             return None
         if run is not None and not is_kept and (run.directory / RESULT).exists():
             shutil.rmtree(run.directory, ignore_errors=True)
-        retry_s, line = queue.fail(now_us), " ".join(error.split())
+        retry_s, line = queue.fail(now_us, is_certain=is_certain), " ".join(error.split())
         failures = queue.trials[now.candidate].failures
         self._metrics.of(now.candidate).trained("failed", 0.0)
-        LOG.error("%s: a training failed and is tried again in %.0f s: %s", now.candidate, retry_s, line)
+        again = "once there are other examples" if is_certain else f"in {retry_s:.0f} s"
+        LOG.error("%s: a training failed and is tried again %s: %s", now.candidate, again, line)
         return FailedTraining(now.candidate, now.lineage, now.due.reason, now.rows, line, failures, retry_s, now_us)
 
     def _has_lock(self) -> bool:
@@ -238,6 +245,15 @@ class Trainings:
         if self._lock is not None:
             os.close(self._lock)
         self._running = self._lock = None
+
+
+def _end(process: Running) -> None:
+    """End a process, politely first: it may have others to end, that are not in its group."""
+    process.terminate()
+    deadline = time.monotonic() + GRACE_S
+    while process.exit_code() is None and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    process.kill()
 
 
 class _Run:

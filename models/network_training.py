@@ -22,14 +22,14 @@ from models.networks import Network, loss_of, make_network
 from models.preparation import Preparation
 from models.prepared_rows import Targets, prepare_rows
 from models.processes import Processes
-from models.registry import digest_of
+from models.registry import MAX_BYTES, digest_of
 from models.tensors import Batch, Batches
 from models.torch_learner import NETWORK, PREPARATION, state_of
 from models.trainer import Hooks, LossOf, Trainer
 from models.training_job import Job, Progress
 from models.warm_start import warm_started
 from models.weights_file import decode
-from streams.errors import MillraceError, ModelError
+from streams.errors import MillraceError, ModelError, TrainingError
 from streams.pipeline import Model
 from streams.retraining import Retrain
 from streams.scratch import Scratch
@@ -59,9 +59,13 @@ class NetworkTraining:
         processes: those that share it.
         tell: is given the progress.
         spent_s: of the budget, before it began.
+        to_row: of the archive, the first that the examples do not come from.
     """
 
-    def __init__(self, job: Job, directory: Path, processes: Processes, tell: Tell, spent_s: float) -> None:
+    def __init__(
+        self, job: Job, directory: Path, processes: Processes, tell: Tell, spent_s: float, to_row: int = 0
+    ) -> None:
+        self._to_row = to_row
         self._job, self._directory, self._processes, self._tell = job, directory, processes, tell
         self._device = torch.device(processes.device)
         self._retrain = job.model.retrain or Retrain()
@@ -78,7 +82,7 @@ class NetworkTraining:
             state: of the pipeline, with the version to begin with.
 
         Raises:
-            TrainingError: a loss is not finite.
+            TrainingError: a loss is not finite, or the network is too large.
         """
         self._prepare(examples, training_N, validation_N)
         chosen = self._searched()
@@ -155,8 +159,16 @@ class NetworkTraining:
     def _new_network(self, model: Model, pace: Pace) -> Network:
         torch.manual_seed(pace.seed)
         network = make_network(model, self._preparation.sizes, self._job.task)
+        self._check_size(network)
         network.fit_labels(self._y_N)
         return network.to(self._device)
+
+    def _check_size(self, network: Network) -> None:
+        """Refuse before it is trained what could not be written afterwards."""
+        size = sum(one.numel() * one.element_size() for one in network.parameters())
+        if size > MAX_BYTES:
+            told = f"its weights are {size} bytes, {MAX_BYTES} allowed; make it smaller"
+            raise TrainingError(f"the model of {self._job.candidate} is too large to be trained: {told}")
 
     def _loss_of(self) -> LossOf:
         task, weight_C = self._job.task, None
@@ -215,6 +227,7 @@ class NetworkTraining:
             dict(model.params),
             self._job.seed,
             self._job.parent_blob,
+            self._to_row,
         )
         digest = hashlib.blake2b(msgspec.json.encode(told, order="sorted"), digest_size=16)
         for array in (examples.time_B, examples.known_B, examples.y_B):

@@ -41,6 +41,17 @@ class Processes(NamedTuple):
 
             dist.barrier()
 
+    def agree(self, number: int) -> int:
+        """Give all the first one's number: what each has found by itself may differ."""
+        if self.size == 1:
+            return number
+        import torch
+        import torch.distributed as dist
+
+        shared = torch.tensor([number], dtype=torch.int64, device=self.device)
+        dist.broadcast(shared, 0)
+        return int(shared.item())
+
     def peak_bytes(self) -> int:
         """Give the most memory that was taken: the GPU's where there is one, else this process's."""
         if self.device != "cpu":

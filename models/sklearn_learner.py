@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.utils import get_tags
-from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
 from models.error_ranks import quantiles_of, rank
@@ -67,13 +66,12 @@ class SklearnLearner:
         self._sizes: tuple[int, ...] = BLOCK_SIZES[:1]
         self._size_bytes, self._replaced, self._is_last_finite = 0, 0, True
 
-    def fit(self, X_NF: Matrix, y_N: Vector, weight_N: Vector | None = None) -> None:
+    def fit(self, X_NF: Matrix, y_N: Vector) -> None:
         """Fit a new estimator to examples. Those without a label are left out; for anomalies, those that are one.
 
         Args:
             X_NF: examples.
             y_N: their labels.
-            weight_N: how much each counts, where the estimator can weigh; else it is passed over.
 
         Raises:
             ModelError: when the estimator raises.
@@ -83,11 +81,9 @@ class SklearnLearner:
         self._preparation = Preparation.fit(X_NF, self._columns, self._model)
         inputs = self._inputs(X_NF)
         estimator = self._with_categories(clone(self._unfitted))
-        weights = {}
-        if weight_N is not None and has_fit_parameter(estimator, "sample_weight"):
-            weights["sample_weight"] = weight_N[is_used_N]
         try:
-            estimator.fit(inputs, *self._labels(y_N), **weights)
+            with threadpool_limits(1):  # a pipeline's other processes need the cores, and would make several wait
+                estimator.fit(inputs, *self._labels(y_N))
             self._estimator = estimator
             if self._task.kind == "anomaly":
                 self._error_K = quantiles_of(-estimator.score_samples(inputs))

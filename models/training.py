@@ -27,9 +27,10 @@ from models.checkpoints import Checkpoints
 from models.course import Course, Trained
 from models.examples import Examples, Indexes
 from models.figures import figures_of
+from models.launcher import follow_launcher
 from models.learner import Learner, make_learner
 from models.processes import Processes, joined
-from models.registry import digest_of, is_sound
+from models.registry import MAX_BYTES, digest_of, is_sound
 from models.sealed import key_for
 from models.time_split import Split, split_by_time
 from models.training_data import read_examples
@@ -48,7 +49,8 @@ from models.training_job import (
     write_result,
 )
 from models.weights_file import encode
-from streams.errors import MillraceError, ModelError
+from streams.archive import segments_of
+from streams.errors import MillraceError, ModelError, TrainingError
 from streams.faults import VARIABLE, arm, fail_point
 from streams.state_folder import Place
 from streams.state_url import directory_of, is_url
@@ -66,6 +68,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
     directory = Path(arguments[0])
     arm(environment.get(VARIABLE))
     try:
+        follow_launcher(environment)
         job = read_job(directory)
         if read_result(directory) is None:
             with _processes(job, environment) as processes:
@@ -86,7 +89,7 @@ def train(job: Job, directory: Path, processes: Processes | None = None) -> None
     Raises:
         ArchiveError: a segment of the archive is damaged.
         ModelError: the model is not sound.
-        TrainingError: there are too few examples, or a loss is not finite.
+        TrainingError: there are too few examples, a loss is not finite, or the model is too large.
     """
     processes = processes or Processes()
     began = time.monotonic()
@@ -95,7 +98,8 @@ def train(job: Job, directory: Path, processes: Processes | None = None) -> None
     processes.wait()
     place = place_of(job.state)
     scratch = directory / "scratch"
-    examples = read_examples(place, job.columns, job.task, job.from_us, job.to_us, job.known_us, scratch)
+    to_row = processes.agree(job.rows or _rows_now(place))
+    examples = read_examples(place, job.columns, job.task, job.from_us, job.to_us, job.known_us, scratch, to_row=to_row)
     split, training_N, validation_N, test_N = split_by_time(examples)
     tell = (lambda progress: write_progress(directory, progress)) if processes.rank == 0 else (lambda _: None)
     if job.model.kind.startswith("sklearn:"):
@@ -103,7 +107,7 @@ def train(job: Job, directory: Path, processes: Processes | None = None) -> None
     else:
         from models.network_training import NetworkTraining  # torch is loaded only where a network is trained
 
-        network = NetworkTraining(job, directory, processes, tell, time.monotonic() - began)
+        network = NetworkTraining(job, directory, processes, tell, time.monotonic() - began, to_row)
         trained = network.train(examples, training_N, validation_N, place)
     if processes.rank > 0:
         return
@@ -116,9 +120,17 @@ def train(job: Job, directory: Path, processes: Processes | None = None) -> None
     judged = [_figures(job, learner, examples, rows) for rows in (validation_N, test_N)]
     told = _told(job, examples, split, judged, trained, processes, time.monotonic() - began)
     payload = encode(learner.state(), _metadata(job, trained))
+    if len(payload) > MAX_BYTES:
+        size = f"{len(payload)} bytes, {MAX_BYTES} allowed"
+        raise TrainingError(f"the model that was trained for {job.candidate} is too large: {size}; make it smaller")
     fail_point("before_result")
     write_result(directory, payload, Result(MODEL_FILE, digest_of(payload), told))
     Checkpoints(directory, "").forget()
+
+
+def _rows_now(place: Place) -> int:
+    """Give the number behind that of the archive's last row, for a job that names none."""
+    return max((segment.last for segment in segments_of(place)), default=0)
 
 
 def _processes(job: Job, environment: Mapping[str, str]) -> AbstractContextManager[Processes]:
@@ -225,7 +237,7 @@ def _failed(directory: Path, error: Exception) -> int:
         text = f"{type(error).__name__}: {text}"
     with contextlib.suppress(MillraceError, OSError):
         if read_failure(directory) is None:  # else another process has said what went wrong first
-            write_failure(directory, Failure(text, code))
+            write_failure(directory, Failure(text, code, isinstance(error, TrainingError)))
     print(f"the training failed: {text}", file=sys.stderr)  # noqa: T201  # into the log of who started it
     return code
 

@@ -1,9 +1,9 @@
 """Examples from the archive, as matrices: one for each event, with the newest label that was known.
 
 The archive has a row for each label row of P.examples. That of a set or missing label brings the event's features; a
-later one of the same event amends its label or takes it back. One whose event's time is forgotten is no example, for
-it is in no part of a split. What is read is a pure function of the archive's rows, so
-two trainings of the same rows and times see the same matrix.
+later one of the same event amends its label or takes it back; one that settles it again is passed over. One whose
+event's time is forgotten is no example, for it is in no part of a split. What is read is a pure function of the
+archive's rows, so two trainings of the same rows and times see the same matrix.
 
 Examples of more than `most_bytes` lie in a file without a name, filled table by table, so that one table of the archive
 at a time is in memory.
@@ -28,6 +28,7 @@ from streams.errors import TrainingError
 from streams.frames import Column
 from streams.pipeline import Task
 from streams.scratch import Scratch, let_go
+from streams.settlements import Settlements
 from streams.state_folder import Place
 
 __all__ = ["Examples", "Span", "Split", "examples_of", "read_examples", "split_by_time", "split_figures"]
@@ -48,6 +49,7 @@ def read_examples(
     known_us: int | None,
     scratch: Path,
     most_bytes: int = MOST_BYTES,
+    to_row: int | None = None,
 ) -> Examples:
     """Read the examples of events in [from_us, to_us) from the archive below `state`; None: all that there are.
 
@@ -63,26 +65,28 @@ def read_examples(
         known_us: only labels that were known by then, None: all.
         scratch: a directory for a matrix that is large.
         most_bytes: what a matrix in memory takes at most.
+        to_row: row of the archive that is not reached, None: all there are now. With it a reading can be repeated.
 
     Raises:
         ArchiveError: a file of the archive is damaged or missing.
         TrainingError: a label is no class of the task.
         UnavailableError: there is no room for the matrix.
     """
-    tables = read_rows(state, from_us, to_us, known_us, columns)
+    tables = read_rows(state, from_us, to_us, known_us, columns, to_row)
     return examples_of(tables, columns, task, Scratch(scratch, most_bytes))
 
 
 def examples_of(tables: Iterable[pa.Table], columns: tuple[Column, ...], task: Task, scratch: Scratch) -> Examples:
     """Turn rows of the archive, in its order, into examples. Raises as `read_examples`."""
-    gathered, corrections = _Gathered(len(columns), scratch), _Corrections()
+    gathered, corrections, settlements = _Gathered(len(columns), scratch), _Corrections(), Settlements()
     for table in tables:
         outcome = table.column("outcome").combine_chunks().cast(pa.string())
         is_first = pc.is_in(outcome, pa.array(["set", "missing"]))
         is_placed = pc.and_(is_first, pc.is_valid(table.column("time").combine_chunks()))
         corrections.add(table.filter(pc.invert(is_first)), task)
-        gathered.add(table if pc.all(is_placed).as_py() is not False else table.filter(is_placed), columns, task)
-        del table  # before the next one is read
+        placed = table if pc.all(is_placed).as_py() is not False else table.filter(is_placed)
+        gathered.add(settlements.once(placed), columns, task)
+        del table, placed  # before the next one is read
     return gathered.examples(corrections, task)
 
 

@@ -38,7 +38,7 @@ class Job(msgspec.Struct, frozen=True):
         state: of the pipeline, a path or a URL.
         from_us, to_us: events from the first, before the second; None: from the first, to the last there is.
         known_us: labels that were known by then; None: all.
-        rows: of the archive when it was asked for.
+        rows: of the archive when it was asked for; later ones are not read. 0: all that there are when it begins.
         lineage: of the version that will be made.
         parent: the name of the version whose weights it begins with, empty: it begins anew.
         parent_blob: that version's file, below the state.
@@ -133,10 +133,17 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A training that made none: one line that says why, and the code that its process ended with."""
+    """A training that made none.
+
+    Attributes:
+        reason: one line that says why.
+        exit_code: what its process ended with.
+        is_certain: whether the same job would fail again.
+    """
 
     reason: str
     exit_code: int
+    is_certain: bool = False
 
 
 def write_job(directory: Path, job: Job) -> None:

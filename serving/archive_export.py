@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pcsv
@@ -21,16 +20,14 @@ import pyarrow.parquet as pq
 from streams.archive import columns_of, read_rows, segments_of
 from streams.archive_file import archive_schema
 from streams.errors import PipelineError, UnavailableError
-from streams.frames import OUTCOME_NAMES, Column
+from streams.frames import Column
 from streams.pipeline import Pipeline
+from streams.settlements import CORRECTING, SETTLING, Settlements
 from streams.state_folder import Place, state_of
 
 Format = Literal["parquet", "csv"]
 FORMATS: tuple[Format, ...] = ("parquet", "csv")
-SETTLING, CORRECTING = pa.array(OUTCOME_NAMES[:2]), pa.array(OUTCOME_NAMES[2:])
 OF_LABEL = ("label", "outcome", "label_time")
-
-Bools = npt.NDArray[np.bool_]
 
 
 class Wish(NamedTuple):
@@ -82,9 +79,9 @@ def _writer(path: Path, schema: pa.Schema, form: Format) -> pq.ParquetWriter | p
 def _chosen(state: Place, columns: Sequence[Column], wish: Wish) -> Iterator[pa.Table]:
     """Give what is wished for. Where there is a limit, an event whose time nobody remembers is not."""
     corrections = None if wish.is_all else _corrections(state, wish)
-    settled: dict[int, Bools] = {}
+    settlements = Settlements()
     for rows in read_rows(state, wish.from_us, wish.to_us, columns=columns):
-        table = rows if corrections is None else _settled(rows, settled)
+        table = rows if corrections is None else settlements.once(rows.filter(pc.field("outcome").isin(SETTLING)))
         if wish.from_us is not None or wish.to_us is not None:
             table = table.filter(pc.field("time").is_valid())
         yield table if corrections is None else _corrected(table, corrections)
@@ -99,23 +96,6 @@ def _corrections(state: Place, wish: Wish) -> pa.Table:
     table = pa.concat_tables(found) if found else archive_schema((), ()).empty_table()
     newest = table.group_by(["source", "number"]).aggregate([("row", "max")])
     return table.filter(pc.field("row").isin(newest.column("row_max").combine_chunks()))
-
-
-def _settled(rows: pa.Table, settled: dict[int, Bools]) -> pa.Table:
-    """Keep the rows that settle an event, each event once: an archive that had to begin anew may have some twice."""
-    rows = rows.filter(pc.field("outcome").isin(SETTLING))
-    sources, numbers = (rows.column(name).to_numpy() for name in ("source", "number"))
-    is_new_B = np.zeros(rows.num_rows, np.bool_)
-    for source in np.unique(sources).tolist():
-        mine = np.flatnonzero(sources == source)
-        number_M, first_M = np.unique(numbers[mine], return_index=True)
-        known = settled.get(source, np.zeros(0, np.bool_))
-        if number_M[-1] >= known.size:
-            known = np.concatenate([known, np.zeros(int(number_M[-1]) + 1, np.bool_)])
-        is_new_B[mine[first_M]] = ~known[number_M]
-        known[number_M] = True
-        settled[source] = known
-    return rows.filter(pa.array(is_new_B))
 
 
 def _corrected(rows: pa.Table, corrections: pa.Table) -> pa.Table:

@@ -22,6 +22,7 @@ from streams.errors import UnavailableError
 from streams.features import columns
 from streams.frames import BEGINNING, OUTCOME_NAMES, Column
 from streams.pipeline import Pipeline, Task
+from streams.settlements import Settlements
 from streams.state_folder import Folder, state_of
 
 SAMPLE_EVENTS = 100_000  # 80 MB of a hundred columns; a share of them is known to 0.3 %
@@ -111,8 +112,9 @@ def read_archive(pipeline: Pipeline, period: Period, most_events: int = SAMPLE_E
     share = min(1.0, most_events / max(1, sum(one.rows for one in segments)))
     days: Counter[tuple[int, str]] = Counter()
     found = []
-    wanted = columns(pipeline)
-    for table in read_rows(state, period.start_us, period.stop_us, columns=wanted):
+    wanted, settlements = columns(pipeline), Settlements()
+    for rows in read_rows(state, period.start_us, period.stop_us, columns=wanted):
+        table = settlements.once(rows)
         _count(table, days)
         sampled = table.filter(pa.array(in_share(_ints(table, "source"), _ints(table, "number"), share)))
         found.append(_plain(sampled, wanted, pipeline.task))

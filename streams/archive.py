@@ -148,6 +148,7 @@ def read_rows(
     to_us: int | None = None,
     known_us: int | None = None,
     columns: Sequence[Column] | None = None,
+    to_row: int | None = None,
 ) -> Iterator[pa.Table]:
     """Give the archive's rows in their order, in tables of one schema; memory holds some row groups of days that meet.
 
@@ -160,18 +161,20 @@ def read_rows(
         to_us: events before this time.
         known_us: rows whose label had come by then, this time included.
         columns: the features that are wanted; those that a segment does not have are NaN. None: all there are.
+        to_row: rows before this one; None: all there are now.
 
     Raises:
         ArchiveError: a file is gone or damaged.
         UnavailableError: an object store does not answer.
     """
-    wanted = _Wanted(from_us, to_us, known_us)
+    wanted = _Wanted(from_us, to_us, known_us, to_row)
     segments = [segment for segment in segments_of(state) if wanted.has(segment)]
     if not segments:
         return
     chosen = columns_of(segments) if columns is None else tuple(columns)
     schema = archive_schema(chosen, segments[-1].classes)
     done, end, gone = 0, max(segment.last for segment in segments), ""
+    end = end if to_row is None else min(end, to_row)
     while segments:
         try:
             for rows, before in _in_order(state, segments, schema, chosen, done):
@@ -195,17 +198,19 @@ def columns_of(segments: Sequence[Segment]) -> tuple[Column, ...]:
 
 
 class _Wanted(NamedTuple):
-    """Which rows are wanted, by the event's time and the label's."""
+    """Which rows are wanted, by the event's time, the label's, and the row's number."""
 
     from_us: int | None
     to_us: int | None
     known_us: int | None
+    to_row: int | None = None
 
     def has(self, segment: Segment) -> bool:
         """Whether any row of a segment may be wanted."""
         is_early = self.from_us is not None and segment.to_us < self.from_us
         is_late = self.to_us is not None and segment.from_us >= self.to_us
-        return bool(segment.untimed) or not (is_early or is_late)
+        is_behind = self.to_row is not None and segment.first >= self.to_row
+        return not is_behind and (bool(segment.untimed) or not (is_early or is_late))
 
     def choose(self, rows: pa.Table, end: int) -> pa.Table:
         """Keep the rows that are wanted, and lie before row `end`."""

@@ -7,8 +7,9 @@ of that is removed at the next start.
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import pyarrow as pa
@@ -21,6 +22,7 @@ from streams.errors import ArchiveError, UnavailableError
 from streams.faults import fail_point
 from streams.state_folder import Place
 
+LOG = logging.getLogger("streams.archive_store")
 _FILE = re.compile(r"_?(\d{12})-(\d{12})\.(parquet|json)")
 
 
@@ -34,6 +36,7 @@ class ArchiveStore:
 
     Attributes:
         segments: those that are live, by their first row.
+        damaged: days that could not be merged, for a file of theirs is damaged or gone.
 
     Raises:
         ArchiveError: a record cannot be read.
@@ -46,6 +49,7 @@ class ArchiveStore:
         self._wait_us, self._keep_us = wait_us, keep_us
         names = names_in(self._archive)
         self.segments = segments_in(self._archive, names)
+        self.damaged: set[str] = set()
         self._tidied = ""  # the newest day when nothing more was due
         for folder, found in names.items():
             self._sweep(folder, found)
@@ -69,7 +73,10 @@ class ArchiveStore:
         return max((segment.last for segment in self.segments), default=0)
 
     def tidy(self) -> bool:
-        """Do one thing that is due: merge segments of a day, or remove one that is too old; says whether one was."""
+        """Do one thing that is due: merge segments of a day, or remove one that is too old; says whether one was.
+
+        A day that cannot be read stays as it is: who reads its rows is told, but new ones are archived.
+        """
         newest = max((segment.day for segment in self.segments), default="")
         if newest == self._tidied:
             return False
@@ -78,12 +85,22 @@ class ArchiveStore:
             self.segments.remove(segment)
             return True
         for run in plan_compaction(self.segments, self._wait_us):
-            self._write(merged(self._state, run), "after_merged", "after_merge")
-            folder, name = folder_and_name(self._archive, run[0].name)[0], f"day={run[0].day}"
-            self._sweep(name, folder.names())
-            return True
+            if run[0].day not in self.damaged:
+                self._merge(run)
+                return True
         self._tidied = newest
         return False
+
+    def _merge(self, run: Sequence[Segment]) -> None:
+        try:
+            closed = merged(self._state, run)
+        except ArchiveError as error:
+            self.damaged.add(run[0].day)
+            LOG.error("day %s of the archive is not merged: %s", run[0].day, error)  # noqa: TRY400  # one line says all
+            return
+        self._write(closed, "after_merged", "after_merge")
+        folder, name = folder_and_name(self._archive, run[0].name)[0], f"day={run[0].day}"
+        self._sweep(name, folder.names())
 
     def _write(self, closed: Closed, *points: str) -> None:
         segment = closed.segment

@@ -72,7 +72,7 @@ def _start(command: list[str], status_fd: int) -> int:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
-        _die_with_parent()
+        die_with_parent()
         if os.getppid() != guard:  # it died before the kernel was told
             os._exit(1)
         nothing = os.open(os.devnull, os.O_RDONLY)
@@ -84,7 +84,8 @@ def _start(command: list[str], status_fd: int) -> int:
     os._exit(127)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Let the kernel kill this process when the thread that started it ends; only Linux can."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -100,6 +100,9 @@ class ArchiveError(MillraceError):
 
 
 class TrainingError(MillraceError):
-    """A model cannot be trained: there are too few examples, or they do not fit the task."""
+    """A model cannot be trained from these examples: they are too few, do not fit the task, or make it too large.
+
+    The same training would fail again.
+    """
 
     exit_code = 11

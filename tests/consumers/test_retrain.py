@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from consumers import retrain, training_place
+from consumers import retrain, training_place, trainings
 from consumers.learn import LearnTask
 from consumers.training_place import TrainingPlace
 from models.registry import digest_of, read_version, versions_of
@@ -350,17 +350,24 @@ def test_one_training_at_a_time_the_newest_that_is_due_and_two_directories_are_k
     assert [path.name for path in sorted((tmp_path / "train" / "net").iterdir())] == ["000003", "000004"]
 
 
-def test_without_its_partition_a_role_ends_its_process_and_whoever_gets_it_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("is_deaf", "ended"), [(False, -15), (True, -9)])
+def test_without_its_partition_a_role_ends_its_process_and_whoever_gets_it_goes_on(
+    is_deaf: bool, ended: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked first, for torchrun has workers to end; one that does not hear is ended by force."""
+    monkeypatch.setattr(trainings, "GRACE_S", 0.1)
     plant = Plant(tmp_path)
     plant.feed(30)
     plant.step(3)
+    if is_deaf:
+        monkeypatch.setattr(plant.started[0], "terminate", lambda: None)
     plant.train._revoke([("p.examples", 0)])
     plant.step(1)
     code = plant.started[0].code
     plant.start()
     plant.step(3)
 
-    assert code == -9
+    assert code == ended
     assert [one.job.rows for one in plant.started] == [20, 20]
 
 
@@ -461,3 +468,62 @@ def test_a_damaged_segment_of_the_archive_is_one_line_that_names_it_and_nothing_
     assert "\n" not in record["error"]
     assert plant.version_rows() == []
     assert versions_of(tmp_path, "net") == []
+
+
+def test_what_a_snapshot_had_collected_is_archived_though_the_topic_was_cut_behind_it(tmp_path: Path) -> None:
+    """Only the rows that are gone are in no archive; an event that came before them is known by its time."""
+    plant = Plant(tmp_path, Retrain(examples=1_000))
+    plant.feed(30)
+    plant.step(3)
+    assert plant.task.archive.archiver.collected > 0
+    plant.train.stop()
+    plant.feed(1)
+    plant.feed(9)
+    plant.broker.low["p.examples", 0] = 2
+    plant.start()
+    plant.feed(8)
+    plant.step(3)
+    rows = [row for table in read_rows(tmp_path) for row in table.select(["row", "number", "time"]).to_pylist()]
+
+    numbers = [row["number"] for row in rows]
+    assert [row["row"] for row in rows] == list(range(len(rows)))
+    assert numbers == [number for number in range(48) if number != 30][: len(numbers)]
+    assert numbers[-1] > 40
+    assert all(row["time"] is not None for row in rows)
+    assert plant.task.triggers.reached.rows == plant.task.archive.taken == 47
+
+
+def test_where_the_archive_is_ahead_of_the_snapshot_no_row_is_written_over(tmp_path: Path) -> None:
+    """The rows that were archived behind the snapshot cannot be told from those that come: it goes on behind them."""
+    plant = Plant(tmp_path, Retrain(examples=1_000))
+    plant.feed(30)
+    plant.step(3)
+    plant.train.stop()
+    plant.start()
+    plant.feed(12)
+    plant.step(3)  # archives, and dies without a snapshot
+    archived = plant.task.archive.rows
+    plant.feed(40)
+    plant.broker.low["p.examples", 0] = 2
+    plant.start()
+    plant.step(3)
+    rows = [row for table in read_rows(tmp_path) for row in table.select(["row", "number"]).to_pylist()]
+
+    assert [row["row"] for row in rows] == list(range(len(rows)))
+    assert [row["number"] for row in rows[archived - 1 : archived + 1]] == [archived - 1, 42]
+
+
+def test_a_training_that_is_certain_to_fail_waits_for_the_next_that_is_due(tmp_path: Path) -> None:
+    """The same rows would make the same model, however often."""
+    plant = Plant(tmp_path)
+    plant.feed(30)
+    plant.step(3)
+    first = plant.started[0].job.rows
+    plant.started[0].fail("the model is too large", is_certain=True)
+    for _ in range(10):
+        plant.step(1, after_s=LONG_S)
+    assert len(plant.started) == 1
+    plant.feed(20)
+    plant.step(4)
+
+    assert (first, plant.started[-1].job.rows, len(plant.started)) == (20, 40, 2)

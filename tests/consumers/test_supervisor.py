@@ -194,9 +194,9 @@ def test_a_healthy_time_resets_the_backoff(tmp_path: Path) -> None:
     assert "ingest was killed by SIGKILL, starts again in 0.5 s" in stage.lines[-1]
 
 
-@pytest.mark.parametrize("code", [2, 4, 5, 6, 9])
+@pytest.mark.parametrize("code", [2, 4, 5, 6, 9, 10])
 def test_a_hopeless_role_ends_all_with_its_line(tmp_path: Path, code: int) -> None:
-    """No restart mends a wrong file, topic, snapshot, hole or model."""
+    """No restart mends a wrong file, topic, snapshot, hole, model or archive."""
     stage = Stage(tmp_path)
 
     with pytest.raises(MillraceError, match=r"^ingest: topic x has 3 partitions$") as caught:

@@ -213,6 +213,27 @@ def test_candidates_come_in_the_files_order() -> None:
     assert order == ["b", "a"]
 
 
+def test_a_candidate_that_is_always_due_keeps_no_other_waiting() -> None:
+    """The one whose training began longest ago is next, whether that made a version or failed, and over restarts."""
+    found, waiting = queue(a=Retrain(examples=10), b=Retrain(examples=10), c=Retrain(examples=10))
+    order = []
+    for rows in range(10, 100, 10):  # a training takes as long as it takes until the next is due
+        found.take(plain(10))
+        one = waiting.next(10**15, rows)
+        assert one is not None
+        order.append(one[0])
+        waiting.begin(*one, rows, 1, 0)
+        if one[0] == "b":
+            waiting.fail(0)
+        else:
+            waiting.finish()
+        copy = TrainingQueue(found)
+        copy.restore(waiting.state())
+        waiting = copy
+
+    assert order == ["a", "b", "c"] * 3
+
+
 def test_a_training_that_fails_is_tried_again_later_and_later_and_others_go_on() -> None:
     found, waiting = queue(bad=Retrain(examples=10), good=Retrain(examples=1_000))
     found.take(plain(10))
@@ -231,6 +252,8 @@ def test_a_training_that_fails_is_tried_again_later_and_later_and_others_go_on()
 
     assert waits == [min(FIRST_RETRY_S * 2**k, LONGEST_RETRY_S) for k in range(9)]
     assert waiting.next(now_us - 1, 10) == ("good", Due("examples", 5, 0, 0))
+    waiting.begin("good", Due("examples", 5, 0, 0), 10, 1, now_us)
+    waiting.finish()
     assert waiting.next(now_us, 10) == ("bad", Due("examples", 10, 9, 9))
 
 
@@ -250,6 +273,19 @@ def test_an_alarm_takes_what_the_archive_has_but_not_the_same_rows_twice() -> No
     found.alarm("net", 0)
     assert waiting.next(10**9, 6) is None
     assert waiting.next(10**9, 7) is not None
+
+
+def test_an_alarm_whose_training_is_certain_to_fail_waits_for_other_rows() -> None:
+    found, waiting = queue(net=Retrain(on_drift=True))
+    found.take(plain(10))
+    found.alarm("net", 0)
+    one = waiting.next(0, 6)
+    assert one is not None
+    waiting.begin(*one, 6, 1, 0)
+    waiting.fail(0, is_certain=True)
+
+    assert waiting.next(10**12, 6) is None
+    assert waiting.next(10**12, 7) == one
 
 
 def test_a_version_that_others_announced_meanwhile_overtakes_the_training() -> None:

@@ -71,8 +71,8 @@ class FakeTraining:
         write_result(self.directory, damage(payload), result)
         self.code = 0
 
-    def fail(self, reason: str, code: int = 11) -> None:
-        write_failure(self.directory, Failure(reason, code))
+    def fail(self, reason: str, code: int = 11, *, is_certain: bool = False) -> None:
+        write_failure(self.directory, Failure(reason, code, is_certain))
         self.code = code
 
 

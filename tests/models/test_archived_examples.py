@@ -50,10 +50,16 @@ def table_of(columns: tuple[Column, ...], rows: list[Row]) -> Table:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """Archive a hundred events under the old columns and a hundred under the new; a row of a later day closes them."""
-    store = ArchiveStore(tmp_path, DAY_US)
+    """Archive a hundred events under the old columns and a hundred under the new."""
+    archive(tmp_path, (OLD, 0), (NEW, EVENTS // 2))
+    return tmp_path
+
+
+def archive(state: Path, *parts: tuple[tuple[Column, ...], int]) -> None:
+    """Write parts behind one another, each by a role that begins anew; a row of a later day closes it."""
+    store = ArchiveStore(state, DAY_US)
     end = (START_US + 1_000 * DAY_US, [0.0] * 3)
-    for columns, first in ((OLD, 0), (NEW, EVENTS // 2)):
+    for columns, first in parts:
         archiver = Archiver(columns, TASK.classes, 1_000 * DAY_US)
         archiver.renew(store.next_row())
         rows = rows_of(columns, first)
@@ -63,7 +69,6 @@ def state(tmp_path: Path) -> Path:
         clock = np.full(table.num_rows, START_US)
         for closed in archiver.take(Batch(table, clock, clock)):
             store.put(closed)
-    return tmp_path
 
 
 def expected(known_h: int, numbers: range = range(EVENTS)) -> list[tuple[float, ...]]:
@@ -107,6 +112,13 @@ def test_an_amendment_that_was_not_known_yet_changes_nothing(state: Path) -> Non
     assert {row[0]: row for row in read(state, None, None, 94)}[92][1:3] == (1, 94)
     assert 93 in {row[0] for row in read(state, None, None, 94)}
     assert 93 not in {row[0] for row in read(state, None, None, 95)}
+
+
+def test_an_event_that_was_archived_twice_is_one_example(tmp_path: Path) -> None:
+    """Where a role had to begin anew, rows come again under other numbers; they would weigh double."""
+    archive(tmp_path, (OLD, 0), (NEW, EVENTS // 2), (NEW, 0), (NEW, EVENTS // 2))
+
+    np.testing.assert_equal(read(tmp_path, None, None, None), expected(10_000))
 
 
 def test_a_damaged_file_stops_the_reading(state: Path) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from sklearn import ensemble, linear_model
-from threadpoolctl import threadpool_limits
+from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from models import contract, sklearn_learner
 from models.contract import check_contract
@@ -166,16 +167,20 @@ def test_examples_without_a_label_and_known_anomalies_are_not_fitted() -> None:
     assert np.array_equal(quiet.predict(X), told.predict(X))
 
 
-def test_weights_count_and_are_passed_over_where_an_estimator_cannot_weigh() -> None:
+def test_an_estimator_is_fitted_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = rows_of(BINARY, 400)
-    heavy = np.where(y > 0.5, 20.0, 1.0)
-    weighed, plain, unable = make("boosting"), make("boosting"), make("neighbours")
-    weighed.fit(X, y, heavy)
-    plain.fit(X, y)
-    unable.fit(X, y, heavy)
+    learner, threads = make("boosting"), []
+    fit = HistGradientBoostingClassifier.fit
 
-    assert weighed.predict(X).mean() > plain.predict(X).mean()
-    assert np.array_equal(unable.predict(X), restored("neighbours").predict(X))
+    def counted(self: Any, *examples: Any) -> Any:
+        threads.extend(one["num_threads"] for one in threadpool_info())
+        return fit(self, *examples)
+
+    monkeypatch.setattr(HistGradientBoostingClassifier, "fit", counted)
+    with threadpool_limits(2):
+        learner.fit(X, y)
+
+    assert set(threads) == {1}
 
 
 def test_a_class_that_no_example_had_gets_nothing() -> None:

@@ -143,6 +143,19 @@ def test_the_result_names_the_file_that_is_there_and_says_what_trained_it(whole:
     assert (progress.epoch, progress.step, progress.best_epoch) == (3, progress.steps, 2)
 
 
+def test_rows_behind_those_it_was_asked_for_are_not_seen(state: Path, tmp_path: Path) -> None:
+    """So that a training that begins late, or goes on late, is the same as one that began at once."""
+    params = {"epochs": 1, "batch": 256}
+    write_archive(tmp_path / "early", SIZE)
+    for segment in sorted((tmp_path / "early").rglob("*000001500*")):  # the last day is not archived yet
+        segment.unlink()
+    late = ask(tmp_path / "late", state, "torch:logistic", params, rows=1_125)
+    early = ask(tmp_path / "soon", tmp_path / "early", "torch:logistic", params)
+
+    assert train(late).rows == train(early).rows == 1_125
+    assert result_of(late).digest == result_of(early).digest
+
+
 def test_what_has_a_result_is_not_trained_again(whole: Path) -> None:
     before = (whole / "result.json").stat().st_mtime_ns
 
@@ -378,6 +391,26 @@ def test_a_model_that_is_not_sound_is_a_failure(state: Path, tmp_path: Path, mon
     assert failure is not None
     assert code == failure.exit_code == 9
     assert "is not sound" in failure.reason
+    assert read_result(directory) is None
+
+
+@pytest.mark.parametrize(
+    ("where", "told"), [("network_training", "net is too large to be trained"), ("training", "net is too large")]
+)
+def test_a_model_that_is_too_large_is_a_failure_that_is_certain(
+    where: str, told: str, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network is refused before it is trained."""
+    monkeypatch.setattr(f"models.{where}.MAX_BYTES", 10)
+    directory = ask(tmp_path / "job", state, "torch:logistic", {"epochs": 1})
+
+    code, failure = main([str(directory)], {}), read_failure(directory)
+
+    assert failure is not None
+    assert code == failure.exit_code == 11
+    assert failure.is_certain
+    assert told in failure.reason
+    assert (read_progress(directory) is None) == (where == "network_training")
     assert read_result(directory) is None
 
 

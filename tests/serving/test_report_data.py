@@ -48,8 +48,11 @@ def test_every_event_is_there_once_with_its_label_and_features(made: Made) -> No
     assert (archived.share, archived.settled) == (1.0, seen.label_N.size)
 
 
-def test_the_newest_label_counts_and_the_first_is_what_losses_were_of(tmp_path: Path) -> None:
-    """Amended and retracted labels are later rows of the same event."""
+@pytest.mark.parametrize("again", [[], [(0, SET, 1.0), (1, MISSING, None), (2, SET, 0.0)]], ids=["once", "begun_anew"])
+def test_the_newest_label_counts_and_the_first_is_what_losses_were_of(
+    again: list[tuple[int, int, float | None]], tmp_path: Path
+) -> None:
+    """Amended and retracted labels are later rows of the same event; one that settles it once more is none."""
     made = reporting.make(tmp_path / "other", size=10)
     pipeline = msgspec.structs.replace(made.pipeline, state=tmp_path)
     vector = [1.0, 2.0, 3.0, 4.0]
@@ -58,6 +61,7 @@ def test_the_newest_label_counts_and_the_first_is_what_losses_were_of(tmp_path: 
         for n in range(4)
     ]
     told = [(0, SET, 1.0), (1, MISSING, None), (2, SET, 0.0), (3, SET, 1.0), (2, AMENDED, 1.0), (3, RETRACTED, None)]
+    told += again
     for later, (n, outcome, label) in enumerate(told, 1):
         time_us = START_US + later * HOUR_US
         row = {"kind": "label", "source": 3, "number": n, "time": time_us, "id": f"e{n}", "vector": vector}

@@ -167,6 +167,17 @@ def test_pandas_and_duckdb_read_the_folder_as_it_is(tmp_path: Path) -> None:
     assert ds.dataset(tmp_path / "archive", partitioning="hive").count_rows() == len(WANTED)
 
 
+@pytest.mark.parametrize("to_row", [0, 1, 7, len(WANTED) // 2, len(WANTED) - 1, len(WANTED) + 5])
+def test_rows_behind_a_bound_are_not_read(to_row: int, tmp_path: Path) -> None:
+    """Whether a segment lies before the bound, behind it or across, merged or not."""
+    task = written(OF, tmp_path, ROWS)
+    wanted = [row for row in WANTED if row["row"] < to_row]
+
+    assert found(list(read_rows(tmp_path, to_row=to_row))) == wanted
+    tidied(task)
+    assert found(list(read_rows(tmp_path, to_row=to_row))) == wanted
+
+
 def test_an_archive_in_an_object_store_is_the_same(s3: S3Server, tmp_path: Path) -> None:
     """Files, merging, damage and reading; a store that does not answer is no empty archive."""
     state = open_object_folder(s3.url())

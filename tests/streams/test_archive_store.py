@@ -262,6 +262,29 @@ def test_what_the_archive_holds_is_measured(tmp_path: Path) -> None:
 _GAUGES = ("rows", "bytes", "segments")
 
 
+def test_a_day_that_is_damaged_is_left_as_it_is_and_archiving_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told and counted once; reading it fails none the less, and the other days are merged."""
+    whole = tidied(written(OF, tmp_path / "whole", ROWS))
+    metrics, task = RoleMetrics("train", "p"), written(OF, tmp_path / "damaged", ROWS)
+    merged = next(one for one in whole if one.name not in {other.name for other in task.store.segments})
+    broken = next(one for one in task.store.segments if merged.covers(one))
+    path = tmp_path / "damaged" / "archive" / broken.name
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    segments = tidied(task)
+    task.measure(metrics)
+    task.measure(metrics)
+    labels = {"pipeline": "p", "role": "train", "candidate": "", "what": "archive_damaged"}
+    incidents = metrics.registry.get_sample_value("millrace_incidents_total", labels)
+
+    assert [one for one in segments if one.day != broken.day] == [one for one in whole if one.day != broken.day]
+    assert incidents == len(caplog.records) == 1
+    assert broken.name in caplog.text
+    with pytest.raises(ArchiveError, match=broken.name):
+        read(tmp_path / "damaged")
+
+
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     """Nothing is half there afterwards."""
     (tmp_path / "archive").touch()
