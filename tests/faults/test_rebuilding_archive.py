@@ -112,7 +112,7 @@ def test_one_that_is_killed_sets_aside_what_was_there_once(
 
 
 def test_one_that_is_killed_between_two_files_moves_the_rest(world: Archived, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, move, moved = files(world.pipeline.state / "archive"), LocalFolder.move, []
+    before, move, moved = files(world.pipeline.state / "archive"), LocalFolder.move, list[str]()
 
     def fail(folder: LocalFolder, name: str, to: LocalFolder) -> None:
         if len(moved) == 1:
