@@ -169,7 +169,7 @@ def test_examples_without_a_label_and_known_anomalies_are_not_fitted() -> None:
 
 def test_an_estimator_is_fitted_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = rows_of(BINARY, 400)
-    learner, threads = make("boosting"), []
+    learner, threads = make("boosting"), list[int]()
     fit = HistGradientBoostingClassifier.fit
 
     def counted(self: Any, *examples: Any) -> Any:
