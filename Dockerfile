@@ -9,7 +9,7 @@ COPY streams streams
 COPY models models
 COPY consumers consumers
 COPY serving serving
-RUN pip install --no-cache-dir --disable-pip-version-check --constraint requirements.lock .
+RUN pip install --no-cache-dir --disable-pip-version-check --constraint requirements.lock ".[http,report,select,train]"
 
 COPY examples examples
 
