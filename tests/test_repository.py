@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-ROLES = ("ingest", "features", "learn", "serve")
+ROLES = ("ingest", "features", "learn", "serve", "train")
 
 
 def compose() -> dict[str, Any]:
