@@ -148,6 +148,8 @@ def read_losses(topic: Topic, events: Events, share: float, period: Period) -> d
     decoder = msgspec.json.Decoder(ScoresRecord)
     for found in topic.values("scores"):
         record = decoder.decode(found)
+        if record.order != "number":
+            continue  # the same losses once more, in the order of labels
         kept = blocks.setdefault(record.candidate, {})
         predict_us[record.candidate] = record.predict_p99_us
         for block in record.blocks:

@@ -172,10 +172,12 @@ def test_corrections_reach_the_scrape_once() -> None:
 def test_what_was_learned_once_more_changes_no_block() -> None:
     """Evidence goes by what was known when the label settled its event."""
     rows = [row for row in stream(TASKS["binary"], 300, 3, has_vectors=True) if row.outcome not in (AMENDED, RETRACTED)]
-    (out,) = _blocks(rows)
-    (with_amended,) = _blocks([*rows, *(row._replace(outcome=AMENDED, label=1.0 - row.label) for row in rows[-50:])])
+    amended = [row._replace(outcome=AMENDED, label=1.0 - row.label) for row in rows[-50:]]
+    by_number, by_label = _blocks(rows)
 
-    assert out == with_amended
+    assert [by_number, by_label] == _blocks([*rows, *amended])
+    assert by_number
+    assert by_label
 
 
 def _blocks(rows: list[Row]) -> list[list[str]]:

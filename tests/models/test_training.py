@@ -368,7 +368,7 @@ def test_a_damaged_segment_ends_it_and_is_named(tmp_path: Path) -> None:
 def test_an_unforeseen_error_is_told_in_full_and_in_one_line(
     state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("no rows\nat all")
 
     monkeypatch.setattr("models.training.read_examples", broken)

@@ -50,7 +50,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
     address = free_address()
     declared = f'redis = "redis://nowhere:1/0"\nhttp = "{address}"\ntoken = "{TOKEN}"'
     text = PIPELINE.replace('redis = "redis://nowhere:1/0"', declared)
-    text += '[models.river]\nkind = "river:naive_bayes.GaussianNB"\n'
+    text += '[models.river]\nkind = "river:naive_bayes.GaussianNB"\ncategories = "drop"\n'
     with running_shop(tmp_path_factory.mktemp("http"), text) as found:
         found.__class__ = Http
         assert isinstance(found, Http)

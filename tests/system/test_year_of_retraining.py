@@ -249,7 +249,7 @@ def test_a_network_begins_with_the_weights_of_the_version_before(run: Run) -> No
 def test_scores_are_those_of_the_version_whose_row_was_the_last_before_the_event(run: Run, candidate: str) -> None:
     """What a version before has predicted is no evidence for the next one, and blocks that two share are left out."""
     sources = judged(run, candidate)
-    records = [record for record in run.scores if record["candidate"] == candidate]
+    records = [one for one in run.scores if one["candidate"] == candidate and one["order"] == "number"]
     lineages = [record["lineage"] for record in records]
     found = [(record["lineage"], block) for record in records for block in record["blocks"]]
     total = 0
