@@ -278,14 +278,14 @@ def test_whatever_is_sent_is_no_server_error(shop: Http) -> None:
     schema = schemathesis.openapi.from_url(f"http://{shop.address}/openapi.json", headers=FORWARD)
     asked, failed = 0, []
     for operation in schema.exclude(path="/predictions").get_all_operations():
-        for case in generated(operation.ok(), 8):  # type: ignore[union-attr]  # ours is valid
+        for case in generated(operation.ok(), 5):  # type: ignore[union-attr]  # ours is valid
             answer = case.call(headers=FORWARD)
             asked += 1
             if answer.status_code >= 500 and answer.status_code != 504:
                 failed.append((case.method, case.formatted_path, answer.status_code, answer.text[:200]))
 
     assert failed == []
-    assert asked > 60
+    assert asked > 40
 
 
 def generated(operation: Any, count: int) -> list[Any]:

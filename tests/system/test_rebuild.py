@@ -66,6 +66,7 @@ def has_learned(system: System, examples: int) -> bool:
     return len(learned) == len(system.pipeline.models) and min(learned) >= examples
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(600)
 def test_after_another_river_release_a_candidate_learns_again(kafka: str, prefix: str, tmp_path: Path) -> None:
     """It refuses and names the command; then its scores and model are those of one that was never stopped."""

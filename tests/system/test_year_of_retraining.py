@@ -80,7 +80,7 @@ class Run(NamedTuple):
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(Span(77, 21), id="months"),
+        pytest.param(Span(77, 21), id="months", marks=pytest.mark.chaos),
         pytest.param(Span(365, 60), id="a year", marks=pytest.mark.chaos),
     ],
 )
