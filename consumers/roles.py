@@ -203,7 +203,7 @@ class LearnRole:
         learner = make_learner(self._model, self._columns, self._key, self._pipeline.task)
         assert isinstance(inlet, FrameInlet)  # noqa: S101 - made by `inlet` above
         ended, bind, task = inlet.memory.ended, partial(self._bind, inlet), self._pipeline.task
-        return LearnTask(
+        made = LearnTask(
             self._model.name,
             learner,
             self._columns,
@@ -219,6 +219,8 @@ class LearnRole:
             drift=drifting_of(self._pipeline, self._model, self._columns),
             uptake=uptake_of(self._model, self._state, self._key),
         )
+        made.board.watches_labels = self._pipeline.select is not None  # it costs a fifth of a step
+        return made
 
     def _bind(self, inlet: FrameInlet, columns: tuple[Column, ...]) -> Learner:
         """Let examples come with the columns of a model that was made under another list."""

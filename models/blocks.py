@@ -89,7 +89,7 @@ class Scoreboard:
             learns_all: whether models learn all that passes, with a label or without.
         """
         self.drift = LossDrift(Drift(loss=()))
-        self.labels = LabelBlocks(learns_all=learns_all)
+        self.labels, self.watches_labels = LabelBlocks(learns_all=learns_all), True  # only a selector reads them
         self._outputs, self._learns_all = outputs, learns_all
         self._keep_us, self._is_relearned = keep_us, is_relearned
         self.counters: Int64 = np.zeros(len(COUNTERS), np.int64)
@@ -161,7 +161,8 @@ class Scoreboard:
             row,
             self._learns_all,
         )
-        self._add_labels(rows, start, self.settled_to)
+        if self.watches_labels:
+            self._add_labels(rows, start, self.settled_to)
         self._place = self._place[self.settled_to - start :]
         blocks = self._take(node[:ready], row[:ready])
         if not self._place.size:  # what is planned may yet correct what its clock has not forgotten
