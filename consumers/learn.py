@@ -72,6 +72,7 @@ class LearnTask:
         is_relearned: whether an amended label is learned once more; it is no example more.
         drift: what is watched; nothing if it is not said.
         uptake: of a candidate that is trained in batches: where its versions come from.
+        tells_labels: whether losses are told in the order of labels, too; a selector reads them.
 
     Example:
         >>> from models.learner import make_learner
@@ -99,6 +100,8 @@ class LearnTask:
         is_relearned: bool = False,
         drift: Drifting | None = None,
         uptake: Uptake | None = None,
+        *,
+        tells_labels: bool = True,
     ) -> None:
         self.task = task = task or Task()
         self.candidate = candidate
@@ -108,7 +111,13 @@ class LearnTask:
         self.generation = generation
         self.examples_seen = 0
         self.scores = Scores(task)
-        self.board = Scoreboard(task.outputs, keep_us, is_relearned=is_relearned, learns_all=task.is_unsupervised)
+        self.board = Scoreboard(
+            task.outputs,
+            keep_us,
+            is_relearned=is_relearned,
+            learns_all=task.is_unsupervised,
+            tells_labels=tells_labels,
+        )
         self.is_at_example = True  # whether the last row learned was an example, so that `version` names this model
         self.drift = drift or Drifting(Drift(loss=()), columns)
         self.board.drift = self.drift.losses
@@ -202,7 +211,8 @@ class LearnTask:
         while start < stop:  # once, if there is no alarm
             blocks = self.board.settle(rows, start, stop, score_B, self.scores)
             found.blocks.append((self.lineage, blocks))
-            found.labels.append((self.lineage, self.board.labels.take()))
+            if self.board.tells_labels:
+                found.labels.append((self.lineage, self.board.labels.take()))
             settled, order = self.board.settled_to, (self.lineage, self.generation)
             size, taken = settled - start, self.ward.taken(self.learner, rows, stepped, settled, order)
             is_learned_B = action_B[:size] == LEARN

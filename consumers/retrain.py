@@ -18,8 +18,8 @@ import numpy as np
 from consumers.archiving import ArchiveTask
 from consumers.decisions_tail import Decisions, DecisionsTail
 from consumers.drifting import DriftRecord, decisions
-from consumers.inlet import FrameInlet
-from consumers.role import Decoded, Inlet, OpenPartition, Task, decode_each
+from consumers.examples_role import ExamplesRole
+from consumers.role import Inlet, OpenPartition, Task
 from consumers.station import part_of
 from consumers.training_queue import TrainingQueue
 from consumers.trainings import FailedTraining, Made, Trainings
@@ -27,17 +27,14 @@ from consumers.triggers import Triggers
 from consumers.version_rows import announce
 from models.training_job import Figures
 from models.version import Version
-from streams import features, frames
-from streams.control import Claim, Control
+from streams.control import Control
 from streams.faults import fail_point
 from streams.frames import Batch, FrameSchema, Outgoing
 from streams.kafka import Outbox
 from streams.metrics import RoleMetrics
 from streams.pipeline import Pipeline
-from streams.records import Records
 from streams.snapshots import State
-from streams.sources import SourceMemory
-from streams.state_folder import Place, state_of
+from streams.state_folder import Place
 
 LOG = logging.getLogger("consumers.retrain")
 DECISIONS_EVERY_US = 1_000_000
@@ -118,7 +115,7 @@ class TrainTask:
         self.archive.measure(metrics)
 
 
-class TrainRole:
+class TrainRole(ExamplesRole):
     """Examples in, archive and trained versions out.
 
     Args:
@@ -131,13 +128,8 @@ class TrainRole:
     """
 
     name = "train"
-    has_state = True
-    start = "earliest"
-    is_renewable = True
-    intervals_apart = 2.5  # nobody waits for an archived row
     ahead_kib = 1_024
     most_rows = 10_000
-    answers_to: str | None = None
 
     def __init__(
         self,
@@ -148,12 +140,8 @@ class TrainRole:
         trainings: Trainings | None = None,
         tail: Callable[[], Decisions] | None = None,
     ) -> None:
-        self._pipeline, self._control, self._outbox = pipeline, control, outbox
-        self._columns = features.columns(pipeline)
-        self._schema = frames.examples_schema(self._columns)
-        self._state = state_of(pipeline)
-        self.inputs: tuple[str, ...] = (f"{pipeline.name}.examples",)
-        self.reads: FrameSchema | None = self._schema
+        super().__init__(pipeline, control)
+        self._outbox = outbox
         self.writes: Mapping[str, FrameSchema] = {"examples": self._schema}  # version rows, not by way of the task
         self._trainings = trainings or self._own_trainings(metrics)
         self._tail = tail or (lambda: DecisionsTail(pipeline))
@@ -165,18 +153,6 @@ class TrainRole:
         thread = ThreadPoolExecutor(1, "versions")  # torch takes a second to load, and a store as long to write
         return Trainings(self._pipeline, self._columns, self._state, metrics, finisher=thread.submit)
 
-    def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
-        """None: version rows have no source."""
-        return []
-
-    def inlet(self, topic: str, partition: int, sources: list[int]) -> FrameInlet:
-        """Examples are written by every partition of features."""
-        return FrameInlet(self._schema, self._control, SourceMemory(self._control))
-
-    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Decoded]:
-        """Frames are whole: each partition's are copied at once."""
-        return decode_each(found)
-
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> TrainTask:
         """Archive and triggers over all examples."""
         return TrainTask(self._pipeline, self._state, self._control)
@@ -187,10 +163,6 @@ class TrainRole:
         task.renew(given_up)
         if task.archive.rows:
             LOG.error("examples are missing in the archive from row %d on: %s", task.archive.rows, reason)
-
-    def mark_targets(self, partition: int) -> list[tuple[str, int]]:
-        """None: a version row has no mark."""
-        return []
 
     def tick(self, now_us: int, partitions: Sequence[OpenPartition]) -> None:
         """Tidy the archive, look for alarms, and look after the training; without the partition another does."""

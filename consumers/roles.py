@@ -14,6 +14,7 @@ import msgspec
 
 from consumers.chain_tasks import make_task
 from consumers.drifting import drifting_of
+from consumers.examples_role import ExamplesRole
 from consumers.ingest import IngestRole
 from consumers.inlet import FrameInlet
 from consumers.learn import LearnTask
@@ -42,7 +43,6 @@ from streams.snapshots import State
 from streams.sources import SourceMemory
 from streams.stage import load_growth_kernels
 from streams.stages import StageSpec, stage_specs, stage_topic
-from streams.state_folder import state_of
 
 LOG = logging.getLogger("consumers.roles")
 PUBLISH_SHARE = 0.05  # publishing takes at most this share of a candidate's time
@@ -138,7 +138,7 @@ def _stage_writes(spec: StageSpec, columns: tuple[Column, ...]) -> dict[str, Fra
     return {"features": frames.features_schema(columns), "examples": frames.examples_schema(columns)}
 
 
-class LearnRole:
+class LearnRole(ExamplesRole):
     """Examples in, scores and versions out, for one candidate.
 
     Args:
@@ -150,13 +150,8 @@ class LearnRole:
         succession: who reigns, and so publishes often; without one the pipeline file's champion does.
     """
 
-    has_state = True
-    start = "earliest"
-    is_renewable = True
-    intervals_apart = 2.5  # nobody waits for a score
     ahead_kib = 8_192  # a compiled learner takes a million examples a second, 400 bytes each
     most_rows = 20_000  # rows cost so little here that steps do not
-    answers_to: str | None = None
 
     def __init__(
         self,
@@ -167,43 +162,26 @@ class LearnRole:
         metrics: RoleMetrics,
         succession: Succession | None = None,
     ) -> None:
+        super().__init__(pipeline, control)
         self._outbox, self._metrics = outbox, metrics
         self._succession = succession or Succession.of(pipeline)
-        self._pipeline = pipeline
         self._model = model
-        self._control = control
-        self._columns = features.columns(pipeline)
-        self._schema = frames.examples_schema(self._columns)
-        self.reads: FrameSchema | None = self._schema
-        self._state = state_of(pipeline)
         self._key = key_for(model.kind, self._state)
         self.name = f"learn.{model.name}"
-        self.inputs: tuple[str, ...] = (f"{pipeline.name}.examples",)
         self.writes: Mapping[str, FrameSchema] = {}
         self._tried_us: int | None = None  # when the last version was made, and how long the pause for that is
         self._pause_us = 0
         self._is_quarantine_told, self._kept_reign = False, ""
         self._next_figures_us, self._scored = 0, 0
+        self._has_looked = False
         self._published = 0, 0  # serve answers with the untrained model by itself
-
-    def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
-        """None: scores are told apart by their blocks."""
-        return []
-
-    def inlet(self, topic: str, partition: int, sources: list[int]) -> FrameInlet:
-        """Examples are written by every partition of features."""
-        return FrameInlet(self._schema, self._control, SourceMemory(self._control))
-
-    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Decoded]:
-        """Frames are whole: each partition's are copied at once."""
-        return decode_each(found)
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> LearnTask:
         """One candidate over all examples."""
         learner = make_learner(self._model, self._columns, self._key, self._pipeline.task)
         assert isinstance(inlet, FrameInlet)  # noqa: S101 - made by `inlet` above
         ended, bind, task = inlet.memory.ended, partial(self._bind, inlet), self._pipeline.task
-        made = LearnTask(
+        return LearnTask(
             self._model.name,
             learner,
             self._columns,
@@ -218,9 +196,8 @@ class LearnRole:
             is_relearned=self._pipeline.labels.is_relearned,
             drift=drifting_of(self._pipeline, self._model, self._columns),
             uptake=uptake_of(self._model, self._state, self._key),
+            tells_labels=self._pipeline.select is not None,
         )
-        made.board.watches_labels = self._pipeline.select is not None  # it costs a fifth of a step
-        return made
 
     def _bind(self, inlet: FrameInlet, columns: tuple[Column, ...]) -> Learner:
         """Let examples come with the columns of a model that was made under another list."""
@@ -240,10 +217,6 @@ class LearnRole:
         restarted = Restarted(self._model.name, task.lineage, task.generation, reason, now_us, trained)
         self._outbox.produce(f"{self._pipeline.name}.decisions", 0, msgspec.json.encode(restarted))
         self._outbox.flush()
-
-    def mark_targets(self, partition: int) -> list[tuple[str, int]]:
-        """None: scores are JSON records."""
-        return []
 
     def tick(self, now_us: int, partitions: Sequence[OpenPartition]) -> None:
         """Publish a version when one is due: the blob first, then its record."""
@@ -270,7 +243,8 @@ class LearnRole:
 
     def _is_behind(self, task: LearnTask) -> bool:
         """Whether a newer version was published: rows that are read again must not take serve back to an older one."""
-        if self._published == (0, 0):
+        if not self._has_looked:
+            self._has_looked = True
             self._control.refresh()  # what processes before this one have published
         published = self._control.versions.get(self._model.name)
         return published is not None and decode_record(published).order > task.version

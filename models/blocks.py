@@ -78,7 +78,13 @@ class Scoreboard:
     """
 
     def __init__(
-        self, outputs: int = 1, keep_us: int = 0, *, is_relearned: bool = False, learns_all: bool = False
+        self,
+        outputs: int = 1,
+        keep_us: int = 0,
+        *,
+        is_relearned: bool = False,
+        learns_all: bool = False,
+        tells_labels: bool = True,
     ) -> None:
         """Begin without events.
 
@@ -87,9 +93,11 @@ class Scoreboard:
             keep_us: how long a settled event is remembered.
             is_relearned: whether an amended label is to be learned.
             learns_all: whether models learn all that passes, with a label or without.
+            tells_labels: whether blocks in the order of labels are made, too: a fifth of a fast learner's time.
         """
         self.drift = LossDrift(Drift(loss=()))
-        self.labels, self.watches_labels = LabelBlocks(learns_all=learns_all), True  # only a selector reads them
+        self.labels = LabelBlocks(learns_all=learns_all)
+        self.tells_labels = tells_labels
         self._outputs, self._learns_all = outputs, learns_all
         self._keep_us, self._is_relearned = keep_us, is_relearned
         self.counters: Int64 = np.zeros(len(COUNTERS), np.int64)
@@ -161,7 +169,7 @@ class Scoreboard:
             row,
             self._learns_all,
         )
-        if self.watches_labels:
+        if self.tells_labels:
             self._add_labels(rows, start, self.settled_to)
         self._place = self._place[self.settled_to - start :]
         blocks = self._take(node[:ready], row[:ready])

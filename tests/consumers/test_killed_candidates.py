@@ -15,6 +15,7 @@ from streams import features
 from streams.control import Claim, Control
 from streams.frames import SCHEMA_HEADER, examples_schema
 from streams.pipeline import Model
+from streams.selecting import Select
 from tests.memory_kafka import MemoryControlLog
 from tests.rows import batch_of
 from tests.workers import Office
@@ -36,6 +37,7 @@ class Learning(Office):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory, models=(MINE, FOREST, BAG))
+        self.pipeline = msgspec.structs.replace(self.pipeline, select=Select())  # losses are told in both orders
         self.columns = features.columns(self.pipeline)
         control = Control(MemoryControlLog(self.broker, "p.control"))
         source = control.claim(Claim("features", "uuid", 0, "rows", 0, 1, is_gapless=True))

@@ -303,6 +303,7 @@ def replay(
         keep_us=labels.keep_us,
         is_relearned=labels.amend == "relearn",
         drift=drifting_of(pipeline, model, columns),
+        tells_labels=pipeline.select is not None,
     )
     values: dict[str, list[bytes]] = {"scores": [], "decisions": []}
     for output in task.process(batch):

@@ -31,6 +31,7 @@ from streams import features, frames
 from streams.control import Control
 from streams.metrics import RoleMetrics
 from streams.pipeline import Bound, Condition, Events, Feature, Field, Labels, Model, Pipeline, Run, Serve, Task
+from streams.selecting import Select
 from streams.snapshots import State
 from streams.stages import stage_specs, stage_topics
 from streams.state_folder import state_of
@@ -92,6 +93,7 @@ def pipeline(state: Path, of: tuple[Feature, ...] = OF_THE_KEY) -> Pipeline:
         partitions=PARTITIONS,
         state=state,
         kafka={},
+        select=Select(),  # so that losses are told in both orders
         events=Events(
             topic="w.events",
             id=("id",),
