@@ -23,7 +23,7 @@ from streams import faults
 from streams.control import Control
 from streams.kafka import BEGINNING, KafkaInbox, KafkaOutbox, Message, Outbox, Reader, Topics
 from streams.memory import release_libraries
-from streams.metrics import RoleMetrics, serve_metrics
+from streams.metrics import RoleMetrics, open_metrics
 from streams.pipeline import Pipeline
 from streams.state_folder import state_of
 
@@ -102,14 +102,11 @@ class RoleProcess:
         self, pipeline: Pipeline, role: str, metrics_address: str | None, instance: str | None, *, is_replay: bool
     ) -> None:
         self.pipeline = pipeline
-        self.metrics = RoleMetrics(role, pipeline.name)
-        self.metrics.release(version("millrace"))
         self._instance = instance
         self.is_replay = is_replay
         faults.arm(os.environ.get(faults.VARIABLE))
         self.state = state_of(pipeline)
-        host, _, port = (metrics_address or "127.0.0.1:0").rpartition(":")
-        self.port = serve_metrics(self.metrics.registry, host, int(port))
+        self.metrics, self.port = open_metrics(role, pipeline.name, version("millrace"), metrics_address)
         self.topics = Topics(pipeline.kafka)
         self._log = KafkaControlLog(pipeline)
         self.control = Control(self._log)

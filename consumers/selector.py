@@ -24,7 +24,7 @@ import faust
 from consumers.selection_desk import Desk, Doors
 from streams.errors import PipelineError
 from streams.kafka import KafkaOutbox, Reader, read_all
-from streams.metrics import RoleMetrics, serve_metrics
+from streams.metrics import open_metrics
 from streams.pipeline import Pipeline
 from streams.state_folder import state_of
 from streams.topic_specs import selection_topic
@@ -44,10 +44,7 @@ def run_selector(pipeline: Pipeline, metrics_address: str | None = None) -> None
     Raises:
         MillraceError: whatever ends the process; its exit code is the process's.
     """
-    metrics = RoleMetrics("select", pipeline.name)
-    metrics.release(version("millrace"))
-    host, _, port = (metrics_address or "127.0.0.1:0").rpartition(":")
-    serve_metrics(metrics.registry, host, int(port))
+    metrics, _ = open_metrics("select", pipeline.name, version("millrace"), metrics_address)
     decisions = KafkaTopic(pipeline.kafka, f"{pipeline.name}.decisions")
     doors = Doors(KafkaTopic(pipeline.kafka, f"{pipeline.name}.scores"), decisions, state_of(pipeline), metrics)
     try:

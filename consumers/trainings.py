@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -266,26 +266,45 @@ class _Run:
         self.hung = ""  # why it was ended by us
 
 
-def job_of(
-    pipeline: Pipeline, model: Model, columns: tuple[Column, ...], now: Ongoing, parent: Version | None = None
-) -> Job:
-    """Say what a training is asked for; it begins with the weights of `parent`."""
-    due, window_us = now.due, model.retrain.window_us if model.retrain is not None else None
-    is_bounded = window_us is not None and due.time_us != BEGINNING
+def new_job(pipeline: Pipeline, model: Model, columns: tuple[Column, ...], parent: Version | None, **asked: Any) -> Job:
+    """Say what a training is asked for; it begins with the weights of `parent`.
+
+    Args:
+        pipeline: the pipeline.
+        model: the candidate's declaration.
+        columns: of the examples.
+        parent: an earlier version, None: it begins anew.
+        asked: the fields of the job that are this training's own.
+    """
     return Job(
         model.name,
         model,
         columns,
         pipeline.task,
         pipeline.state_url or str(pipeline.state.absolute()),
+        parent=parent.name if parent is not None else "",
+        parent_blob=parent.blob if parent is not None else "",
+        seed=int(model.params.get("seed", 0)),
+        **asked,
+    )
+
+
+def job_of(
+    pipeline: Pipeline, model: Model, columns: tuple[Column, ...], now: Ongoing, parent: Version | None = None
+) -> Job:
+    """Say what a training that is due is asked for."""
+    due, window_us = now.due, model.retrain.window_us if model.retrain is not None else None
+    is_bounded = window_us is not None and due.time_us != BEGINNING
+    return new_job(
+        pipeline,
+        model,
+        columns,
+        parent,
         from_us=due.time_us - (window_us or 0) if is_bounded else None,
         known_us=due.known_us,
         rows=now.rows,
         lineage=now.lineage,
-        parent=parent.name if parent is not None else "",
-        parent_blob=parent.blob if parent is not None else "",
         reason=due.reason,
-        seed=int(model.params.get("seed", 0)),
         created_us=now.begun_us,
     )
 

@@ -19,7 +19,7 @@ changes nothing, because the value holds the last block of each source. What is 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -237,18 +237,3 @@ def _word(t: int, span_us: int, correlation: float | None, bound: float | None, 
     if correlation >= MOST_CORRELATION:
         return "correlated"
     return "promoted" if bound > settings.margin else "not proven"
-
-
-def stored(evidence: Evidence) -> dict[str, Any]:
-    """Give the value as JSON has it: for a table that keeps JSON."""
-    found: dict[str, Any] = msgspec.to_builtins(evidence, str_keys=True)
-    return found
-
-
-def restored(value: dict[str, Any]) -> Evidence:
-    """Take a value back from `stored`.
-
-    Raises:
-        msgspec.ValidationError: it is none.
-    """
-    return msgspec.convert(value, Evidence, strict=False)

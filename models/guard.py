@@ -16,7 +16,7 @@ has slowly become worse than the last is for evidence to say, with the roles exc
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -205,18 +205,3 @@ def guard_verdict(guard: Guard, settings: Select) -> GuardVerdict:
         expected_delay_events=delay if delay is not None and math.isfinite(delay) else None,
         alarm_at=guard.alarm_at,
     )
-
-
-def stored(guard: Guard) -> dict[str, Any]:
-    """Give the value as JSON has it: for a table that keeps JSON."""
-    found: dict[str, Any] = msgspec.to_builtins(guard, str_keys=True)
-    return found
-
-
-def restored(value: dict[str, Any]) -> Guard:
-    """Take a value back from `stored`.
-
-    Raises:
-        msgspec.ValidationError: it is none.
-    """
-    return msgspec.convert(value, Guard, strict=False)

@@ -20,7 +20,7 @@ from models.learner import LEARN, MAX_CODE, PREDICT, Actions, Matrix, State, Vec
 from models.missing import guarded
 from models.river_parts import RIVER_VERSION, make_part
 from models.river_unsupervised import Unsupervised
-from models.sealed import seal, unseal
+from models.sealed import needed_key, seal, unseal
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
 from streams.pipeline import Model, Task
@@ -208,9 +208,7 @@ class RiverLearner:
             yield {name: str(int(v) % most) if is_text else v for name, v, is_text in pairs if v == v}  # noqa: PLR0124
 
     def _checked_key(self) -> bytes:
-        if self._key is None:
-            raise ModelError(f"the model {self._name} ({self._kind}) needs a key to be written or read; none was given")
-        return self._key
+        return needed_key(self._key, f"the model {self._name} ({self._kind})")
 
 
 def _share_of_true(probabilities: dict[bool, float]) -> float:

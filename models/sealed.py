@@ -171,6 +171,17 @@ def model_key(state: Place) -> bytes:
     return key
 
 
+def needed_key(key: bytes | None, what: str) -> bytes:
+    """Give the key that a sealed model is written and read by.
+
+    Raises:
+        ModelError: there is none; `what` names the model.
+    """
+    if key is None:
+        raise ModelError(f"{what} needs a key to be written or read; none was given")
+    return key
+
+
 def key_for(kind: str, state: Place) -> bytes | None:
     """Give the key if models of this kind are sealed, None of those that are plain arrays. Raises as `model_key`."""
     return model_key(state) if kind.startswith(SEALED_KINDS) else None

@@ -22,7 +22,7 @@ from models.learner import MAX_MAGNITUDE, PREDICT, Actions, Matrix, State, Vecto
 from models.missing import guarded
 from models.preparation import Preparation
 from models.row_blocks import Rows, ask_in_blocks, trusted_sizes
-from models.sealed import seal, unseal
+from models.sealed import needed_key, seal, unseal
 from models.sklearn_parts import SEALED, SKLEARN_VERSION, make_estimator
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
@@ -212,9 +212,7 @@ class SklearnLearner:
             return BLOCK_SIZES[:1]
 
     def _checked_key(self) -> bytes:
-        if self._key is None:
-            raise ModelError(f"the model {self._model.name} needs a key to be written or read; none was given")
-        return self._key
+        return needed_key(self._key, f"the model {self._model.name}")
 
 
 def _check_task(estimator: Any, model: Model, task: Task) -> None:

@@ -21,7 +21,6 @@ from serving.versions import newest
 from streams import features
 from streams.control import Control
 from streams.decisions import KafkaDecisionLog, Succession
-from streams.kafka import BEGINNING, Reader
 from streams.metrics import RoleMetrics
 from streams.pipeline import Pipeline
 from streams.state_folder import state_of
@@ -95,10 +94,8 @@ class Decisions:
     """The records of P.decisions, read on as they come."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self._topic = f"{pipeline.name}.decisions"
-        self._reader = Reader(pipeline.kafka)
-        self._reader.assign(self._topic, {0: BEGINNING})
-        self._lock, self._until_s, self._position = threading.Lock(), 0.0, 0
+        self._log = KafkaDecisionLog(pipeline)
+        self._lock, self._until_s = threading.Lock(), 0.0
         self._found: list[Mapping[str, Any]] = []
 
     def newest(self, most: int) -> list[Mapping[str, Any]]:
@@ -109,22 +106,14 @@ class Decisions:
         """
         with self._lock:
             if time.monotonic() >= self._until_s:
-                self._read()
+                self._found += [msgspec.json.decode(value or b"{}") for value in self._log.read_to_end()]
+                self._found = self._found[-MOST_DECISIONS:]
                 self._until_s = time.monotonic() + FRESH_S
             return self._found[: -most - 1 : -1]
 
-    def _read(self) -> None:
-        end = self._reader.end_offsets(self._topic, [0])[0]
-        while self._position < end:
-            for message in self._reader.poll(10_000, 0.1):
-                self._found.append(msgspec.json.decode(message.value() or b"{}"))
-                self._position = message.offset() + 1
-            self._position = max(self._position, self._reader.reached(self._topic, 0))
-        self._found = self._found[-MOST_DECISIONS:]
-
     def close(self) -> None:
         """Let go of the connection."""
-        self._reader.close()
+        self._log.close()
 
 
 class Throne:

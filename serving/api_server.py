@@ -13,7 +13,7 @@ from serving.api_guard import Guard
 from serving.event_door import EventDoor
 from streams.errors import PipelineError, UnavailableError
 from streams.kafka_publisher import KafkaPublisher
-from streams.metrics import RoleMetrics, serve_metrics
+from streams.metrics import open_metrics
 from streams.pipeline import Pipeline
 
 MOST_AT_ONCE = 1_000  # connections; more are answered 503, so that those that are open stay quick
@@ -35,10 +35,7 @@ def run_api(pipeline: Pipeline, metrics_address: str | None = None) -> None:
     if pipeline.serve.http is None:
         hint = 'declare where it answers, such as http = "127.0.0.1:8080"'
         raise PipelineError([f"[serve] http is missing: the pipeline has no HTTP API; {hint}"])
-    metrics = RoleMetrics("api", pipeline.name)
-    metrics.release(version("millrace"))
-    host, _, port = (metrics_address or "127.0.0.1:0").rpartition(":")
-    serve_metrics(metrics.registry, host, int(port))
+    metrics, _ = open_metrics("api", pipeline.name, version("millrace"), metrics_address)
     with ExitStack() as open_doors:
         doors = Doors(
             EventDoor(pipeline),

@@ -31,7 +31,7 @@ from serving import (
     cli_up,
 )
 from streams.errors import MillraceError
-from streams.lightness import has_river, stay_light
+from streams.lightness import WITH_MODELS, has_river, stay_light
 
 EPILOG = "Start here: millrace demo, then millrace check examples/flights.toml"
 INTERRUPTED = 130  # as shells count Ctrl-C
@@ -106,7 +106,7 @@ def run(
     ] = False,
 ) -> None:
     """Run one process of one role. Start the same again, here or on another machine, to scale it out."""
-    if role not in ("learn", "serve", "train", "api"):
+    if role not in WITH_MODELS:
         stay_light()  # before the first kernel is loaded
     from serving.brokers import ensure_topics, load_pipeline
 

@@ -17,7 +17,7 @@ from rich.text import Text
 from consumers.process import KafkaControlLog
 from consumers.supervisor import ending
 from consumers.training_place import TrainingPlace, read_trained
-from consumers.trainings import known_by, training_command
+from consumers.trainings import known_by, new_job, training_command
 from consumers.version_rows import announce
 from models.registry import versions_of
 from models.sealed import key_for
@@ -116,20 +116,16 @@ def _job(pipeline: Pipeline, model: Model, wanted: Wanted, rows: int) -> Job:
     window_us = model.retrain.window_us if model.retrain is not None else None
     newest_us = max(segment.to_us for segment in segments_of(state))
     from_us = newest_us - window_us if wanted.from_us is None and window_us is not None else wanted.from_us
-    return Job(
-        model.name,
+    return new_job(
+        pipeline,
         model,
         features.columns(pipeline),
-        pipeline.task,
-        pipeline.state_url or str(pipeline.state.absolute()),
-        from_us,
-        wanted.to_us,
+        parent,
+        from_us=from_us,
+        to_us=wanted.to_us,
         rows=rows,
         lineage=lineage,
-        parent=parent.name if parent is not None else "",
-        parent_blob=parent.blob if parent is not None else "",
         reason="command",
-        seed=int(model.params.get("seed", 0)),
         created_us=int(time.time() * 1e6),
     )
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from streams.pipeline import Pipeline
 
 REFUSED = ("pandas", "scipy")
+WITH_MODELS = ("learn", "serve", "train", "api")  # roles whose models may need what others go without
 FOREIGN = ("river:", "sklearn:")  # kinds of libraries that load what others go without
 
 
@@ -37,9 +38,11 @@ def stay_light() -> None:
 
 def has_river(pipeline: Pipeline, role: str, models: Sequence[str]) -> bool:
     """Say whether a process of a role has a model of River, scikit-learn or a user, which may need more than others."""
-    learned = models or [model.name for model in pipeline.models]
+    if role not in WITH_MODELS:
+        return False
+    every = [model.name for model in pipeline.models]
+    learned = models or every
     trained = [model.name for model in pipeline.models if model.retrain is not None]
-    every = [model.name for model in pipeline.models]  # for any may be promoted
-    at_hand = {"learn": learned, "api": learned, "serve": every, "train": trained}.get(role, ())
+    at_hand = {"learn": learned, "serve": every, "train": trained, "api": learned}[role]  # serve: any may be promoted
     foreign = [model.name for model in pipeline.models if model.kind.startswith(FOREIGN) or is_own(model.kind)]
     return any(name in at_hand for name in foreign)

@@ -299,6 +299,24 @@ class RoleMetrics:
         self.families.store_pending.labels(*self._base).set_function(rows)
 
 
+def open_metrics(role: str, pipeline: str, release: str, address: str | None) -> tuple[RoleMetrics, int]:
+    """Make the metrics of a process and answer `/metrics`; gives the port, too.
+
+    Args:
+        role: of the process.
+        pipeline: its name.
+        release: of Millrace.
+        address: `host:port`, None for a free loopback port.
+
+    Raises:
+        UnavailableError: the address is taken or not ours.
+    """
+    metrics = RoleMetrics(role, pipeline)
+    metrics.release(release)
+    host, _, port = (address or "127.0.0.1:0").rpartition(":")
+    return metrics, serve_metrics(metrics.registry, host, int(port))
+
+
 def exposition(registry: CollectorRegistry) -> bytes:
     """Give all metrics of a process as Prometheus reads them."""
     return generate_latest(registry)

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from models.evidence import Evidence, Verdict, renewed, restored, stored, taken, verdict
+from models.evidence import Evidence, Verdict, renewed, taken, verdict
 from models.paired_losses import PairedLosses, bounded
 from models.tally import P_MAX, P_MIN, log_loss
 from streams.selecting import LARGEST, Select
+from tests.models.json_table import through_json
 
 Floats = npt.NDArray[np.float64]
 SETTINGS = Select(span_us=5_000)  # an event a microsecond: fifty blocks
@@ -270,8 +271,8 @@ def test_a_table_of_json_gives_back_what_it_was_given() -> None:
     evidence = weigh(pairs(*losses(77, 0.01), sources=3))
 
     assert evidence.waiting
-    assert restored(json.loads(json.dumps(stored(evidence)))) == evidence
-    assert restored(json.loads(json.dumps(stored(Evidence())))) == Evidence()
+    assert through_json(evidence) == evidence
+    assert through_json(Evidence()) == Evidence()
 
 
 def test_a_verdict_is_json_with_all_its_numbers() -> None:

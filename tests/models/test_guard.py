@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import msgspec
@@ -11,9 +10,10 @@ import numpy.typing as npt
 import pytest
 
 from models.cusum import line_path
-from models.guard import Guard, GuardVerdict, enthroned, guard_verdict, restored, stored, watched
+from models.guard import Guard, GuardVerdict, enthroned, guard_verdict, watched
 from models.paired_losses import PairedLosses
 from streams.selecting import LARGEST, Select
+from tests.models.json_table import through_json
 
 Floats = npt.NDArray[np.float64]
 SETTINGS = Select()
@@ -247,6 +247,6 @@ def test_it_takes_under_a_kilobyte_and_comes_back_from_a_table_of_json() -> None
     guard = watch(champion, last)
     found = guard_verdict(guard, SETTINGS)
 
-    assert restored(json.loads(json.dumps(stored(guard)))) == guard
+    assert through_json(guard) == guard
     assert len(msgspec.json.encode(guard)) < 1_024
     assert msgspec.json.decode(msgspec.json.encode(found), type=GuardVerdict) == found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from streams.frames import Column
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model
 from tests.rows import COLUMNS, control
+from tests.serving.shelf import Shelf
 
 PRIOR = Model("prior", "prior", {})
 NOW_US = 1_700_000_000_000_000
@@ -108,26 +107,6 @@ def test_a_version_that_cannot_be_used_leaves_the_old_one(tmp_path: Path) -> Non
     candidate.follow(100 * FOLLOW_EVERY_US)
 
     assert (before, candidate.version, refused) == ("0.2", "0.5", 2.0)
-
-
-class Shelf:
-    """Loads when the test says so, as a thread does that reads from an object store."""
-
-    def __init__(self) -> None:
-        self.waiting: list[tuple[Callable[[], Learner], Future[Learner]]] = []
-
-    def __call__(self, load: Callable[[], Learner]) -> Future[Learner]:
-        done: Future[Learner] = Future()
-        self.waiting.append((load, done))
-        return done
-
-    def load(self, error: Exception | None = None) -> None:
-        """Load the only version that is waiting, or fail to."""
-        (load, done), self.waiting = self.waiting[0], self.waiting[1:]
-        if error is None:
-            done.set_result(load())
-        else:
-            done.set_exception(error)
 
 
 def test_answers_go_on_while_a_version_is_loaded(tmp_path: Path) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
-from models.learner import Learner, make_learner
+from models.learner import make_learner
 from models.registry import write_version
 from models.version import encode_record
 from serving.candidate import FOLLOW_EVERY_US, Loader, load_at_once
@@ -22,6 +20,7 @@ from streams.errors import UnavailableError
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model
 from tests.rows import COLUMNS, control
+from tests.serving.shelf import Shelf
 from tests.streams.test_decisions import MemoryDecisions, promoted
 
 MODELS = (Model("a", "prior", {}), Model("b", "prior", {}), Model("c", "last", {}))
@@ -71,26 +70,6 @@ class Stage:
     def value(self, name: str, candidate: str, **more: str) -> float | None:
         labels = {"pipeline": "p", "role": "serve", "candidate": candidate, **more}
         return self.metrics.registry.get_sample_value(name, labels)
-
-
-class Shelf:
-    """Loads when the test says so, as a thread does that reads a large model."""
-
-    def __init__(self) -> None:
-        self.waiting: list[tuple[Callable[[], Learner], Future[Learner]]] = []
-
-    def __call__(self, load: Callable[[], Learner]) -> Future[Learner]:
-        done: Future[Learner] = Future()
-        self.waiting.append((load, done))
-        return done
-
-    def load(self, error: Exception | None = None) -> None:
-        """Load what has waited longest, or fail to."""
-        load, done = self.waiting.pop(0)
-        if error is None:
-            done.set_result(load())
-        else:
-            done.set_exception(error)
 
 
 def test_a_promotion_lets_the_new_champions_newest_version_answer(tmp_path: Path) -> None:
