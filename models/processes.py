@@ -6,18 +6,23 @@ on several. A process alone needs none of it, and no torch unless it trains a ne
 On a CPU a process computes on one core, and several cores take several processes. Threads of one process wait for each
 other after every product: beside a pipeline's other processes, two of them were found ten times as slow as one. It also
 keeps sums in one order, so that a training that goes on elsewhere goes on with the same bits.
+
+On a GPU the order is kept by torch's deterministic algorithms. CUDA_VISIBLE_DEVICES says which GPUs may be taken; it is
+empty where none may. Processes that have one each exchange gradients by nccl, processes that share one by gloo, since
+nccl refuses them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from streams.errors import UnavailableError
 
-_TORCHRUN = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
+_TORCHRUN = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"))
 _RSS_UNIT_BYTES = 1_024  # Linux tells the resident size in KiB
 
 
@@ -80,18 +85,20 @@ def joined(environment: Mapping[str, str]) -> Iterator[Processes]:
     import torch
     import torch.distributed as dist
 
-    size, rank, local = (int(environment.get(name, usual)) for name, usual in _TORCHRUN)
-    is_cuda = torch.cuda.is_available()
-    device = f"cuda:{local % torch.cuda.device_count()}" if is_cuda else "cpu"
-    if is_cuda:
+    size, rank, local, neighbours = (int(environment.get(name, usual)) for name, usual in _TORCHRUN)
+    gpus = torch.cuda.device_count() if environment.get("CUDA_VISIBLE_DEVICES") != "" else 0
+    device = f"cuda:{local % gpus}" if gpus else "cpu"
+    if gpus:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS adds up in any order
         torch.cuda.set_device(device)
+        torch.use_deterministic_algorithms(True)
     else:
         torch.set_num_threads(1)
     if size == 1:
         yield Processes(device=device)
         return
     try:
-        dist.init_process_group("nccl" if is_cuda else "gloo", world_size=size, rank=rank)
+        dist.init_process_group("nccl" if gpus >= neighbours else "gloo", world_size=size, rank=rank)
     except (RuntimeError, ValueError) as error:
         raise UnavailableError(f"the {size} processes of a training do not find each other: {error}") from error
     try:

@@ -289,7 +289,10 @@ def _filled(batch: Batch) -> tuple[Batch, float]:
 
 def _shared(network: nn.Module, device: torch.device, processes: int) -> nn.Module:
     """Give the network as it is run: compiled on a GPU, where that pays, and with gradients averaged over processes."""
-    run: nn.Module = torch.compile(network) if device.type == "cuda" else network  # type: ignore[assignment]
+    run = network
+    if device.type == "cuda":
+        torch._dynamo.config.suppress_errors = True  # noqa: SLF001  # without a C compiler it goes on as it is
+        run = torch.compile(network)  # type: ignore[assignment]
     if processes == 1:
         return run
     devices = [device.index] if device.type == "cuda" else None

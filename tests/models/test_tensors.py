@@ -126,16 +126,6 @@ def test_rows_are_prepared_as_they_are_alone(tmp_path: Path, smallest_bytes: int
     assert len(list(Batches(found, 100_000).epoch(0))) == 2
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_batches_reach_a_gpu_as_they_are() -> None:
-    """Copied while it computes, from memory that is not used again before."""
-    prepared = numbered(10_000)
-    on_gpu = [batch.target_B for batch in Batches(prepared, 128, "cuda", seed=1).epoch(0)]
-
-    assert {part.device.type for part in on_gpu} == {"cuda"}
-    assert torch.cat(on_gpu).long().tolist() == shuffled(10_000, 1, 0).tolist()
-
-
 def test_examples_in_the_docstrings_run() -> None:
     """The numbers in the docstrings are the numbers the code gives."""
     assert doctest.testmod(tensors, extraglobs={"np": np}).failed == 0

@@ -40,7 +40,8 @@ from tests.models.written_archive import COLUMNS, examples, write_archive
 SIZE = 1_500
 MLP = {"hidden": [16, 8], "bits": 6, "epochs": 3, "batch": 128, "lr": 0.01, "dropout": 0.1}
 CLASSES = ("low", "middle", "high")
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MILLRACE_MODEL_KEY": "k" * 32}
+NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+ONE_THREAD = {**NO_GPU, "OMP_NUM_THREADS": "1", "MILLRACE_MODEL_KEY": "k" * 32}
 SLOW = pytest.mark.timeout(400)  # seconds on a quiet machine, but each process has to load torch and the kernels
 torch.set_num_threads(1)  # as in the processes that are started here: sums in the same order
 
@@ -64,7 +65,7 @@ def ask(directory: Path, state: Path, kind: str = "torch:mlp", params: Any = Non
 
 def train(directory: Path, environment: Mapping[str, str] | None = None) -> Training:
     """Train in this process; gives what is told of it."""
-    assert main([str(directory)], environment or {}) == 0, read_failure(directory)
+    assert main([str(directory)], NO_GPU if environment is None else environment) == 0, read_failure(directory)
     return result_of(directory).training
 
 
@@ -338,7 +339,7 @@ def test_too_few_examples_end_in_one_line(tmp_path: Path, capfd: pytest.CaptureF
     write_archive(tmp_path / "state", 24)
     directory = ask(tmp_path / "job", tmp_path / "state")
 
-    code = main([str(directory)], {})
+    code = main([str(directory)], NO_GPU)
     failure = read_failure(directory)
 
     assert failure is not None
@@ -356,7 +357,7 @@ def test_a_damaged_segment_ends_it_and_is_named(tmp_path: Path) -> None:
     path.write_bytes(content)
     directory = ask(tmp_path / "job", tmp_path / "state")
 
-    code, failure = main([str(directory)], {}), read_failure(directory)
+    code, failure = main([str(directory)], NO_GPU), read_failure(directory)
 
     assert failure is not None
     assert code == failure.exit_code == 10
@@ -374,7 +375,7 @@ def test_an_unforeseen_error_is_told_in_full_and_in_one_line(
     monkeypatch.setattr("models.training.read_examples", broken)
     directory = ask(tmp_path / "job", state)
 
-    code, printed = main([str(directory)], {}), capfd.readouterr().err
+    code, printed = main([str(directory)], NO_GPU), capfd.readouterr().err
 
     assert code == 1
     assert read_failure(directory) == Failure("ZeroDivisionError: no rows at all", 1)
@@ -386,7 +387,7 @@ def test_a_model_that_is_not_sound_is_a_failure(state: Path, tmp_path: Path, mon
     monkeypatch.setattr("models.training.is_sound", lambda *_: False)
     directory = ask(tmp_path / "job", state)
 
-    code, failure = main([str(directory)], {}), read_failure(directory)
+    code, failure = main([str(directory)], NO_GPU), read_failure(directory)
 
     assert failure is not None
     assert code == failure.exit_code == 9
@@ -404,7 +405,7 @@ def test_a_model_that_is_too_large_is_a_failure_that_is_certain(
     monkeypatch.setattr(f"models.{where}.MAX_BYTES", 10)
     directory = ask(tmp_path / "job", state, "torch:logistic", {"epochs": 1})
 
-    code, failure = main([str(directory)], {}), read_failure(directory)
+    code, failure = main([str(directory)], NO_GPU), read_failure(directory)
 
     assert failure is not None
     assert code == failure.exit_code == 11
@@ -428,16 +429,3 @@ def test_a_directory_without_a_job_ends_with_a_line(tmp_path: Path, capfd: pytes
     assert main([str(tmp_path)], {}) == 9
     assert "is no training: it has no job.json" in capfd.readouterr().err
     assert main([], {}) == 2
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_on_a_gpu_it_learns_what_it_learns_on_a_cpu_but_for_rounding(
-    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    params = {**MLP, "dropout": 0.0}
-    on_gpu = train(ask(tmp_path / "gpu", state, params=params))
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    on_cpu = train(ask(tmp_path / "cpu", state, params=params))
-
-    assert on_gpu.device == torch.cuda.get_device_name(0)
-    assert np.allclose(on_gpu.curve, on_cpu.curve, rtol=0, atol=0.02)  # bf16 has 8 bits
