@@ -1,18 +1,20 @@
 """A role's process: its doors to Kafka, its metrics, its loop, and how it stops.
 
-Several workers may share a process (candidates of one learn process); each has its own consumer and position, and they
-take turns in one thread.
+Several workers may share a process (candidates of one learn process). Each has its own consumer, position and thread:
+kernels let go of the interpreter, so candidates learn at once as far as there are cores, and none waits for a slow one.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import queue
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import version
 
 from consumers.role import Role
@@ -28,7 +30,6 @@ from streams.pipeline import Pipeline
 from streams.state_folder import state_of
 
 POLL_S = 0.05  # how long an idle worker waits for messages; signals are noticed in between
-SHARED_POLL_S = 0.005  # the same when several workers take turns
 
 
 class KafkaControlLog:
@@ -151,26 +152,48 @@ class RoleProcess:
         gc.collect()
         gc.freeze()
         release_libraries()
-        apart = max(worker.shop.role.intervals_apart for worker in self._workers)
-        run_until(self._workers, stopping.is_set, apart * self.pipeline.run.poll_interval_ms / 1000)
-        for worker in self._workers:
-            worker.stop()
+        run_all([partial(self._work, worker, stopping) for worker in self._workers], stopping)
         self._log.close()
         self.topics.close()
 
+    def _work(self, worker: Worker, stopping: threading.Event) -> None:
+        apart_ms = worker.shop.role.intervals_apart * self.pipeline.run.poll_interval_ms
+        run_until(worker, stopping.is_set, apart_ms / 1000)
+        worker.stop()
 
-def run_until(workers: list[Worker], is_over: Callable[[], bool], apart_s: float) -> None:
-    """Let workers take turns; one alone may wait in its poll.
+
+def run_all(runs: Sequence[Callable[[], None]], stopping: threading.Event) -> None:
+    """Let each run in a thread of its own, one alone in this one. When one fails the others stop, and it is raised."""
+    if len(runs) == 1:
+        runs[0]()
+        return
+    ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+    for run in runs:
+        threading.Thread(target=_told, args=(run, ended, stopping), daemon=True).start()
+    failures = [ended.get() for _ in runs]
+    for failure in failures:
+        if failure is not None:
+            raise failure
+
+
+def _told(run: Callable[[], None], ended: queue.SimpleQueue[Exception | None], stopping: threading.Event) -> None:
+    failure: Exception | None = None
+    try:
+        run()
+    except Exception as error:  # noqa: BLE001  # whatever it is, the thread that waits raises it
+        failure = error
+        stopping.set()
+    ended.put(failure)
+
+
+def run_until(worker: Worker, is_over: Callable[[], bool], apart_s: float) -> None:
+    """Let a worker go round.
 
     Under load rounds begin at most every `apart_s`. Rows of all partitions then travel together, and the number of
     requests, which is what limits a busy broker, does not grow with the number of rows. What ingest has gathered stays
     together: roles behind it take it at once.
     """
-    wait_s = POLL_S if len(workers) == 1 else SHARED_POLL_S
-    is_busy = True
     while not is_over():
-        steps = [worker.step(0.0 if is_busy and len(workers) > 1 else wait_s) for worker in workers]
-        is_busy = any(steps)
-        if is_busy and not any(worker.has_more for worker in workers):
-            began_s = min(worker.began_s for worker in workers)
-            time.sleep(max(0.0, apart_s - (time.monotonic() - began_s)))
+        is_busy = worker.step(POLL_S)
+        if is_busy and not worker.has_more:
+            time.sleep(max(0.0, apart_s - (time.monotonic() - worker.began_s)))

@@ -30,6 +30,7 @@ from streams.records import Records
 POLL_RECORDS = 8_000  # raw records of one partition in one poll; more only adds latency
 POLL_FRAMES = 16  # of frames, which may hold 512 KiB each
 BUFFERED_STEPS = 1.2  # a partition with rows for more steps, waiting for the others, is not read
+UNCUT_STEPS = 1.5  # so much a fast role may take: what one poll gave of one partition is not cut, and joined again
 MARKS_EVERY_S = 1.0  # live; while catching up marks go with every batch
 STEP_S = 0.25  # what a step's rows may take: stopping, snapshots and the group wait for it
 FIRST_ROWS, LEAST_ROWS = 2_500, 100  # of a step: at first, for the slowest role; for the fastest each says itself
@@ -159,7 +160,7 @@ class Worker:
             station.intake.mark = station.inlet.mark()
         now = self._clock()
         ready = self._aligner.counts(intakes, int(now * 1e6))
-        counts = self._aligner.capped(intakes, ready, self._most_rows)
+        counts = self._aligner.capped(intakes, ready, self._most_of_a_step())
         self.has_more = counts != ready
         stamps = [i.head_stamp for i, count in zip(intakes, counts, strict=True) if count]
         self._is_live = not stamps or now - min(stamps) / 1e6 < self._settings.align_wait_s + LIVE_AGE_US / 1e6
@@ -172,6 +173,10 @@ class Worker:
         if stamps:
             fail_point("after_produce")
         return bool(stamps)
+
+    def _most_of_a_step(self) -> int:
+        is_fast = self._most_rows >= self._role.most_rows
+        return int(UNCUT_STEPS * self._most_rows) if is_fast else self._most_rows
 
     def _adapt(self, rows: int, took_s: float) -> None:
         """Take so many rows a step that it lasts about STEP_S, however slow the role (River costs 1,000x ours)."""

@@ -8,6 +8,7 @@ Claims and schemas are acknowledged before the first frame that uses them.
 from __future__ import annotations
 
 import base64
+import threading
 import uuid
 from typing import Any, Protocol
 
@@ -53,10 +54,11 @@ class ControlLog(Protocol):
 
 
 class Control:
-    """The fold over P.control that every role keeps in memory (a few KB)."""
+    """The fold over P.control that every role keeps in memory (a few KB). Threads may share it."""
 
     def __init__(self, log: ControlLog) -> None:
         self._log = log
+        self._turn = threading.RLock()  # one reads or writes the log at a time
         self._numbers: dict[tuple[str, str, int, str, int], int] = {}
         self._claims: dict[int, Claim] = {}
         self._schemas: dict[str, FrameSchema] = {}
@@ -65,27 +67,31 @@ class Control:
 
     def refresh(self) -> None:
         """Read what is new. Called at start, when something unknown turns up, and by serve about once a second."""
-        for offset, key, value in self._log.read_new():
-            kind, _, name = key.partition("/")
-            if value is None:
-                continue
-            if kind == "claim":
-                claim = msgspec.json.decode(value, type=Claim)
-                self._claims[offset] = claim
-                self._numbers.setdefault(claim.identity, offset)
-            elif kind == "schema":
-                self._schemas[name] = _read_schema(name, value)
-            elif kind == "version" and not _is_older(value, self.versions.get(name, b"")):
-                self.versions[name] = value
-            elif kind == "alias":
-                self.aliases[int(name)] = int(value)
+        with self._turn:
+            for offset, key, value in self._log.read_new():
+                if value is not None:
+                    self._take(offset, key, value)
+
+    def _take(self, offset: int, key: str, value: bytes) -> None:
+        kind, _, name = key.partition("/")
+        if kind == "claim":
+            claim = msgspec.json.decode(value, type=Claim)
+            self._claims[offset] = claim
+            self._numbers.setdefault(claim.identity, offset)
+        elif kind == "schema":
+            self._schemas[name] = _read_schema(name, value)
+        elif kind == "version" and not _is_older(value, self.versions.get(name, b"")):
+            self.versions[name] = value
+        elif kind == "alias":
+            self.aliases[int(name)] = int(value)
 
     def claim(self, claim: Claim) -> int:
         """Give the source number of `claim`, claiming it first if nobody has."""
-        self.refresh()
-        if claim.identity not in self._numbers:
-            self._log.append(f"claim/{uuid.uuid4()}", msgspec.json.encode(claim))
+        with self._turn:
             self.refresh()
+            if claim.identity not in self._numbers:
+                self._log.append(f"claim/{uuid.uuid4()}", msgspec.json.encode(claim))
+                self.refresh()
         return self._numbers[claim.identity]
 
     def predecessors(self, claim: Claim) -> set[str]:
@@ -113,17 +119,19 @@ class Control:
 
     def name_alias(self, alias: int, source: int) -> None:
         """Make an alias known for ever; before the first row that bears it, and before claims of who writes that."""
-        self.refresh()
-        if self.aliases.get(alias) != source:
-            self._log.append(f"alias/{alias}", str(source).encode())
+        with self._turn:
             self.refresh()
+            if self.aliases.get(alias) != source:
+                self._log.append(f"alias/{alias}", str(source).encode())
+                self.refresh()
 
     def announce(self, schema: FrameSchema) -> None:
         """Make a schema known before its first frame is written."""
-        self.refresh()
-        if schema.fingerprint not in self._schemas:
-            self._log.append(f"schema/{schema.fingerprint}", _write_schema(schema))
+        with self._turn:
             self.refresh()
+            if schema.fingerprint not in self._schemas:
+                self._log.append(f"schema/{schema.fingerprint}", _write_schema(schema))
+                self.refresh()
 
     def schema(self, fingerprint: str) -> FrameSchema:
         """Resolve a frame's schema header.
@@ -140,7 +148,8 @@ class Control:
 
     def publish_version(self, candidate: str, record: bytes) -> None:
         """Make a model's newest version known (its blob is already on disk)."""
-        self._log.append(f"version/{candidate}", record)
+        with self._turn:
+            self._log.append(f"version/{candidate}", record)
 
 
 class _Order(msgspec.Struct):

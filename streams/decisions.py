@@ -6,6 +6,7 @@ waiting. It says who is to answer; whether a version of that candidate can answe
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -64,7 +65,7 @@ class KafkaDecisionLog:
 
 
 class Succession:
-    """The present reign, kept up to date. Not thread-safe.
+    """The present reign, kept up to date. Threads may share it.
 
     Args:
         champion: the pipeline file's, who reigns until a record says otherwise.
@@ -86,6 +87,7 @@ class Succession:
         self._candidates = tuple(candidates)
         self._log = log
         self._next_follow_us = 0
+        self._turn = threading.Lock()
 
     @classmethod
     def of(cls, pipeline: Pipeline, log: DecisionLog | None = None) -> Succession:
@@ -100,8 +102,9 @@ class Succession:
         """Take what has come, a few times a second however often it is called; never waits."""
         if self._log is None or now_us < self._next_follow_us:
             return self.reign
-        self._next_follow_us = now_us + FOLLOW_EVERY_US
-        return self._take(self._log.read_new())
+        with self._turn:
+            self._next_follow_us = now_us + FOLLOW_EVERY_US
+            return self._take(self._log.read_new())
 
     def _take(self, records: Iterable[bytes]) -> Reign:
         for record in records:

@@ -39,7 +39,7 @@ def work(pipeline: Pipeline, role: str, partitions: int, stage: int | None = Non
         marks = [station.inlet.mark() for station in worker.stations]
         return marks == [END] * partitions
 
-    run_until([worker], is_over, 0.0)
+    run_until(worker, is_over, 0.0)
     worker.stop()
     process._log.close()
     process.topics.close()
