@@ -25,7 +25,8 @@ from streams import faults
 from streams.control import Control
 from streams.kafka import BEGINNING, KafkaInbox, KafkaOutbox, Message, Outbox, Reader, Topics
 from streams.memory import release_libraries
-from streams.metrics import RoleMetrics, open_metrics
+from streams.metrics import RoleMetrics
+from streams.metrics_server import open_metrics
 from streams.pipeline import Pipeline
 from streams.state_folder import state_of
 

@@ -24,7 +24,7 @@ import faust
 from consumers.selection_desk import Desk, Doors
 from streams.errors import PipelineError
 from streams.kafka import KafkaOutbox, Reader, read_all
-from streams.metrics import open_metrics
+from streams.metrics_server import open_metrics
 from streams.pipeline import Pipeline
 from streams.state_folder import state_of
 from streams.topic_specs import selection_topic

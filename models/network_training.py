@@ -22,11 +22,11 @@ from models.networks import Network, loss_of, make_network
 from models.preparation import Preparation
 from models.prepared_rows import Targets, prepare_rows
 from models.processes import Processes
-from models.registry import MAX_BYTES, digest_of
 from models.tensors import Batch, Batches
 from models.torch_learner import NETWORK, PREPARATION, state_of
 from models.trainer import Hooks, LossOf, Trainer
 from models.training_job import Job, Progress
+from models.version_file import MAX_BYTES, digest_of
 from models.warm_start import warm_started
 from models.weights_file import decode
 from streams.errors import MillraceError, ModelError, TrainingError

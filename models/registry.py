@@ -9,20 +9,17 @@ any; its file is the training's own, safetensors of a network.
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
-import io
 import re
-import zipfile
 from pathlib import PurePosixPath
 
 import msgspec
-import numpy as np
 
-from models.contained import bare
 from models.learner import Learner, State, make_learner
+from models.soundness import is_sound
 from models.training_job import Job, Result
 from models.version import FORMAT, About, Version, decode_record, encode_record
+from models.version_file import MAX_BYTES, decode_weights, digest_of, encode_weights
 from streams.advice import rebuild_of
 from streams.errors import ModelError
 from streams.frames import Column
@@ -31,8 +28,6 @@ from streams.pipeline import Model, Task
 from streams.state_folder import Folder, Place, folder_of
 
 KEPT_VERSIONS = 10  # blobs per candidate; a reader that is further behind takes the newest instead
-MAX_BYTES = 256 * 2**20  # as the default of `max_model_mib`
-_ARRAY = "state."
 _BLOB_NAME = re.compile(r"(\d{6})-(\d{12})-[0-9a-f]{12}(\.npz|\.safetensors)")
 _RECORD = ".json"  # after a blob's name: the record of its version
 _KEPT = ".kept"  # after a blob's name: it is never removed
@@ -73,19 +68,17 @@ def write_version(
     task = task or Task()
     if not is_sound(learner, columns, task):
         return None
-    payload = _encode(learner.state())
+    payload = encode_weights(learner.state())
     if len(payload) > max_bytes:
         return None
-    digest = digest_of(payload)
-    name = _blob_name(order, digest, ".npz")
-    told = about or About()
+    digest, told = digest_of(payload), about or About()
     version = Version(
         model.name,
         *order,
         model.kind,
         model.params,
         columns,
-        f"models/{model.name}/{name}",
+        f"models/{model.name}/{_blob_name(order, digest, '.npz')}",
         digest,
         created_us,
         task=task,
@@ -213,7 +206,7 @@ def read_blob(state: Place, version: Version, max_bytes: int = MAX_BYTES) -> byt
 
 def read_weights(state: Place, version: Version, max_bytes: int = MAX_BYTES) -> State:
     """Read the arrays of a version without making a learner of them. Raises as `read_version`."""
-    return _decode(read_blob(state, version, max_bytes), version)
+    return decode_weights(read_blob(state, version, max_bytes), version)
 
 
 def read_version(
@@ -245,33 +238,10 @@ def read_version(
 
 def _learner_of(version: Version, payload: bytes, key: bytes | None) -> Learner:
     learner = make_learner(Model(version.candidate, version.kind, version.params), version.columns, key, version.task)
-    learner.restore(_decode(payload, version))
+    learner.restore(decode_weights(payload, version))
     if not is_sound(learner, version.columns, version.task):
         raise ModelError(f"version {version.name} is not a sound model: a weight or an answer is not finite")
     return learner
-
-
-def is_sound(learner: Learner, columns: tuple[Column, ...], task: Task) -> bool:
-    """Say whether a model is finite, and answers two canaries (all missing, all zero) as its task wants it."""
-    model = bare(learner)  # one that raises here is not sound
-    canaries = np.vstack([np.full(len(columns), np.nan), np.zeros(len(columns))])
-    try:
-        if not model.is_finite():
-            return False
-        score_BS = model.predict(canaries).reshape(len(canaries), task.outputs)
-    except ModelError:
-        return False
-    if task.kind in ("regression", "clustering"):
-        is_number = task.kind == "regression" or (score_BS >= 0.0).all()
-        return bool(np.isfinite(score_BS).all() and is_number)
-    score_BS = score_BS[:, :1] if task.kind == "anomaly" else score_BS  # a threshold may lie beyond
-    is_whole = task.is_yes_or_no or np.allclose(score_BS.sum(axis=1), 1.0, rtol=0, atol=1e-6)
-    return bool(is_whole and ((score_BS >= 0.0) & (score_BS <= 1.0)).all())
-
-
-def digest_of(payload: bytes) -> str:
-    """Give the digest that records name a file by: blake2b of 32 bytes, in hex."""
-    return hashlib.blake2b(payload, digest_size=32).hexdigest()
 
 
 def _blob_name(order: tuple[int, int], digest: str, suffix: str) -> str:
@@ -287,25 +257,6 @@ def _publish(state: Place, version: Version, payload: bytes, kept: int) -> None:
     folder.publish(name, payload)
     folder.publish(name + _RECORD, encode_record(version))
     _forget_old(folder, name, kept)
-
-
-def _encode(state: State) -> bytes:
-    buffer = io.BytesIO()
-    arrays = {_ARRAY + name: array for name, array in state.items()}
-    np.savez(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
-
-
-def _decode(payload: bytes, version: Version) -> State:
-    if version.blob.endswith(".safetensors"):
-        from models.weights_file import decode  # whoever has no network needs no safetensors
-
-        return decode(payload)[0]
-    try:
-        with np.load(io.BytesIO(payload), allow_pickle=False) as found:
-            return {name.removeprefix(_ARRAY): found[name] for name in found.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise ModelError(f"version {version.name} cannot be read: {error}") from error
 
 
 def _read_blob(state: Folder, version: Version, max_bytes: int) -> bytes:

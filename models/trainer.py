@@ -14,7 +14,6 @@ Sources: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019; t
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 
 from models.checkpoints import Checkpoint, Checkpoints
 from models.course import Course, Pace
+from models.devices import half, seed_dropout, shared
 from models.learner import State
 from models.tensors import Batch, Batches
 from models.training_job import Progress
@@ -94,7 +94,7 @@ class Trainer:
         self._optimizer = torch.optim.AdamW(
             self._parameters.values(), lr=pace.lr, weight_decay=pace.weight_decay, fused=True
         )
-        self._shared = _shared(network, self._device, self._processes)
+        self._shared = shared(network, self._device, self._processes)
         self._best: Weights = {}
         self._loss = torch.zeros((), dtype=torch.float64, device=self._device)  # of this epoch, this process's share
         self._norms = torch.zeros((), device=self._device)  # of gradients since they were looked at
@@ -158,13 +158,13 @@ class Trainer:
     def _take_step(self, batch: Batch, step: int) -> None:
         for group in self._optimizer.param_groups:
             group["lr"] = self._pace.rate(step, self._steps)
-        _seed_dropout(self._pace.seed, step, self._rank, self._device)
+        seed_dropout(self._pace.seed, step, self._rank, self._device)
         batch, weight = _filled(batch)
-        with _half(self._device):
+        with half(self._device):
             outputs_BO = self._shared(batch.numbers_BN, batch.categories_BC)
         loss = self._loss_of(outputs_BO.float(), batch) * weight
-        shared: Any = loss * self._processes  # gradients are averaged over processes, and shall be the sum
-        shared.backward()
+        total: Any = loss * self._processes  # gradients are averaged over processes, and shall be the sum
+        total.backward()
         self._norms += nn.utils.clip_grad_norm_(self._parameters.values(), self._pace.clip)
         self._loss += loss.detach() * batch.rows
         self._optimizer.step()
@@ -208,7 +208,7 @@ class Trainer:
             rows += batch.rows
             if not len(batch.target_B):
                 continue
-            with _half(self._device):
+            with half(self._device):
                 outputs_BO = self._network(batch.numbers_BN, batch.categories_BC)
             total += self._loss_of(outputs_BO.float(), batch) * batch.rows
         loss = self._summed(total) / max(1, rows)
@@ -285,28 +285,3 @@ def _filled(batch: Batch) -> tuple[Batch, float]:
         return batch, 1.0
     numbers, categories, target = (part.new_zeros(1, *part.shape[1:]) for part in batch[:3])
     return Batch(numbers, categories, target, batch.rows), 0.0
-
-
-def _shared(network: nn.Module, device: torch.device, processes: int) -> nn.Module:
-    """Give the network as it is run: compiled on a GPU, where that pays, and with gradients averaged over processes."""
-    run = network
-    if device.type == "cuda":
-        torch._dynamo.config.suppress_errors = True  # noqa: SLF001  # without a C compiler it goes on as it is
-        run = torch.compile(network)  # type: ignore[assignment]
-    if processes == 1:
-        return run
-    devices = [device.index] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(run, device_ids=devices, forward_sync_buffers=False)
-
-
-def _half(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Compute products in bf16 on a GPU, which has units for that; a CPU would be slower, and less exact."""
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()
-
-
-def _seed_dropout(seed: int, step: int, rank: int, device: torch.device) -> None:
-    """Draw what is dropped in a step from its number, so that a training that goes on drops the same: 1.4 us."""
-    mixed = (seed * 1_000_003 + step) * 4_099 + rank
-    torch.default_generator.manual_seed(mixed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(mixed)

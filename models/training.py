@@ -30,8 +30,8 @@ from models.figures import figures_of
 from models.launcher import follow_launcher
 from models.learner import Learner, make_learner
 from models.processes import Processes, joined
-from models.registry import MAX_BYTES, digest_of, is_sound
 from models.sealed import key_for
+from models.soundness import is_sound
 from models.time_split import Split, split_by_time
 from models.training_data import read_examples
 from models.training_job import (
@@ -48,6 +48,7 @@ from models.training_job import (
     write_progress,
     write_result,
 )
+from models.version_file import MAX_BYTES, digest_of
 from models.weights_file import encode
 from streams.archive import segments_of
 from streams.errors import MillraceError, ModelError, TrainingError

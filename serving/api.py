@@ -23,7 +23,8 @@ from serving.event_door import EventDoor, RefusedError
 from streams.durations import SECOND_US, duration_us
 from streams.errors import MillraceError, StoreError, UnavailableError
 from streams.kafka_publisher import Acknowledged, KafkaPublisher
-from streams.metrics import RoleMetrics, exposition
+from streams.metrics import RoleMetrics
+from streams.metrics_server import exposition
 from streams.pipeline import Pipeline
 from streams.pipeline_description import describe
 

@@ -13,7 +13,7 @@ from serving.api_guard import Guard
 from serving.event_door import EventDoor
 from streams.errors import PipelineError, UnavailableError
 from streams.kafka_publisher import KafkaPublisher
-from streams.metrics import open_metrics
+from streams.metrics_server import open_metrics
 from streams.pipeline import Pipeline
 
 MOST_AT_ONCE = 1_000  # connections; more are answered 503, so that those that are open stay quick

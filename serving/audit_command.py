@@ -16,7 +16,7 @@ from serving.table import console
 from serving.tally import Tally
 from streams.durations import SECOND_US, duration_us
 from streams.errors import PipelineError
-from streams.metrics import serve_metrics
+from streams.metrics_server import serve_metrics
 from streams.pipeline import Pipeline
 
 

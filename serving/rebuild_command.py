@@ -9,7 +9,8 @@ from pathlib import Path
 import typer
 
 from serving.brokers import load_pipeline, with_broker
-from serving.rebuilding import Rebuilding, readers_of
+from serving.rebuild_readers import readers_of
+from serving.rebuilding import Rebuilding
 from serving.rescale_doors import kafka_doors
 from serving.table import console
 from streams import faults

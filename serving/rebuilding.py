@@ -16,7 +16,6 @@ name.
 
 from __future__ import annotations
 
-import difflib
 import re
 
 import msgspec
@@ -29,7 +28,9 @@ from models.registry import versions_of
 from models.version import Version, decode_record, encode_record
 from serving.brokers import REBUILD_RECORD, is_rescaling
 from serving.carried_memory import memory
-from serving.drained import Reader, partition_counts, readers, readers_of_examples, refuse_members
+from serving.drained import Reader, partition_counts, refuse_members
+from serving.rebuild_readers import readers_of, topics_of
+from serving.rebuild_record import Record, generation_in, read_record, trained_line
 from serving.rescale_doors import Doors
 from streams.archive import archive_of
 from streams.archive_aside import has_archive, name_aside, set_aside
@@ -37,40 +38,11 @@ from streams.errors import PipelineError, SnapshotError, UnavailableError
 from streams.faults import fail_point
 from streams.pipeline import Pipeline
 from streams.snapshots import Manifest, SnapshotStore, State, Witness
-from streams.stages import stage_topics
 from streams.state_folder import Folder, state_of
 from streams.topic_specs import topic_specs
 
 _FILE = re.compile(r"(?:manifest|part)-(\d+)-\w+\.(?:json|bin)")
 _BLOB = re.compile(r"(\d+)-\d+-\w+\.(?:npz|safetensors)")
-BEHIND_LOG = ("features", "examples")  # made anew with the topics between stages
-
-
-class Record(msgspec.Struct, frozen=True):
-    """What is done: this is there from the moment from which there is no way back.
-
-    Attributes:
-        role: that was asked for; empty for all.
-        generation: of what begins.
-        topics: to be made anew, with the UUIDs they had.
-        lineages: of the candidates that learn again, the newest that each has had.
-        trained: of those that are trained in batches, the record of the version to begin with, for its row is gone;
-            empty: rows that are there name the versions.
-        archive: the folder in which the archive is set aside; empty: it stays as it is.
-    """
-
-    role: str
-    generation: int
-    topics: dict[str, str]
-    lineages: dict[str, int]
-    archive: str = ""
-    trained: dict[str, str] = {}
-
-
-class _Told(msgspec.Struct):
-    """What any release's manifest says of itself."""
-
-    generation: int = 0
 
 
 class Rebuilding:
@@ -137,7 +109,7 @@ class Rebuilding:
         lines += [f"{roles}: begin at the earliest row, as generation {record.generation}"]
         told = ", ".join(f"{one} as lineage {known + 1}" for one, known in record.lineages.items())
         lines += [f"learned again: {told}; versions there are stay, and answer until the first new one"] if told else []
-        lines += [_trained_line(*one) for one in record.trained.items()]
+        lines += [trained_line(*one) for one in record.trained.items()]
         if record.topics:
             lines.append(f"events are answered again on {name}.predictions, as generation {record.generation}")
         return lines
@@ -177,7 +149,7 @@ class Rebuilding:
         found = [0]
         for partition in range(self._partitions(reader)):
             folder = self._folder(reader, partition)
-            found += [_generation_in(folder, name) for name in folder.names() if name.startswith("manifest-")]
+            found += [generation_in(folder, name) for name in folder.names() if name.startswith("manifest-")]
             witness = self._witness(reader, partition)
             found.append(witness.generation if witness else 0)
         return max([*found, *self._doors.control.generations(reader.role)])
@@ -324,62 +296,13 @@ class Rebuilding:
         return {topic: self._ends("serve", "predictions", partition)[1] if record.topics else 0}
 
 
-def readers_of(pipeline: Pipeline, role: str) -> list[Reader]:
-    """Name those who begin anew where a role does: it, and whoever reads what it writes anew.
-
-    Raises:
-        PipelineError: there is no such role.
-    """
-    *stages, serve = readers(pipeline)
-    of_examples = readers_of_examples(pipeline)
-    if role in ("", "features"):
-        return [*stages, serve, *of_examples]
-    learners = [one for one in of_examples if one.role != "train"]
-    by_name = {"serve": [serve], "learn": learners, **{one.role: [one] for one in of_examples}}
-    if role not in by_name:
-        names = ("features", *by_name)
-        close = difflib.get_close_matches(role, names, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise PipelineError([f"--role {role}: there is no such role; allowed: {', '.join(names)}{hint}"])
-    return by_name[role]
-
-
-def topics_of(pipeline: Pipeline, role: str) -> list[str]:
-    """Name the topics whose rows are computed again."""
-    if role not in ("", "features"):
-        return []
-    log = () if role else ("log",)
-    return [f"{pipeline.name}.{topic}" for topic in (*log, *stage_topics(pipeline), *BEHIND_LOG)]
-
-
-def read_record(state: Folder) -> Record | None:
-    """Read what was begun; None if nothing was."""
-    try:
-        return msgspec.json.decode(state.read(REBUILD_RECORD), type=Record)
-    except OSError:
-        return None
-
-
 def _fits(version: Version, pipeline: Pipeline) -> bool:
     """Whether a version is one of a candidate's as the file has it now."""
     kinds = {model.name: model.kind for model in pipeline.models}
     return (version.task, version.kind) == (pipeline.task, kinds.get(version.candidate))
 
 
-def _trained_line(candidate: str, record: str) -> str:
-    if not record:
-        return f"{candidate} takes up its trained versions again at their rows among the examples"
-    return f"{candidate} begins with {decode_record(record.encode()).number}, its newest trained version"
-
-
 def _unanswered(is_from_start: bool) -> State:
     inlet = memory({}, {})
     inlet["flags"][0] = is_from_start
     return {**{INLET + name: array for name, array in inlet.items()}, TASK + "passed": np.array([-1], np.int64)}
-
-
-def _generation_in(folder: Folder, manifest: str) -> int:
-    try:
-        return msgspec.json.decode(folder.read(manifest), type=_Told).generation
-    except (OSError, msgspec.MsgspecError):  # damaged, or removed just now
-        return 0

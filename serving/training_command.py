@@ -16,8 +16,8 @@ from rich.text import Text
 
 from consumers.process import KafkaControlLog
 from consumers.supervisor import ending
+from consumers.training_asked import known_by, new_job, training_command
 from consumers.training_place import TrainingPlace, read_trained
-from consumers.trainings import known_by, new_job, training_command
 from consumers.version_rows import announce
 from models.registry import versions_of
 from models.sealed import key_for

@@ -1,4 +1,4 @@
-"""What every role tells Prometheus; with metric_families.py and histograms.py the only door to the client library.
+"""What every role tells Prometheus; this, metrics_server.py, metric_families.py and histograms.py know its library.
 
 One `RoleMetrics` belongs to one process. It has a registry of its own, so that tests and several roles never share a
 series. Updates are per batch: histograms take whole NumPy arrays, and no row is touched in Python. Label values come
@@ -20,11 +20,8 @@ from prometheus_client import (
     Counter,
     ProcessCollector,
     disable_created_metrics,
-    generate_latest,
-    start_http_server,
 )
 
-from streams.errors import UnavailableError
 from streams.metric_families import BASE, Families
 
 KINDS = ("event", "label", "mark", "version", "command")  # by the codes of the `kind` column in frames
@@ -297,41 +294,3 @@ class RoleMetrics:
     def store_pending(self, rows: Callable[[], int]) -> None:
         """Say how many rows wait, asked at each scrape."""
         self.families.store_pending.labels(*self._base).set_function(rows)
-
-
-def open_metrics(role: str, pipeline: str, release: str, address: str | None) -> tuple[RoleMetrics, int]:
-    """Make the metrics of a process and answer `/metrics`; gives the port, too.
-
-    Args:
-        role: of the process.
-        pipeline: its name.
-        release: of Millrace.
-        address: `host:port`, None for a free loopback port.
-
-    Raises:
-        UnavailableError: the address is taken or not ours.
-    """
-    metrics = RoleMetrics(role, pipeline)
-    metrics.release(release)
-    host, _, port = (address or "127.0.0.1:0").rpartition(":")
-    return metrics, serve_metrics(metrics.registry, host, int(port))
-
-
-def exposition(registry: CollectorRegistry) -> bytes:
-    """Give all metrics of a process as Prometheus reads them."""
-    return generate_latest(registry)
-
-
-def serve_metrics(registry: CollectorRegistry, host: str = "127.0.0.1", port: int = 0) -> int:
-    """Answer `/metrics` on a thread of its own, on loopback by default; return the port (0 picks a free one).
-
-    Raises:
-        UnavailableError: the address is taken or not ours.
-    """
-    try:
-        server, _ = start_http_server(port, host, registry)
-    except OSError as error:
-        raise UnavailableError(
-            f"metrics cannot listen on {host}:{port}: {error.strerror}; choose another --metrics address"
-        ) from error
-    return int(server.server_port)

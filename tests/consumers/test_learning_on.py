@@ -18,10 +18,11 @@ from models.learner import Matrix, Vector
 from models.mlp import MlpLearner
 from models.networks import make_network
 from models.preparation import Preparation
-from models.registry import digest_of, read_version, versions_of, write_trained
+from models.registry import read_version, versions_of, write_trained
 from models.torch_learner import TorchLearner, as_online, state_of
 from models.training_job import Job, Result, Training
 from models.version import Version, decode_record
+from models.version_file import digest_of
 from models.weights_file import encode
 from streams import frames
 from streams.control import Control

@@ -13,10 +13,11 @@ import pytest
 from consumers import retrain, training_place, trainings
 from consumers.learn import LearnTask
 from consumers.training_place import TrainingPlace
-from models.registry import digest_of, read_version, versions_of
+from models.registry import read_version, versions_of
 from models.training import main
 from models.training_job import RESULT, read_job
 from models.version import decode_record
+from models.version_file import digest_of
 from models.weights_file import decode, encode
 from streams.archive import read_rows, segments_of
 from streams.durations import DAY_US

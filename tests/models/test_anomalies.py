@@ -12,9 +12,9 @@ from river import anomaly, preprocessing
 
 from models import alerting
 from models.learner import LEARN, PREDICT, SKIP, Learner, make_learner
-from models.registry import is_sound
 from models.scoring import Scores
 from models.scoring_anomaly import AnomalyQuality
+from models.soundness import is_sound
 from models.tally import add_score
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column

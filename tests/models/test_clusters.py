@@ -13,10 +13,10 @@ from river import cluster, preprocessing
 
 from models.gauging import CENTRE_ROWS, MOST_SQUARED, GaugedLearner
 from models.learner import LEARN, PREDICT, Learner, make_learner
-from models.registry import is_sound
 from models.river_unsupervised import draw_centres
 from models.scoring import Scores
 from models.scoring_clustering import ClusteringQuality
+from models.soundness import is_sound
 from models.tally import MOST_CLUSTERS, add_score
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from consumers.trainings import training_command
+from consumers.training_asked import training_command
 from models.training_job import Job, read_failure, write_job
 from streams.children import Child
 from streams.errors import UnavailableError

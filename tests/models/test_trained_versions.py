@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from models.learner import Learner, make_learner
-from models.registry import digest_of, read_version, tell_again, versions_of, write_trained, write_version
+from models.registry import read_version, tell_again, versions_of, write_trained, write_version
 from models.training_job import Job, Result, Training
 from models.version import About, Version, decode_record, encode_record
+from models.version_file import digest_of
 from models.warm_start import parent_of
 from models.weights_file import encode
 from streams.errors import ModelError

@@ -18,6 +18,7 @@ from streams.errors import UnavailableError
 from streams.histograms import BinnedHistogram
 from streams.metric_families import LATENCY_BOUNDS_S
 from streams.metrics import RoleMetrics
+from streams.metrics_server import serve_metrics
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 BASE = {"pipeline": "flights", "role": "learn", "candidate": ""}
@@ -144,7 +145,7 @@ def test_metrics_are_served_and_read_back() -> None:
     """What one process serves, `parse` reads: names, labels and values."""
     role = RoleMetrics("learn", "flights")
     role.mark("examples", 0, metrics.END_US)
-    port = metrics.serve_metrics(role.registry)
+    port = serve_metrics(role.registry)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         samples = list(scraping.parse(answer.read().decode()))
 
@@ -159,7 +160,7 @@ def test_a_taken_port_is_one_clear_error() -> None:
         port = taken.getsockname()[1]
 
         with pytest.raises(UnavailableError, match=rf"127\.0\.0\.1:{port}.*--metrics"):
-            metrics.serve_metrics(CollectorRegistry(), port=port)
+            serve_metrics(CollectorRegistry(), port=port)
 
 
 def test_the_page_and_the_code_agree() -> None:
