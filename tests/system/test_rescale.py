@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from serving.auditor import Auditor
 from serving.brokers import raw_partitions
@@ -22,6 +24,8 @@ from streams.errors import UnavailableError
 from streams.frames import LABEL
 from streams.kafka import KafkaOutbox, Topics
 from streams.pipeline import Pipeline
+from tests.s3_server import S3Server
+from tests.system.conftest import until
 from tests.system.flights_run import EXAMPLE, json_of, numbered, publish_to_the_end, table_of
 
 FLIGHTS = 600
@@ -35,14 +39,15 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.chaos]  # a minute long
 Rows = dict[str, list[Any]]
 
 
-def write_file(state: Path, partitions: int) -> Path:
-    """The demo's pipeline with two fast candidates."""
-    text = re.sub(r'^state = ".*"', 'state = "."', EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+def write_file(state: Path, partitions: int, url: str = "") -> Path:
+    """The demo's pipeline with two fast candidates; with its state in a store it has an online store, too."""
+    where = f'state = "{url}"\nlocal = "."' if url else 'state = "."'
+    text = re.sub(r'^state = ".*"', where, EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     text = re.sub(r"^partitions = .*", f"partitions = {partitions}", text, flags=re.MULTILINE)
     text = re.sub(r"^\[features\]\n(.+\n)*", FEATURES, text, flags=re.MULTILINE)
     text = re.sub(r"^\[models\.(tree|bayes|net)\]\n(.+\n)*", "", text, flags=re.MULTILINE)
     text = re.sub(r"^\[archive\].*\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^redis = .*\n", "", text, flags=re.MULTILINE)
+    text = text if url else re.sub(r"^redis = .*\n", "", text, flags=re.MULTILINE)
     file = state / "flights.toml"
     file.write_text(text, encoding="utf-8")
     return file
@@ -80,8 +85,27 @@ def examples_of(pipeline: Pipeline) -> Rows:
     return {name: sorted(rows) for name, rows in found.items()}
 
 
-def test_a_pipeline_goes_on_with_other_partitions(tmp_path: Path) -> None:
+def stored_of(pipeline: Pipeline) -> dict[str, str]:
+    """The event of each key's last answer in the online store."""
+    assert pipeline.serve.redis is not None
+    client: redis.Redis = redis.Redis.from_url(pipeline.serve.redis, decode_responses=True)
+    names: Any = client.keys("flights:key:*")
+    found: dict[str, Any] = {name: client.hget(name, "prediction") for name in names}
+    client.close()
+    return {name.removeprefix("flights:key:"): json.loads(answer)["id"] for name, answer in found.items()}
+
+
+def last_answers(pipeline: Pipeline, partitions: int) -> dict[str, str]:
+    """The event of each key's last answer on the topic, in whichever partition and generation."""
+    answers = [answer for p in range(partitions) for answer in json_of(pipeline, "predictions", p)]
+    answers.sort(key=lambda answer: (answer["generation"], answer["number"]))
+    return {answer["key"]: answer["id"] for answer in answers if answer["key"]}
+
+
+@pytest.mark.parametrize("has_store", [False, True], ids=["on a disk", "in a store"])
+def test_a_pipeline_goes_on_with_other_partitions(*, tmp_path: Path, s3: S3Server, has_store: bool) -> None:
     """By id every vector and outcome is as without it, every flight is answered and scored once; 2 become 3, then 1."""
+    url = s3.url() if has_store else ""
     records = list(read_flights(FLIGHTS).records())
     parts = [records[:500], records[500:800], records[800:]]
     whole, state = tmp_path / "whole", tmp_path / "parted"
@@ -92,9 +116,9 @@ def test_a_pipeline_goes_on_with_other_partitions(tmp_path: Path) -> None:
         publish_to_the_end(system, iter(records))
         expected = examples_of(system.pipeline)
 
-    with System(write_file(state, 2), is_embedded=True, most_restarts=0) as system:
+    with System(write_file(state, 2, url), is_embedded=True, most_restarts=0) as system:
         publish_and_wait(system, parts[0])
-    file = write_file(state, 3)
+    file = write_file(state, 3, url)
     killed = rescale(file, 3, "after_topics:1")
     refused = subprocess.run(
         [sys.executable, "-m", "serving.cli", "up", str(file), "--embedded"],
@@ -103,7 +127,7 @@ def test_a_pipeline_goes_on_with_other_partitions(tmp_path: Path) -> None:
     done = rescale(file, 3)
     with System(file, is_embedded=True, most_restarts=0) as system:
         publish_and_wait(system, parts[1])
-    file = write_file(state, 1)
+    file = write_file(state, 1, url)
     again = rescale(file, 1)
     with System(file, is_embedded=True, most_restarts=0) as system:
         overview = publish_to_the_end(system, iter(parts[2]))
@@ -116,6 +140,8 @@ def test_a_pipeline_goes_on_with_other_partitions(tmp_path: Path) -> None:
         found = examples_of(of)
         with pytest.raises(UnavailableError, match=r"flights\.log partition 0 was made anew for another number of"):
             Auditor(of)
+        if has_store:
+            until(lambda: stored_of(of) == last_answers(of, counts[2]), WAIT_S)
 
     assert (killed.returncode, refused.returncode) == (-9, 4)
     assert "run `millrace rescale FILE --partitions 3` again" in refused.stderr
@@ -129,3 +155,5 @@ def test_a_pipeline_goes_on_with_other_partitions(tmp_path: Path) -> None:
     labelled = sum(row[0] == LABEL and row[4] != "nan" for rows in expected.values() for row in rows)
     assert {line.name: line.learned for line in overview.models} == {"logistic": labelled, "prior": labelled}
     assert overview.unaccounted == 0
+    if has_store:
+        assert not (of.state / "snapshots").exists()
