@@ -37,6 +37,7 @@ class FeaturesRole:
     intervals_apart = 0.0
     ahead_kib = 1_024
     most_rows = 10_000
+    is_full = False
     answers_to: str | None = None
 
     def __init__(self, pipeline: Pipeline, control: Control, number: int = 1) -> None:

@@ -11,11 +11,13 @@ from consumers.features_role import FeaturesRole
 from consumers.ingest import IngestRole
 from consumers.learn_role import LearnRole
 from consumers.process import RoleProcess
+from consumers.served_role import ServedRole
 from streams.control import Control
 from streams.decisions import KafkaDecisionLog, Succession
 from streams.kafka import Outbox
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model, Pipeline
+from streams.served import SERVED, has_served
 from streams.stages import stage_specs, stage_topic
 
 
@@ -34,6 +36,8 @@ def add_workers(process: RoleProcess, role: str, models: list[str] | None, stage
         for model in pipeline.models:
             if models is None or model.name in models:
                 process.add(_learn(pipeline, model, succession), model.name)
+        if has_served(pipeline) and (models is None or SERVED in models):
+            process.add(lambda control, _, metrics: ServedRole(pipeline, control, metrics), SERVED)
     elif role == "train":
         from consumers.retrain import TrainRole  # no other process needs the archive
 

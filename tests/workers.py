@@ -84,6 +84,7 @@ class CopyRole:
     intervals_apart = 0.0
     ahead_kib = 1_024
     most_rows = 10_000
+    is_full = False
     answers_to: str | None = None
 
     def __init__(self, declared: Pipeline, control: Control) -> None:
