@@ -142,8 +142,8 @@ class ServedRole(ExamplesRole):
                 self._tails.answers.close()
                 self._tails.scores.close()
             self._tails, self._task = self._open_tails(), task
-            self._tails.answers.begin(task.positions)
-            self._tails.scores.begin({0: task.scores_to})
+            task.positions = self._tails.answers.begin(task.positions)
+            task.scores_to = self._tails.scores.begin({0: task.scores_to})[0]
         return self._tails
 
     def _read_answers(self, task: ServedTask, tail: Tailing) -> bool:
@@ -176,7 +176,7 @@ def _is_at_end(tail: Tailing, partition: int, positions: Mapping[int, int]) -> b
     """Whether all answers of a partition there are were read; of one that the topic has not there never are any."""
     if partition >= tail.partitions:
         return True
-    return 0 <= tail.end(partition) <= positions.get(partition, 0)
+    return 0 <= tail.end(partition) <= positions[partition]
 
 
 def open_tails(pipeline: Pipeline) -> Tails:

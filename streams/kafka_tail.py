@@ -26,8 +26,11 @@ class Tailing(Protocol):
         """How many the topic has."""
         ...
 
-    def begin(self, positions: Mapping[int, int]) -> None:
-        """Read on from these offsets, other partitions from the earliest record there is."""
+    def begin(self, positions: Mapping[int, int]) -> dict[int, int]:
+        """Read on from these offsets, other partitions from the earliest record there is; gives where that is.
+
+        So it is with a partition whose offset is not in the topic any more.
+        """
         ...
 
     def take(self, partition: int, most: int) -> Records | None:
@@ -70,17 +73,18 @@ class Tail:
         self._wake_up = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._queues: dict[int, PartitionQueue] = {}
 
-    def begin(self, positions: Mapping[int, int]) -> None:
+    def begin(self, positions: Mapping[int, int]) -> dict[int, int]:
         """See `Tailing.begin`."""
-        wanted = []
+        starts: dict[int, int] = {}
         for partition in range(self.partitions):
             low, high = self._client.watermarks(self._topic, partition)
             at = positions.get(partition, low)
-            wanted.append(TopicPartition(self._topic, partition, at if low <= at <= high else low))
+            starts[partition] = at if low <= at <= high else low
         handle = handle_of(self._client.consumer)
-        for partition in range(self.partitions):
+        for partition in starts:
             self._queues[partition] = PartitionQueue(handle, self._topic, partition, self._wake_up)
-        self._client.consumer.assign(wanted)
+        self._client.consumer.assign([TopicPartition(self._topic, *start) for start in starts.items()])
+        return starts
 
     def take(self, partition: int, most: int) -> Records | None:
         """See `Tailing.take`. Raises as `Inbox.poll`."""

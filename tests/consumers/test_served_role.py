@@ -10,14 +10,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from consumers.served import ServedTask
+from consumers.served import PATIENCE_US, ServedTask
 from consumers.served_figures import read_served
 from consumers.served_role import ServedRole, Tails
 from consumers.station import Shop
 from consumers.worker import Settings, Worker
 from streams import frames
 from streams.control import Claim, Control
-from streams.frames import END, MARK, SCHEMA_HEADER
+from streams.frames import END, EVENT, MARK, SCHEMA_HEADER
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model, Pipeline
 from streams.records import Records
@@ -40,8 +40,10 @@ class MemoryTail:
         self._broker, self._topic, self._chance = broker, topic, chance
         self._at: dict[int, int] = {}
 
-    def begin(self, positions: Mapping[int, int]) -> None:
-        self._at = {partition: positions.get(partition, 0) for partition in range(self.partitions)}
+    def begin(self, positions: Mapping[int, int]) -> dict[int, int]:
+        lows = {partition: self._broker.low[self._topic, partition] for partition in range(self.partitions)}
+        self._at = {partition: max(low, positions.get(partition, low)) for partition, low in lows.items()}
+        return dict(self._at)
 
     def take(self, partition: int, most: int) -> Records | None:
         start = self._at[partition]
@@ -186,6 +188,22 @@ def test_what_there_is_to_say_lies_where_the_league_finds_it(tmp_path: Path) -> 
     assert told.staleness.cost == task.shadowing.cost.since_start().cost
     assert dict(told.models) == task.answers.given
     assert {(one.model, one.version): one.answers for one in told.versions} == task.answers.versions
+
+
+def test_events_whose_answers_were_cut_pass_without_one(tmp_path: Path) -> None:
+    """Also where nothing is left of a partition: it is at its end then, wherever that is."""
+    place, found = Place(tmp_path, world(2)), world(2)
+    for partition in range(3):
+        place.broker.low["p.predictions", partition] = len(place.broker.logs["p.predictions", partition])
+    worker = place.worker(random.Random(0))
+    for _ in range(60):
+        worker.step(0.0)
+        place.now += PATIENCE_US / 10e6
+    (station,) = worker.stations
+    assert isinstance(station.task, ServedTask)
+
+    assert (station.task.rows.size, station.task.answered) == (0, 0)
+    assert station.task.unanswered == int((found.rows.numbers("kind") == EVENT).sum())
 
 
 def test_a_stream_whose_examples_were_cut_begins_at_the_earliest_there_is(tmp_path: Path) -> None:

