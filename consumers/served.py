@@ -101,7 +101,7 @@ class ServedTask:
         self._wait_us, self._patience_us = wait_us, patience_us
         self._ended, self._aliases = ended, {} if aliases is None else aliases
         self._wait: _Wait | None = None
-        self._silent: set[int] = set()  # partitions that have tried the patience
+        self._given_up: dict[int, int] = {}  # by partition, the last event for whose answer nobody waits any more
         self._repeats = 0  # of answers, as metrics know it
 
     # Rows and answers come
@@ -123,7 +123,6 @@ class ServedTask:
 
     def hear(self, partition: int, records: Records) -> None:
         """Take records of a partition of P.predictions, in order."""
-        self._silent.discard(partition)
         self.answers.hear(partition, records)
         self.go_on()
 
@@ -141,7 +140,8 @@ class ServedTask:
         if self._wait is None or self._wait[:2] != at:
             self._wait = _Wait(*at, now_us)
         elif now_us - self._wait.since_us >= self._patience_us:
-            self._silent.add(at[0])
+            rows = self.rows.head(self.rows.size)
+            self._given_up[at[0]] = int(rows.name[rows.partition == at[0]].max())
             self.go_on()
 
     @property
@@ -170,9 +170,9 @@ class ServedTask:
             self.answers.pass_to(partition, int(head.name[row[0]]))
             found = self.answers.find(partition, head.name[row])
             said_BS[row], who_B[row] = found.said_NS, found.who_N
-            unknown = row[~found.is_known_N]
-            if unknown.size and partition not in self._silent:
-                ready = min(ready, int(unknown[0]))
+            is_open = ~found.is_known_N & (head.name[row] > self._given_up.get(partition, -1))
+            if is_open.any():
+                ready = min(ready, int(row[is_open.argmax()]))
         return said_BS, who_B, ready
 
     def _score(self, held: Held, said_BS: Floats, who_B: Int16s) -> None:

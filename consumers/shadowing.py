@@ -191,10 +191,12 @@ class Shadowing:
             self._open.setdefault(source, OrderedDict())[block] = who
         losses, who_N = np.array(state["answered.losses"], np.float32), np.array(state["answered.who"], np.int16)
         for (name, source, block), *one in zip(about["answered"], losses, who_N, strict=True):
-            self._answered.setdefault((name, source), OrderedDict())[block] = _Answered(*one)
+            if name in self._candidates:  # the file may name it no more
+                self._answered.setdefault((name, source), OrderedDict())[block] = _Answered(*one)
         losses = np.array(state["own.losses"], np.float32)
         for (name, source, block, last_us), one in zip(about["own"], losses, strict=True):
-            self._own.setdefault((name, source), OrderedDict())[block] = _Own(one, last_us)
+            if name in self._candidates:
+                self._own.setdefault((name, source), OrderedDict())[block] = _Own(one, last_us)
 
 
 def _first(waiting: Mapping[int, object]) -> int:

@@ -11,10 +11,13 @@ import pytest
 
 from consumers.served import ServedTask
 from streams.errors import ModelError
+from streams.event_numbers import named
+from streams.frames import EVENT, LABEL, build
 from streams.metrics import RoleMetrics
 from streams.pipeline import Task
 from tests.answering import (
     PLACES,
+    SCHEMA,
     TASKS,
     World,
     answer,
@@ -155,8 +158,36 @@ def test_where_traffic_is_split_answers_change_places_within_a_batch() -> None:
         task.hear(partition, records([answer(_beyond(partition), 0.5, "linear", "9.9", "binary")]))
     wanted = first_answers(found._replace(answers=numbers))
 
+    told_N = floats([wanted[name]["probability"] for name in sorted(wanted)])
+
     assert task.rows.size == 0
     assert task.answered == len(wanted)
+    assert task.answers.counted == len(wanted) + len(PLACES)
+    assert task.board.count("predicted") == task.answered + task.unanswered
+    np.testing.assert_array_equal(_said(task), told_N)
+
+
+def _said(task: ServedTask) -> Any:
+    """What is kept of answers, in the order of their events' sources and numbers."""
+    said = task.board.state()["nodes.said"].astype(np.float64).ravel()
+    return said[~np.isnan(said)]
+
+
+def test_label_rows_find_events_that_were_numbered_before_partitions_were_parted_anew() -> None:
+    """They bear another source and the alias of the event's own, as for candidates."""
+    found = world(4)
+    is_before = (found.rows.numbers("kind") == LABEL) & (found.rows.numbers("source") == 10)
+    columns = {name: found.rows.numbers(name) for name in ("kind", "source", "number", "time", "label", "outcome")}
+    columns["number"] = np.where(is_before, named(columns["number"], 0), columns["number"])
+    columns["source"] = np.where(is_before, 99, columns["source"]).astype(np.int32)
+    rows = build(SCHEMA, columns, is_before.size)
+    task = served_task(found, aliases={0: 10})
+    task.process(batch(rows, 0, rows.num_rows))
+    for partition, told in found.answers.items():
+        task.hear(partition, records([*told, answer(_beyond(partition), 0.5, "linear", "9.9", "binary")]))
+
+    assert is_before.sum() > 100
+    assert task.scores.since_start() == run(found, 0).scores.since_start()
 
 
 def test_rows_wait_for_answers_and_no_more_are_read_than_have_room() -> None:
@@ -177,9 +208,29 @@ def test_rows_wait_for_answers_and_no_more_are_read_than_have_room() -> None:
     assert (waiting, is_full, still) == (found.rows.num_rows, False, found.rows.num_rows)
     assert task.rows.size == 0
     assert task.answered == 0
-    assert task.unanswered == int((found.rows.numbers("kind") == 0).sum())
+    assert task.unanswered == int((found.rows.numbers("kind") == EVENT).sum())
     assert task.scores.since_start().labels == 0
     assert task.board.pending() == 0
+
+
+def test_what_was_given_up_is_what_waited_and_nothing_after_it() -> None:
+    """An answer that comes after all is too late; those to the next events are scored as ever."""
+    found = world(2)
+    rows = found.rows.num_rows // 2
+    task = served_task(found, patience_us=1)
+    task.process(batch(found.rows, 0, rows))
+    for now_us in range(20):
+        task.look(now_us, lambda _: True)
+    passed = task.unanswered
+    task.process(batch(found.rows, rows, found.rows.num_rows))
+    for partition, told in found.answers.items():
+        task.hear(partition, records([*told, answer(_beyond(partition), 0.5, "linear", "9.9", "binary")]))
+    kind, source, number = (found.rows.numbers(name)[rows:].tolist() for name in ("kind", "source", "number"))
+    later = {(s, n) for what, s, n in zip(kind, source, number, strict=True) if what == EVENT}
+
+    assert passed == int((found.rows.numbers("kind")[:rows] == EVENT).sum()) > 100
+    assert task.rows.size == 0
+    assert task.answered == len(later & first_answers(found).keys()) > 100
 
 
 def test_what_is_kept_is_that_of_open_blocks_and_of_what_waits() -> None:

@@ -178,9 +178,13 @@ def test_what_there_is_to_say_lies_where_the_league_finds_it(tmp_path: Path) -> 
     place = Place(tmp_path, world(4))
     before = read_served(state_of(place.pipeline))
     task = place.run(2, 0.0)
-    place.worker(random.Random(3)).step(0.0)
+    again = place.worker(random.Random(3))
+    again.step(0.0)
     told = read_served(state_of(place.pipeline))
 
+    (station,) = again.stations
+    assert isinstance(station.task, ServedTask)
+    assert (station.task.positions, station.task.scores_to) == (task.positions, task.scores_to)
     assert before is None
     assert told is not None
     assert told.events == task.scores.since_start().labels
