@@ -32,8 +32,9 @@ def test_the_mean_is_over_events_with_both_losses_that_the_candidate_answered() 
         pairs = zip(answered.tolist(), own.tolist(), who.tolist(), strict=True)
         differences += [a - b for a, b, one in pairs if one == 1 and not math.isnan(a - b)]
 
-    assert cost.since_start() == Cost(len(differences), pytest.approx(math.fsum(differences) / len(differences)))
-    assert cost.rolling() == Cost(len(differences), pytest.approx(math.fsum(differences) / len(differences)))
+    for found in (cost.since_start(), cost.rolling()):
+        assert found.events == len(differences) > 100
+        assert found.cost == pytest.approx(math.fsum(differences) / len(differences))
 
 
 def test_the_mean_since_the_start_is_the_same_bit_for_bit_in_any_order() -> None:
