@@ -37,6 +37,11 @@ class ExamplesRole:
         self.inputs: tuple[str, ...] = (f"{pipeline.name}.examples",)
         self.reads: FrameSchema | None = self._schema
 
+    @property
+    def is_full(self) -> bool:
+        """Never: what it reads it can take."""
+        return False
+
     def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
         """None: scores are told apart by their blocks, and version rows have no source."""
         return []

@@ -78,6 +78,7 @@ class IngestRole:
     intervals_apart = 1.0
     ahead_kib = 1_024  # a raw record takes three times its size in the client
     most_rows = 10_000
+    is_full = False
     answers_to: str | None = None
     reads: FrameSchema | None = None
 

@@ -10,6 +10,7 @@ import msgspec
 from streams.errors import PipelineError
 from streams.model_kinds import ONLINE_KINDS
 from streams.pipeline import Pipeline
+from streams.served import ROLE, SERVED, has_served
 from streams.stages import stage_specs, stage_topic
 
 SCALABLE = ("ingest", "features", "serve")  # the examples have one partition, so a second learn process would idle
@@ -28,7 +29,8 @@ class Job(msgspec.Struct, frozen=True):
 def plan_jobs(pipeline: Pipeline, scale: Mapping[str, int]) -> list[Job]:
     """Say which processes a pipeline needs: ingest, features, serve, one learn for fast candidates, one per other.
 
-    Where features take several stages, each stage has its processes; where examples are archived, train is one more;
+    What was served is scored in one more, so that its JSON holds up no candidate. Where features take several stages,
+    each stage has its processes; where examples are archived, train is one more;
     the HTTP API has one if the file declares it, and so has the selector.
 
     Raises:
@@ -50,6 +52,7 @@ def plan_jobs(pipeline: Pipeline, scale: Mapping[str, int]) -> list[Job]:
         jobs.append(Job("learn", "learn", ("--models", ",".join(shared))))
     alone = [model.name for model in pipeline.models if model.name not in shared]
     jobs += [Job(f"learn.{name}", "learn", ("--models", name)) for name in alone]
+    jobs += [Job(ROLE, "learn", ("--models", SERVED))] if has_served(pipeline) else []
     jobs += [] if pipeline.archive is None else [Job("train", "train")]
     return jobs if pipeline.select is None else [*jobs, Job("select", "select")]
 

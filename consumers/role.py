@@ -108,6 +108,7 @@ class OpenPartition(Protocol):
     generation: int
     inlet: Inlet
     task: Task
+    has_changed: bool  # since it was saved last
 
     def is_at_end(self) -> bool:
         """Ask the broker whether everything there is now was read and taken."""
@@ -130,6 +131,10 @@ class Role(Protocol):
     most_rows: int  # of a step: more spread what a step costs by itself, and take memory
     ahead_kib: int  # how much may be fetched of each partition before it is wanted: speed for memory
     answers_to: str | None  # the topic whose records must not be repeated, without the prefix
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more is to be read for now, for what it waits for comes another way. Asked at every poll."""
 
     def claims(self, topic: str, topic_id: str, partition: int, generation: int, siblings: int) -> list[Claim]:
         """Name the sources this role writes as, for one input partition; none for roles that write no frames."""

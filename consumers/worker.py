@@ -138,6 +138,8 @@ class Worker:
 
     def _room(self, station: Station) -> int:
         """How many records may be read of a partition now: back-pressure, with what is fetched ahead left in place."""
+        if self._role.is_full:
+            return 0
         room = max(0, int(BUFFERED_STEPS * self._role.most_rows) - station.intake.rows)
         if self._role.reads is None:
             return min(room, POLL_RECORDS)

@@ -85,6 +85,7 @@ class Scoreboard:
         is_relearned: bool = False,
         learns_all: bool = False,
         tells_labels: bool = True,
+        may_be_silent: bool = False,
     ) -> None:
         """Begin without events.
 
@@ -94,11 +95,12 @@ class Scoreboard:
             is_relearned: whether an amended label is to be learned.
             learns_all: whether models learn all that passes, with a label or without.
             tells_labels: whether blocks in the order of labels are made, too: a fifth of a fast learner's time.
+            may_be_silent: whether an event may have no prediction (its first number is NaN): it is never scored.
         """
         self.drift = LossDrift(Drift(loss=()))
         self.labels = LabelBlocks(learns_all=learns_all)
         self.tells_labels = tells_labels
-        self._outputs, self._learns_all = outputs, learns_all
+        self._outputs, self._learns_all, self._may_be_silent = outputs, learns_all, may_be_silent
         self._keep_us, self._is_relearned = keep_us, is_relearned
         self.counters: Int64 = np.zeros(len(COUNTERS), np.int64)
         self._sizes: Int64 = np.array([0, 0, 0, BEGINNING, 0], np.int64)
@@ -168,6 +170,7 @@ class Scoreboard:
             node,
             row,
             self._learns_all,
+            self._may_be_silent,
         )
         if self.tells_labels:
             self._add_labels(rows, start, self.settled_to)

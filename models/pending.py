@@ -198,10 +198,11 @@ def settle_kernel(
     ready_node: Int32,
     ready_row: Int64,
     learns_all: bool,
+    may_be_silent: bool,
 ) -> int:
     """Run `Scoreboard.settle`; gives how many nodes are complete, named in `ready_node` with the rows that did it.
 
-    It stops behind a row whose loss raises an alarm.
+    It stops behind a row whose loss raises an alarm. Where events may have no prediction, NaN is none.
     """
     ready = 0
     sizes[SETTLED_TO] = stop
@@ -214,17 +215,20 @@ def settle_kernel(
             for place in range(score_BS.shape[1]):
                 nodes.said[place_at[at], place] = score_BS[at, place]
             continue
+        is_silent = may_be_silent and math.isnan(nodes.said[place_at[at], 0])
         if rows.outcome[i] not in (SET, MISSING):
-            _correct(tally, nodes, node, offset, rows.label[i], counters)
+            if not is_silent:
+                _correct(tally, nodes, node, offset, rows.label[i], counters)
             continue
-        has_alarm, has_label = False, not math.isnan(rows.label[i])
-        if learns_all or has_label:
+        has_alarm, has_label = False, not math.isnan(rows.label[i]) and not is_silent
+        if has_label or (learns_all and not is_silent):
             loss = add_score(tally, nodes.said, place_at[at], rows.label[i])
             nodes.loss[node, offset] = loss
             is_ours = nodes.block[node] * BLOCK_EVENTS + offset >= sources.since[nodes.owner[node]]
             if is_ours and not math.isnan(loss):
                 has_alarm = observe_loss(detectors, loss)
-        counters[SCORED if has_label or tally.code == CLUSTERING else UNLABELLED] += 1
+        is_scored = has_label or (tally.code == CLUSTERING and not is_silent)
+        counters[SCORED if is_scored else UNLABELLED] += 1
         nodes.status[node, offset] = SETTLED
         nodes.label[node, offset] = rows.label[i]
         nodes.left[node] -= 1

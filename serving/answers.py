@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from models.tally import ANOMALY, BINARY, CLUSTERING, CODES, REGRESSION, likeliest
 from streams.compiled import bare, inlined
+from streams.event_numbers import MANY
 from streams.frames import EVENT
 from streams.intrinsics import load_8, load_32
 from streams.layouts import TextAt
@@ -36,7 +37,6 @@ from streams.rendering import (
     write_words,
 )
 
-MANY = 1_000_000_000_000  # separates generation and number in one int64
 LATENCY_BOUNDS_US = np.round(np.array(LATENCY_BOUNDS_S) * 1e6).astype(np.int64)
 
 COUNT, NEWEST, ID_BYTES, KEY_BYTES = range(4)  # places in what `pick_kernel` tells

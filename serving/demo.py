@@ -188,7 +188,7 @@ def report(system: System, flights: Flights, overview: Overview, published_s: fl
     """Print what came of it: the league, what was served, dead letters and accounts."""
     pipeline = system.pipeline
     out.print(Text("\nWho predicted best (each flight was predicted before its label was known):", style="bold"))
-    out.print(league(overview.models, is_final=True))
+    out.print(league(overview.models, overview.answers, is_final=True))
     p50, p99 = overview.latency_start_s
     out.print(Text("What was served:", style="bold"))
     out.print(

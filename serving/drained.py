@@ -16,6 +16,7 @@ from streams import frames
 from streams.errors import SnapshotError, UnavailableError
 from streams.frames import MARK
 from streams.pipeline import Pipeline
+from streams.served import ROLE, has_served
 from streams.snapshots import Manifest, SnapshotStore, State
 from streams.stages import stage_specs, stage_topic
 from streams.state_folder import Folder, state_of
@@ -48,8 +49,9 @@ def readers(pipeline: Pipeline) -> list[Reader]:
 
 
 def readers_of_examples(pipeline: Pipeline) -> list[Reader]:
-    """Name those who read the settled examples, which have one partition: all candidates, and train if there is one."""
+    """Name those who read the settled examples, which have one partition: all candidates, served, and train."""
     found = [Reader(f"learn.{model.name}", "examples", ()) for model in pipeline.models]
+    found += [Reader(ROLE, "examples", ())] if has_served(pipeline) else []
     return found if pipeline.archive is None else [*found, Reader("train", "examples", ())]
 
 

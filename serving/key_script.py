@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from serving.answers import MANY
 from serving.key_rows import KeyRows, newest
 from streams.compiled import bare, inlined
+from streams.event_numbers import MANY
 from streams.intrinsics import store_8
 from streams.memory import address_of
 from streams.records import pack

@@ -8,15 +8,17 @@ from __future__ import annotations
 import math
 import time
 import urllib.request
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from consumers.supervisor import Status
 from models.scoring import figure_names
+from serving.scrape import NOTHING, Scrape
 from streams.pipeline import Model, Pipeline
 from streams.scraping import Sample, parse
+from streams.served import SERVED, has_served
 from streams.stages import stage_specs
 
 FETCH_TIMEOUT_S = 1.0  # a role that compiles or starts may not answer; the next look will show it
@@ -53,6 +55,15 @@ class ModelLine(msgspec.Struct, frozen=True):
         return next(iter(self.figures.values()))
 
 
+class AnswersLine(msgspec.Struct, frozen=True):
+    """What was really answered, scored as a candidate is; NaN where nothing is known yet."""
+
+    scored: int
+    figures: dict[str, float]  # since the start; the task's loss first
+    rolling_loss: float
+    staleness: float  # how much more it lost than the candidates that answered
+
+
 class Overview(msgspec.Struct, frozen=True):
     """A whole pipeline at one moment."""
 
@@ -69,6 +80,7 @@ class Overview(msgspec.Struct, frozen=True):
     unaccounted: int
     repeats: int
     has_ended: bool  # every role and candidate has taken the end of all partitions
+    answers: AnswersLine | None = None  # None: they are not scored
 
     @property
     def champion(self) -> str:
@@ -97,14 +109,14 @@ class Watch:
     ) -> None:
         self._pipeline, self._fetch, self._clock = pipeline, fetch or fetch_metrics, clock
         self._figures = figure_names(pipeline.task)
-        self._looks: deque[tuple[float, dict[str, _Scrape]]] = deque(maxlen=RATE_LOOKS)
+        self._looks: deque[tuple[float, dict[str, Scrape]]] = deque(maxlen=RATE_LOOKS)
 
     def look(self, statuses: Sequence[Status]) -> Overview:
         """Scrape every process that lives (a few ms each) and sum up."""
-        found = {status.name: _Scrape(self._read(status)) for status in statuses}
+        found = {status.name: Scrape(self._read(status)) for status in statuses}
         self._looks.append((self._clock(), found))
-        everything = _Scrape([sample for scrape in found.values() for sample in scrape.samples])
-        earlier = _Scrape([sample for scrape in self._looks[0][1].values() for sample in scrape.samples])
+        everything = Scrape([sample for scrape in found.values() for sample in scrape.samples])
+        earlier = Scrape([sample for scrape in self._looks[0][1].values() for sample in scrape.samples])
         buckets, before = _latency_buckets(everything), _latency_buckets(earlier)
         recent = [(bound, count - dict(before).get(bound, 0.0)) for bound, count in buckets]
         return Overview(
@@ -121,6 +133,7 @@ class Watch:
             unaccounted=int(sum(abs(value) for value in everything.values("millrace_unaccounted_rows"))),
             repeats=int(everything.sum("millrace_repeats_total")),
             has_ended=self._has_ended(everything),
+            answers=self._answers(everything),
         )
 
     def _read(self, status: Status) -> list[Sample]:
@@ -131,12 +144,12 @@ class Watch:
         now, scrapes = self._looks[-1]
         scrape = scrapes[status.name]
         since, earlier = next(
-            (look for look in self._looks if look[1].get(status.name, _NOTHING).samples), self._looks[-1]
+            (look for look in self._looks if look[1].get(status.name, NOTHING).samples), self._looks[-1]
         )
         elapsed_s = now - since
-        before = earlier.get(status.name, _NOTHING)
+        before = earlier.get(status.name, NOTHING)
 
-        def rate(figure: Callable[[_Scrape], float]) -> float | None:
+        def rate(figure: Callable[[Scrape], float]) -> float | None:
             # A restarted process counts from 0 again.
             return (
                 None if elapsed_s <= 0 or not scrape.samples else max(0.0, figure(scrape) - figure(before)) / elapsed_s
@@ -153,25 +166,38 @@ class Watch:
             restarts=status.restarts,
         )
 
-    def _model(self, everything: _Scrape, model: Model) -> ModelLine:
+    def _model(self, everything: Scrape, model: Model) -> ModelLine:
         name = model.name
-        of, names = {"role": "learn", "candidate": name}, self._figures
+        of = {"role": "learn", "candidate": name}
+        learned, figures, rolling_loss = self._scores(everything, name)
         return ModelLine(
             name=name,
             is_champion=self._is_champion(everything, name),
-            learned=int(everything.sum("millrace_model_examples", **of)),
-            figures={one: everything.one("millrace_model_quality", figure=one, span="start", **of) for one in names},
-            rolling_loss=everything.one("millrace_model_quality", figure=names[0], span="rolling", **of),
+            learned=learned,
+            figures=figures,
+            rolling_loss=rolling_loss,
             is_quarantined=everything.sum("millrace_model_quarantined", **of) > 0,
             trainings=None if model.retrain is None else _trainings(everything, name),
         )
 
-    def _is_champion(self, everything: _Scrape, name: str) -> bool:
+    def _answers(self, everything: Scrape) -> AnswersLine | None:
+        if not has_served(self._pipeline):
+            return None
+        return AnswersLine(*self._scores(everything, SERVED), everything.one("millrace_staleness_cost", span="start"))
+
+    def _scores(self, everything: Scrape, name: str) -> tuple[int, dict[str, float], float]:
+        """Give examples, figures since the start, and the loss of the last ones."""
+        of, quality = {"role": "learn", "candidate": name}, "millrace_model_quality"
+        figures = {one: everything.one(quality, figure=one, span="start", **of) for one in self._figures}
+        rolling_loss = everything.one(quality, figure=self._figures[0], span="rolling", **of)
+        return int(everything.sum("millrace_model_examples", **of)), figures, rolling_loss
+
+    def _is_champion(self, everything: Scrape, name: str) -> bool:
         """Whether it reigns, as serve says; while that says nothing, whether the pipeline file names it."""
         told = everything.values("millrace_champion", role="serve", candidate=name)
         return any(told) if told else name == self._pipeline.serve.champion
 
-    def _of_version(self, everything: _Scrape, name: str, unknown: float) -> float:
+    def _of_version(self, everything: Scrape, name: str, unknown: float) -> float:
         """Give a figure of the version that answers: the reigning champion's, or of whoever answers in its place."""
         names = [model.name for model in self._pipeline.models]
         for candidate in sorted(names, key=lambda one: not self._is_champion(everything, one)):
@@ -179,43 +205,15 @@ class Watch:
                 return value
         return unknown
 
-    def _has_ended(self, everything: _Scrape) -> bool:
+    def _has_ended(self, everything: Scrape) -> bool:
         """Whether every role has taken the end; ingest and features too, or their accounts would be of a moment ago."""
         name, partitions = "millrace_mark_seconds", self._pipeline.partitions
         serve, features = (everything.values(name, role=role) for role in ("serve", "features"))
-        learn = [everything.values(name, role="learn", candidate=model.name) for model in self._pipeline.models]
+        learners = [*(model.name for model in self._pipeline.models), *([SERVED] if has_served(self._pipeline) else [])]
+        learn = [everything.values(name, role="learn", candidate=learner) for learner in learners]
         stages = len(stage_specs(self._pipeline))
         is_whole = len(serve) == partitions and len(features) == stages * partitions and all(learn)
         return is_whole and all(mark == math.inf for mark in everything.values(name))
-
-
-class _Scrape:
-    """The samples of one or more processes, with sums over labels."""
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples = samples
-
-    def select(self, name: str, **labels: str) -> Iterable[Sample]:
-        wanted = labels.items()
-        return (one for one in self.samples if one.name == name and wanted <= one.labels.items())
-
-    def values(self, name: str, **labels: str) -> list[float]:
-        return [one.value for one in self.select(name, **labels)]
-
-    def sum(self, name: str, **labels: str) -> float:
-        return sum(value for value in self.values(name, **labels) if math.isfinite(value))
-
-    def one(self, name: str, **labels: str) -> float:
-        return next(iter(self.values(name, **labels)), math.nan)
-
-    def by(self, name: str, label: str) -> dict[str, int]:
-        totals: Counter[str] = Counter()
-        for one in self.select(name):
-            totals[one.labels[label]] += int(one.value)
-        return dict(totals)
-
-
-_NOTHING = _Scrape([])
 
 
 def percentile(buckets: Sequence[tuple[float, float]], share: float) -> float:
@@ -247,7 +245,7 @@ def fetch_metrics(port: int) -> str | None:
         return None
 
 
-def _latency_buckets(scrape: _Scrape) -> list[tuple[float, float]]:
+def _latency_buckets(scrape: Scrape) -> list[tuple[float, float]]:
     counts: dict[float, float] = {}
     for one in scrape.select("millrace_latency_seconds_bucket", role="serve"):
         bound = float(one.labels["le"])
@@ -255,12 +253,12 @@ def _latency_buckets(scrape: _Scrape) -> list[tuple[float, float]]:
     return sorted(counts.items())
 
 
-def _trainings(scrape: _Scrape, candidate: str) -> dict[str, int]:
+def _trainings(scrape: Scrape, candidate: str) -> dict[str, int]:
     ended = scrape.select("millrace_trainings_total", role="train", candidate=candidate)
     return {one.labels["result"]: int(one.value) for one in ended}
 
 
-def _accounts(scrape: _Scrape) -> dict[str, dict[str, int]]:
+def _accounts(scrape: Scrape) -> dict[str, dict[str, int]]:
     accounts: dict[str, dict[str, int]] = {}
     for one in scrape.select("millrace_account_rows"):
         states = accounts.setdefault(one.labels["account"], {})
@@ -268,7 +266,7 @@ def _accounts(scrape: _Scrape) -> dict[str, dict[str, int]]:
     return accounts
 
 
-def _events_in(scrape: _Scrape) -> float:
+def _events_in(scrape: Scrape) -> float:
     """Events taken; candidates that share a process all take the same ones."""
     counts: dict[str, float] = {}
     for one in scrape.select("millrace_rows_in_total", kind="event"):

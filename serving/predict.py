@@ -15,13 +15,14 @@ import numpy as np
 
 from consumers.inlet import FrameInlet
 from consumers.role import Decoded, Inlet, OpenPartition, Task, decode_each
-from serving.answers import COUNT, MANY, NEWEST, Asked, Frame, Picked, frame_of, pick_kernel, render
+from serving.answers import COUNT, NEWEST, Asked, Frame, Picked, frame_of, pick_kernel, render
 from serving.candidate import Candidate
 from serving.champion import Champion
 from serving.explaining import explained
 from serving.key_rows import KeyRows
 from serving.split import in_split
 from streams.control import Claim, Control
+from streams.event_numbers import MANY
 from streams.frames import Batch, FrameSchema, Outgoing
 from streams.metrics import RoleMetrics
 from streams.records import Records
@@ -198,6 +199,7 @@ class ServeRole:
     intervals_apart = 0.0
     ahead_kib = 2_048
     most_rows = 10_000
+    is_full = False
     answers_to: str | None = "predictions"
     writes: Mapping[str, FrameSchema] = {}
 

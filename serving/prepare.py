@@ -12,8 +12,9 @@ from pathlib import Path
 
 import msgspec
 
+from consumers.features_role import FeaturesRole
 from consumers.ingest import IngestRole
-from consumers.roles import FeaturesRole, LearnRole
+from consumers.learn_role import LearnRole
 from consumers.warming import NoOutbox, warm
 from serving import key_script
 from serving.champion import Champion

@@ -37,6 +37,7 @@ from streams.archive_aside import has_archive, name_aside, set_aside
 from streams.errors import PipelineError, SnapshotError, UnavailableError
 from streams.faults import fail_point
 from streams.pipeline import Pipeline
+from streams.served import ROLE as SERVED_ROLE
 from streams.snapshots import Manifest, SnapshotStore, State, Witness
 from streams.state_folder import Folder, state_of
 from streams.topic_specs import topic_specs
@@ -88,7 +89,7 @@ class Rebuilding:
         generations = [self._generation(reader) for reader in self._readers]
         generation = 1 + max(generations)
         learners = [reader.role for reader in self._readers if reader.role.startswith("learn.")]
-        candidates = [role.removeprefix("learn.") for role in learners]
+        candidates = [role.removeprefix("learn.") for role in learners if role != SERVED_ROLE]
         return Record(
             self._role,
             generation,

@@ -17,6 +17,7 @@ from streams.errors import PipelineError
 from streams.frames import Column
 from streams.lightness import has_river, stay_light
 from streams.pipeline import Pipeline
+from streams.served import SERVED, has_served
 from streams.stages import stage_specs
 
 ROLES = ("ingest", "features", "learn", "serve", "train", "api", "select")
@@ -37,7 +38,7 @@ def run_role(
     Args:
         role: its name.
         pipeline: the pipeline.
-        models: learn: only these candidates.
+        models: learn: only these candidates; `served` is the stream that scores answers.
         metrics: `host:port` for /metrics.
         instance: a name that keeps partitions over a restart.
         stage: features: only this stage, where there are several; None runs all in one process.
@@ -46,9 +47,10 @@ def run_role(
     Raises:
         MillraceError: whatever ends the process; its exit code is the process's.
     """
-    unknown = [name for name in models or [] if name not in {model.name for model in pipeline.models}]
+    known = [*(model.name for model in pipeline.models), *([SERVED] if has_served(pipeline) else [])]
+    unknown = [name for name in models or [] if name not in known]
     if role not in ROLES or unknown:
-        wrong, allowed = (role, ROLES) if role not in ROLES else (unknown[0], [m.name for m in pipeline.models])
+        wrong, allowed = (role, ROLES) if role not in ROLES else (unknown[0], known)
         raise PipelineError([f"no role or model {wrong!r}; allowed: {', '.join(allowed)}"])
     if role == "train" and pipeline.archive is None:
         line = "no examples are kept to train from; declare [archive], or a model of a kind torch:… or sklearn:…"

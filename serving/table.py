@@ -9,7 +9,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from serving.overview import ModelLine, Overview
+from serving.overview import AnswersLine, ModelLine, Overview
+from streams.served import SERVED
 
 SHOWN_FIGURES = ("accuracy", "auc", "macro_f1", "kappa", "rmse", "r2")  # figures of a league table; /metrics has all
 PLAIN_WIDTH = 110  # columns of a table that goes to a file or a pipe
@@ -24,7 +25,10 @@ def console() -> Console:
 def render(title: str, overview: Overview) -> RenderableType:
     """Lay out everything: processes, models, and what must stay at zero."""
     return Group(
-        Text(title, style="bold"), processes(overview), league(overview.models, is_final=False), _health(overview)
+        Text(title, style="bold"),
+        processes(overview),
+        league(overview.models, overview.answers, is_final=False),
+        _health(overview),
     )
 
 
@@ -35,6 +39,7 @@ def line(overview: Overview) -> str:
         for role in dict.fromkeys(process.role for process in overview.processes)
     )
     losses = ", ".join(f"{model.name} {decimal(model.loss)}" for model in overview.models)
+    losses += "" if overview.answers is None else f", {SERVED} {decimal(next(iter(overview.answers.figures.values())))}"
     loss = next(iter(overview.models[0].figures)) if overview.models else "loss"
     lag = sum(process.lag_records for process in overview.processes)
     down = [process.name for process in overview.processes if process.state not in ("up", "starting")]
@@ -69,8 +74,8 @@ def processes(overview: Overview) -> Table:
     return table
 
 
-def league(models: tuple[ModelLine, ...], *, is_final: bool) -> Table:
-    """Candidates: in the file's order while running, the best first at the end."""
+def league(models: tuple[ModelLine, ...], answers: AnswersLine | None = None, *, is_final: bool) -> Table:
+    """Candidates: in the file's order while running, the best first at the end; below them what was answered."""
     names = list(models[0].figures) if models else ["log_loss"]
     shown = [name for name in names[1:] if name in SHOWN_FIGURES]
     table = grid("candidate", f">{words(names[0])}", ">rolling", *(f">{words(one)}" for one in shown), ">learned", "")
@@ -85,7 +90,21 @@ def league(models: tuple[ModelLine, ...], *, is_final: bool) -> Table:
             number(model.learned),
             _standing(model),
         )
+    if answers is not None:
+        table.add_row(
+            SERVED,
+            decimal(answers.figures[names[0]]),
+            decimal(answers.rolling_loss),
+            *(share(answers.figures[one]) if one == "accuracy" else decimal(answers.figures[one]) for one in shown),
+            number(answers.scored),
+            staleness(answers.staleness),
+        )
     return table
+
+
+def staleness(cost: float) -> str:
+    """Say how much more the answers lost than their models would have."""
+    return "answered" if math.isnan(cost) else f"answered; stale by {cost:+.4f}"
 
 
 def _standing(model: ModelLine) -> Text:

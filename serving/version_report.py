@@ -10,15 +10,19 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from consumers.served_figures import read_served
 from models.scoring import figure_names
 from models.version import Version
 from serving.feature_report import size
 from serving.json_output import write_json
+from serving.served_report import served_row, served_words
 from serving.standing_report import champion_of, show_standings
 from serving.table import SHOWN_FIGURES, console, decimal, duration, grid, number, share, words
 from serving.training_report import show_training
 from serving.versions import Weights
 from streams.pipeline import Pipeline
+from streams.served import SERVED, has_served
+from streams.state_folder import state_of
 
 LARGEST = 10  # weights that are shown
 
@@ -37,9 +41,14 @@ def show_models(pipeline: Pipeline, newest: Newest) -> None:
     table.padding = (0, 1, 0, 0)  # so that it fits into a hundred characters
     for name in sorted(newest, key=lambda one: _rank(newest[one], loss)):
         table.add_row(name, *_league_row(newest[name], loss, shown), "champion" if _serves(pipeline, name) else "")
+    served = read_served(state_of(pipeline)) if has_served(pipeline) else None
+    if served is not None:
+        table.add_row(SERVED, *served_row(served, loss, shown))
     title = f"Pipeline {pipeline.name}: {len(newest)} candidate{'' if len(newest) == 1 else 's'}"
     out.print(Text(f"{title}, as of their newest versions", style="bold"))
     out.print(table, width=None if out.is_terminal else max(out.width, out.measure(table).maximum))
+    if served is not None:
+        out.print(served_words(served), soft_wrap=True)
     show_standings(pipeline, out)
 
 
@@ -65,12 +74,16 @@ def _rank(version: Version | None, loss: str) -> float:
 
 
 def write_models(pipeline: Pipeline, newest: Newest) -> None:
-    """Write the same as JSON: the whole record of each candidate's newest version, null where there is none."""
+    """Write the same as JSON: the whole record of each candidate's newest version, null where there is none.
+
+    Beside them stands what is known of answers: `served`, null where none are scored.
+    """
     found = [
         {"candidate": name, "is_champion": _serves(pipeline, name), "version": version}
         for name, version in newest.items()
     ]
-    write_json({"pipeline": pipeline.name, "models": found})
+    served = read_served(state_of(pipeline)) if has_served(pipeline) else None
+    write_json({"pipeline": pipeline.name, "models": found, "served": served})
 
 
 def show_version(version: Version, weights: Weights | None) -> None:

@@ -16,6 +16,7 @@ from streams.compiled import inlined
 
 NUMBER_BITS = 40  # a million million events of a source; 21 bits are left beside them in a record of the ledger
 NUMBER_MASK = (1 << NUMBER_BITS) - 1
+MANY = 1_000_000_000_000  # of a partition's events generation * MANY + number is the name, in the order of answers
 
 
 def named(numbers: npt.NDArray[np.int64], alias: int) -> npt.NDArray[np.int64]:

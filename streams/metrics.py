@@ -196,6 +196,18 @@ class RoleMetrics:
         for figure, value in figures.items():
             self.families.quality.labels(*self._base, figure, span).set(value)
 
+    def staleness(self, cost: Mapping[Span, float]) -> None:
+        """Set how much more answers lost than the candidates that gave them, NaN where nothing was compared."""
+        for span, value in cost.items():
+            self.families.staleness.labels(*self._base, span).set(value)
+
+    def served(self, states: Mapping[str, int], answers: Mapping[str, int]) -> None:
+        """Set what became of the events that were to be answered, and how many answers each model has given."""
+        for state, rows in states.items():
+            self.families.served_events.labels(*self._base, state).set(rows)
+        for model, given in answers.items():
+            self.families.served_answers.labels(*self._base, model).set(given)
+
     def learned(self, examples: int, size_bytes: int) -> None:
         """Set how many examples a candidate has learned, and how large it is."""
         self.families.learned.labels(*self._base).set(examples)

@@ -238,7 +238,7 @@ class Serve(msgspec.Struct, frozen=True):
 
     `http` is the address of the HTTP API, host and port; None: there is none. Who asks it shows the `token`, if any.
     A share `split` of the keys is answered by the candidate `split_to` in place of the champion.
-    Answers say what moved them if they are to be explained.
+    Answers say what moved them if they are to be explained. Only where the file declares the table they are scored.
     """
 
     champion: str
@@ -250,6 +250,7 @@ class Serve(msgspec.Struct, frozen=True):
     split: float = 0.0
     split_to: str | None = None
     is_explained: bool = False
+    is_declared: bool = True
 
     def __repr__(self) -> str:
         """Leave out the store's URL, which may hold a password, and the token."""

@@ -103,7 +103,7 @@ def _pipeline(path: Path, values: dict[str, Any], environment: Mapping[str, str]
         mistakes.append('[models]: no model; allowed: at least one, such as [models.logistic] with kind = "linear"')
     drift = read_drift(tables["drift"], models, mistakes, has_labels=labels.is_declared)
     archive = read_archive(tables["archive"] if "archive" in values else None, models, mistakes)
-    serve = read_serve(tables["serve"], models, environment, mistakes)
+    serve = read_serve(tables["serve"], models, environment, mistakes, is_declared="serve" in values)
     select = read_select(tables["select"], task, mistakes) if "select" in values else None
     if select is not None and len(models) == 1:
         mistakes.append("[select]: there is nobody to choose from; allowed: at least two models")

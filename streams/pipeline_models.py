@@ -14,6 +14,7 @@ from streams.model_kinds import KIND_NAMES, KINDS, is_batch, is_own, read_settin
 from streams.pipeline import Model, Serve, Task
 from streams.pipeline_http import read_http
 from streams.pipeline_retraining import read_retrain
+from streams.served import SERVED
 from streams.toml_table import Table, shown
 from streams.variables import expanded
 
@@ -25,7 +26,7 @@ PLAIN_FORM = "numbers, texts, true, false, and lists and tables of them"
 
 MOST_SHARDS = 64  # threads of one process
 _RIVER = re.compile(r"river:[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*\.[A-Za-z_][A-Za-z0-9_]*")
-_RESERVED = ("served",)  # the stream that scores what was really answered
+_RESERVED = (SERVED,)  # the stream that scores what was really answered
 _SKLEARN = re.compile(r"sklearn:[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*\.[A-Za-z_][A-Za-z0-9_]*")
 # Of any candidate, whoever wrote its class.
 _OUR_KEYS = ("kind", "sample", "shards", "on_drift", "relearn_rows", "retrain")
@@ -53,7 +54,12 @@ def read_models(values: dict[str, Any], mistakes: list[str], task: Task | None =
 
 
 def read_serve(
-    values: dict[str, Any], models: tuple[Model, ...], environment: Mapping[str, str], mistakes: list[str]
+    values: dict[str, Any],
+    models: tuple[Model, ...],
+    environment: Mapping[str, str],
+    mistakes: list[str],
+    *,
+    is_declared: bool = True,
 ) -> Serve:
     """Give the champion, the first model unless the file names one."""
     table = Table("serve", values, mistakes)
@@ -69,7 +75,7 @@ def read_serve(
     is_explained = table.boolean("explain", default=False)
     table.finish(_LATER_SERVE)
     start_at: Literal["earliest", "latest"] = "latest" if start == "latest" else "earliest"
-    return Serve(champion, start_at, redis, ttl_us, http, token, split, split_to, is_explained)
+    return Serve(champion, start_at, redis, ttl_us, http, token, split, split_to, is_explained, is_declared)
 
 
 def _split(table: Table, names: tuple[str, ...]) -> tuple[float, str | None]:

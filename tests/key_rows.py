@@ -8,8 +8,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from serving.answers import MANY
 from serving.key_rows import KeyRows
+from streams.event_numbers import MANY
 from streams.records import pack
 
 

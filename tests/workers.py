@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from consumers.features_role import FeaturesRole
 from consumers.ingest import IngestRole
 from consumers.inlet import FrameInlet
+from consumers.learn_role import LearnRole
 from consumers.role import Decoded, Inlet, OpenPartition, Role, Task, decode_each
-from consumers.roles import FeaturesRole, LearnRole
 from consumers.saving import Writer, at_once
 from consumers.station import Shop
 from consumers.worker import Settings, Worker
@@ -83,6 +84,7 @@ class CopyRole:
     intervals_apart = 0.0
     ahead_kib = 1_024
     most_rows = 10_000
+    is_full = False
     answers_to: str | None = None
 
     def __init__(self, declared: Pipeline, control: Control) -> None:

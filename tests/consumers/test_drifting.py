@@ -15,7 +15,7 @@ from river import drift as river
 
 from consumers.drifting import Drifting, DriftRecord, Recent
 from consumers.learn import LearnTask
-from consumers.roles import LearnRole
+from consumers.learn_role import LearnRole
 from consumers.score_records import Block, ScoresRecord
 from consumers.station import Shop
 from consumers.worker import Settings, Worker

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from consumers.learn import LearnTask
+from consumers.learn_role import LearnRole
 from consumers.role import OpenPartition
-from consumers.roles import LearnRole
 from models.version import decode_record
 from streams import frames
 from streams.control import Control

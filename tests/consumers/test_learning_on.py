@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from consumers.learn import LearnTask
+from consumers.learn_role import LearnRole
 from consumers.role import OpenPartition
-from consumers.roles import LearnRole
 from consumers.version_rows import version_row
 from models.learner import Matrix, Vector
 from models.mlp import MlpLearner

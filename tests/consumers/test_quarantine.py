@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from consumers.learn import LearnTask
+from consumers.learn_role import LearnRole
 from consumers.quarantine import Quarantined, Released, parameters_of
 from consumers.role import OpenPartition
-from consumers.roles import LearnRole
 from models.learner import make_learner
 from models.registry import read_version
 from models.river_parts import RIVER_VERSION

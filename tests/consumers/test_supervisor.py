@@ -17,12 +17,13 @@ import pytest
 from consumers.jobs import Job, plan_jobs
 from consumers.supervisor import HEALTHY_AFTER_S, Running, Supervisor, free_ports, spawn_child
 from streams.errors import MillraceError, PipelineError
-from streams.pipeline import Feature, Model
+from streams.pipeline import Feature, Model, Serve, Task
 from streams.pipeline_file import read_pipeline
 from streams.retraining import Archive, Retrain
 from streams.selecting import Select
 
 FLIGHTS = read_pipeline(Path(__file__).parents[2] / "examples" / "flights.toml")
+SERVED = Job("learn.served", "learn", ("--models", "served"))
 PIPELINE = msgspec.structs.replace(
     FLIGHTS,
     archive=None,
@@ -105,6 +106,7 @@ def test_each_river_candidate_has_a_process_and_the_fast_ones_share() -> None:
         Job("serve", "serve"),
         Job("learn", "learn", ("--models", "logistic,usual")),
         Job("learn.tree", "learn", ("--models", "tree")),
+        SERVED,
     ]
 
 
@@ -115,8 +117,17 @@ def test_a_pipeline_that_archives_has_a_process_that_trains_and_each_network_one
     assert plan_jobs(of, {})[3:] == [
         Job("learn", "learn", ("--models", of.models[0].name)),
         Job("learn.net", "learn", ("--models", "net")),
+        SERVED,
         Job("train", "train"),
     ]
+
+
+def test_answers_are_scored_in_a_process_of_their_own_where_the_file_declares_serve() -> None:
+    """An answer of a clustering does not tell what it could be judged by."""
+    silent = msgspec.structs.replace(FLIGHTS, serve=Serve("logistic", is_declared=False))
+    clusters = msgspec.structs.replace(FLIGHTS, task=Task("clustering"))
+
+    assert [SERVED in plan_jobs(of, {}) for of in (FLIGHTS, silent, clusters)] == [True, False, False]
 
 
 def test_each_stage_of_features_has_processes_of_its_own() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from consumers.learn_role import LearnRole
 from consumers.retrain import TrainRole, TrainTask
-from consumers.roles import LearnRole
 from consumers.station import Shop
 from consumers.trainings import Trainings
 from consumers.worker import Settings, Worker

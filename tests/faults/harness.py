@@ -28,6 +28,7 @@ from streams.kafka import Message, read_all
 from streams.pipeline import Pipeline
 from streams.pipeline_file import read_pipeline
 from streams.scraping import parse
+from streams.served import has_served
 from streams.snapshots import SnapshotStore, State
 from streams.stages import stage_specs
 from streams.state_folder import state_of
@@ -228,7 +229,8 @@ class System:
         zombie.start(point)
         self.until(lambda: psutil.Process(zombie.child.pid).status() == psutil.STATUS_STOPPED, f"{role} pausing")
         successor.start()
-        shared = {"learn": len(self.pipeline.models), "features": len(stage_specs(self.pipeline))}
+        learners = len(self.pipeline.models) + has_served(self.pipeline)
+        shared = {"learn": learners, "features": len(stage_specs(self.pipeline))}
         wanted = PARTITIONS[role] * shared.get(role, 1)
         self.until(lambda: len(successor.series("millrace_mark_seconds")) == wanted, "partitions moving")
         os.kill(zombie.child.pid, signal.SIGCONT)

@@ -12,9 +12,9 @@ import pytest
 import consumers.outlet
 import consumers.saving
 from consumers.chain_tasks import LastTask, MiddleTask
+from consumers.features_role import FeaturesRole
 from consumers.featurize import FeatureTask
 from consumers.outlet import Outlet
-from consumers.roles import FeaturesRole
 from consumers.stage_task import StageTask
 from consumers.worker import Worker
 from serving.predict import ServeTask

@@ -19,10 +19,11 @@ import pytest
 
 import consumers.saving
 import consumers.worker
+from consumers.features_role import FeaturesRole
 from consumers.ingest import IngestRole
+from consumers.learn_role import LearnRole
 from consumers.retrain import TrainRole
 from consumers.role import Role
-from consumers.roles import FeaturesRole, LearnRole
 from consumers.station import Shop
 from consumers.worker import Settings, Worker
 from serving.champion import Champion

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from consumers.drifting import DriftRecord
+from consumers.learn_role import Restarted
 from consumers.quarantine import Quarantined, Released
 from consumers.retrain import TrainedVersion
-from consumers.roles import Restarted
 from consumers.trainings import FailedTraining
 from consumers.uptake import Refused
 from serving.decision_words import told

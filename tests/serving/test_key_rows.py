@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.connection import Connection
 
-from serving.answers import MANY
 from serving.key_rows import KeyRows, newest
 from serving.key_script import DIGEST, KEYS_A_CALL, form_of, key_prefix, render_calls
+from streams.event_numbers import MANY
 from streams.records import pack
 from tests.key_rows import Said, expected, key_rows, spelled
 

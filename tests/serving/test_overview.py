@@ -54,7 +54,7 @@ class Machine:
         for partition in range(PIPELINE.partitions):
             self.serve.mark("flights.features", partition, END_US)
             self.roles[1].mark("flights.log", partition, END_US)
-        for name in CANDIDATES:
+        for name in (*CANDIDATES, "served"):
             self.learn.of(name).mark("flights.examples", 0, END_US)
 
 
@@ -251,6 +251,39 @@ def test_the_final_league_is_sorted_by_loss() -> None:
     rows = table.league(machine.look().models, is_final=True).columns[0].cells
 
     assert list(rows) == [CANDIDATES[1], CANDIDATES[2], CANDIDATES[0], *CANDIDATES[3:]]
+
+
+def test_what_was_answered_stands_below_the_candidates() -> None:
+    """It is no candidate: never the best, always last, and nobody waits for what it has learned."""
+    machine = Machine()
+    served = machine.learn.of("served")
+    served.scored("start", {"log_loss": 0.1, "accuracy": 0.9, "auc": 0.8})
+    served.scored("rolling", {"log_loss": 0.2})
+    served.learned(70, 0)
+    served.staleness({"start": 0.0125, "rolling": 0.5})
+    found = machine.look()
+    rows = table.league(found.models, found.answers, is_final=True)
+    last = [str(list(column.cells)[-1]) for column in rows.columns]
+
+    assert "served" not in {model.name for model in found.models}
+    assert last == ["served", "0.1000", "0.2000", "90.00%", "0.8000", "-", "70", "answered; stale by +0.0125"]
+    assert f"served {0.1:.4f}" in table.line(found)
+
+
+def test_the_end_needs_the_answers_to_be_scored() -> None:
+    """Only where they are; else nobody would ever say so."""
+    machine, silent = Machine(), Machine()
+    silent.watch = Watch(
+        msgspec.structs.replace(PIPELINE, serve=msgspec.structs.replace(PIPELINE.serve, is_declared=False)),
+        silent.fetch,
+        lambda: silent.now,
+    )
+    for one in (machine, silent):
+        one.end()
+        one.learn.of("served").forget("flights.examples", 0)
+
+    assert (machine.look().has_ended, silent.look().has_ended) == (False, True)
+    assert silent.look().answers is None
 
 
 def test_the_league_says_how_often_a_candidate_was_trained() -> None:

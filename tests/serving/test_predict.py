@@ -19,13 +19,14 @@ from models.explanation import explain
 from models.learner import make_learner
 from models.registry import write_version
 from models.version import encode_record
-from serving.answers import MANY, Answer
+from serving.answers import Answer
 from serving.champion import Champion
 from serving.key_rows import KeyRows
 from serving.predict import ServeRole, ServeTask
 from serving.split import SPLIT_SEED
 from streams import frames
 from streams.control import Control
+from streams.event_numbers import MANY
 from streams.frames import Batch
 from streams.metric_families import LATENCY_BOUNDS_S
 from streams.metrics import RoleMetrics

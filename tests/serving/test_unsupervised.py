@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from consumers.features_role import FeaturesRole
 from consumers.ingest import IngestRole
+from consumers.learn_role import LearnRole
 from consumers.role import Role
-from consumers.roles import FeaturesRole, LearnRole
 from consumers.station import Shop
 from consumers.worker import Settings, Worker
 from models.learner import make_learner

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from consumers.served_figures import Given, ServedFigures, StalenessFigure, write_served
 from models.learner import make_learner
 from models.registry import write_version
 from models.version import About, Costs, Version, decode_record
@@ -18,6 +20,7 @@ from serving.cli import app
 from streams.errors import MillraceError
 from streams.frames import Column
 from streams.pipeline import Model, Task
+from streams.state_folder import LocalFolder
 
 COLUMNS = (Column("distance", False), Column("carrier", True), Column("delay", False))
 FILE = """
@@ -102,6 +105,26 @@ def test_the_league_as_json_has_whole_records(file: str) -> None:
     version = msgspec.convert(found["models"][0]["version"], Version)
     assert (version.order, version.parent, version.costs.learn_us) == ((0, 600), "0.300", 0.82)
     assert found["models"][2]["version"] is None
+
+
+def test_what_was_answered_stands_below_the_candidates(file: str, tmp_path: Path) -> None:
+    """With the cost of its staleness, and who gave it; where `[serve]` is declared and something was scored."""
+    before = millrace("models", file)
+    told = ServedFigures(
+        int(time.time() * 1e6), 1_234, {"log_loss": 0.31, "accuracy": 0.8}, {"log_loss": 0.3},
+        StalenessFigure(900, 0.0125), StalenessFigure(400, -0.5), 1_300, 7, 2, 1, {"prior": 1_290, "logistic": 10},
+        (Given("logistic", "0.3", 10), Given("prior", "1.7", 1_290)),
+    )  # fmt: skip
+    write_served(LocalFolder(tmp_path), told)
+    output = millrace("models", file)
+    found = rows(output)
+
+    assert "served" not in before
+    assert found["served"][:4] == ["-", "0.3100", "0.3000", "80.00%"]
+    assert "1,234 answers scored, 7 events without an answer" in output
+    assert "answered by prior 1,290, logistic 10 (last: prior@1.7 1,290, logistic@0.3 10)" in output
+    assert "+0.0125 more than its model's own prediction, -0.5000 over the last 400 compared" in output
+    assert json.loads(millrace("models", file, "--json"))["served"]["staleness"] == {"events": 900, "cost": 0.0125}
 
 
 def test_a_version_is_shown_with_its_largest_weights(file: str) -> None:

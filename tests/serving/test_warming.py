@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from consumers.roles import LearnRole
+from consumers.learn_role import LearnRole
 from consumers.warming import NoOutbox, warm
 from models import linear_kernels, pending
 from serving import answers, key_rows, key_script

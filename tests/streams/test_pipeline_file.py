@@ -150,7 +150,7 @@ def test_the_smallest_file_takes_every_default(tmp_path: Path) -> None:
     assert pipeline.features == ()
     assert pipeline.raw_features
     assert pipeline.models == (Model("prior", "prior", {}),)
-    assert pipeline.serve == Serve("prior", "earliest", None, 7 * DAY_US)
+    assert pipeline.serve == Serve("prior", "earliest", None, 7 * DAY_US, is_declared=False)
     assert pipeline.run == Run()
     assert pipeline.source == tmp_path / "pipeline.toml"
 

@@ -107,15 +107,22 @@ class Shop:
                 command = process.cmdline()
             except psutil.Error:
                 continue
-            if "run" in command and job in command and "serving.cli" in command and not _is_guard(command):
+            is_it = job in command and (job == "served") == ("served" in command)  # which is a process of learn
+            if "run" in command and is_it and "serving.cli" in command and not _is_guard(command):
                 return int(process.pid)
         return None
 
-    def metric(self, name: str) -> float:
-        """Sum a metric over all processes that answer."""
+    def metric(self, name: str, **labels: str) -> float:
+        """Sum a metric over all processes that answer, of series with these labels."""
         targets = json.loads((self.run_dir / "targets.json").read_text())
         texts = [fetch_metrics(int(target["targets"][0].split(":")[1])) for target in targets]
-        return sum(one.value for text in texts if text for one in parse(text) if one.name == name)
+        return sum(
+            one.value
+            for text in texts
+            if text
+            for one in parse(text)
+            if one.name == name and labels.items() <= one.labels.items()
+        )
 
     def _find(self, id_: str) -> dict[str, Any] | None:
         self.answers += [json.loads(message.value() or b"") for message in self._reader.poll(100, 0.05)]

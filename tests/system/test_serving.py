@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -48,6 +49,22 @@ def test_a_label_is_learned_and_the_new_version_answers(shop: Shop) -> None:
     assert answer["probability"] > 0.5
 
 
+def test_what_was_answered_is_scored_beside_the_candidate(shop: Shop) -> None:
+    """The one event with a label was answered by an untrained model, as the candidate itself said of it."""
+    of = {"candidate": "served"}
+    loss = {"figure": "log_loss", "span": "start"}
+    until(lambda: shop.metric("millrace_model_quality", **of, **loss) > 0, ANSWER_WAIT_S)
+
+    assert shop.metric("millrace_model_quality", **of, **loss) == pytest.approx(math.log(2))
+    assert shop.metric("millrace_model_quality", candidate="logistic", **loss) == pytest.approx(math.log(2))
+    until(lambda: _answered(shop) == len(shop.answers), ANSWER_WAIT_S)
+    assert shop.metric("millrace_served_answers", **of, model="logistic") == len(shop.answers)
+
+
+def _answered(shop: Shop) -> float:
+    return shop.metric("millrace_served_events", state="answered")
+
+
 def test_a_key_is_in_redis_with_what_was_answered_last(shop: Shop) -> None:
     store = redis.Redis.from_url((shop.run_dir / "redis").read_text())
     answers = {answer["key"]: answer for answer in (shop.answer(shop.order()) for _ in range(10))}
@@ -82,7 +99,7 @@ def test_a_bad_record_becomes_a_dead_letter_and_stops_nothing(shop: Shop) -> Non
     assert "$.amount" in letters[0]["reason"]
 
 
-@pytest.mark.parametrize("job", ["ingest", "features", "learn", "serve"])
+@pytest.mark.parametrize("job", ["ingest", "features", "learn", "serve", "served"])
 def test_a_killed_role_is_started_again_and_goes_on(shop: Shop, job: str) -> None:
     """What it did before the kill is neither lost nor done again."""
     before = [shop.order() for _ in range(3)]
@@ -101,7 +118,15 @@ def test_a_killed_role_is_started_again_and_goes_on(shop: Shop, job: str) -> Non
     counts = Counter(answer["id"] for answer in shop.answers)
     assert set(counts.values()) == {1}
     assert counts.keys() >= {*before, *after, last}
-    assert f"{job} was killed by SIGKILL" in shop.log.read_text()
+    assert f"{'learn.served' if job == 'served' else job} was killed by SIGKILL" in shop.log.read_text()
+
+
+def test_every_answer_is_counted_once_after_the_kills(shop: Shop) -> None:
+    """Of serve, of what scores the answers, and of all between; only serve's may have been repeated."""
+    shop.answer(shop.order())
+    until(lambda: all_answer(shop) and _answered(shop) == len({one["id"] for one in shop.answers}), ANSWER_WAIT_S)
+
+    assert shop.metric("millrace_served_events", state="unanswered") == 0
 
 
 def test_no_row_is_unaccounted_for_after_the_kills(shop: Shop) -> None:

@@ -15,6 +15,8 @@ import pandas as pd
 import pytest
 
 from consumers.score_records import Block
+from consumers.served import ServedTask
+from consumers.station import part_of
 from models.learner import LEARN, PREDICT, SKIP, Learner, make_learner
 from models.sealed import model_key
 from streams import features
@@ -259,6 +261,49 @@ def test_answers_stand_in_the_order_of_the_features_under_their_names(run: Run) 
         assert versions == sorted(versions)
 
 
+def test_the_scores_of_what_was_served_are_those_of_the_answers(run: Run) -> None:
+    """Each answer with its event's label; since the start by the newest label, rolling as labels came."""
+    source_of, served = _sources_by_partition(run), run.overview.answers
+    told = {(source_of[p], one["number"]): one["probability"] for p, some in enumerate(run.predictions) for one in some}
+    rows = _settled_labels(run)
+    newest = rows.drop_duplicates(["source", "number"], keep="last").dropna(subset="label")
+    first = rows[rows.outcome <= MISSING].dropna(subset="label")
+    losses = {name: _log_losses(told, some) for name, some in (("newest", newest), ("first", first))}
+    said = newest.name.map(told).to_numpy()
+
+    assert served is not None
+    assert served.scored == len(newest) > 10_000
+    assert served.figures["log_loss"] == pytest.approx(losses["newest"].mean(), abs=WITHIN)
+    assert served.figures["accuracy"] == pytest.approx(((said >= 0.5) == (newest.label > 0.5)).mean(), abs=WITHIN)
+    bound = served.figures["auc_error"] + WITHIN  # versions so stale are often quite certain: these scores are ties
+    assert served.figures["auc"] == pytest.approx(area_under_curve(said, newest.label > 0.5), abs=bound)
+    assert served.rolling_loss == pytest.approx(losses["first"][-10_000:].mean(), abs=WITHIN)
+
+
+def test_the_cost_of_staleness_is_what_answers_lost_more_than_the_model_as_it_was_by_then(run: Run) -> None:
+    """On all events of whole blocks; here all answers are the champion's."""
+    source_of = _sources_by_partition(run)
+    told = {(source_of[p], one["number"]): one["probability"] for p, some in enumerate(run.predictions) for one in some}
+    own = {
+        (block.source, BLOCK * block.block + at): loss
+        for block in _blocks(run, "logistic")
+        for at, loss in enumerate(block.values().tolist())
+    }
+    rows = _settled_labels(run)
+    first = rows[(rows.outcome <= MISSING) & rows.name.isin(own.keys())].dropna(subset="label")
+    difference = _log_losses(told, first).astype(np.float32).astype(float) - first.name.map(own).to_numpy()
+    found = SnapshotStore(run.pipeline.state / "snapshots" / "learn.served" / "examples-p0").find()
+    task = ServedTask(run.pipeline.task, ("logistic", "tree", "prior"), lambda _: (0, 0))
+    task.restore(part_of(found.state or {}, "task."))
+    cost = task.shadowing.cost.since_start()
+
+    assert cost.events == difference.size > 10_000
+    assert cost.cost == pytest.approx(difference.mean(), abs=1e-8)
+    assert (difference != 0.0).any()
+    assert task.repeats == task.unanswered == task.shadowing.uncompared == 0
+    assert task.answers.given == {"logistic": FLIGHTS}
+
+
 # Order
 
 
@@ -292,6 +337,21 @@ def _column(table: Table, name: str, rows: npt.NDArray[np.int64]) -> list[Any]:
 
 def _names(table: Table, rows: npt.NDArray[np.int64]) -> list[tuple[str, str]]:
     return list(zip(_column(table, "id", rows), _column(table, "key", rows), strict=True))
+
+
+def _settled_labels(run: Run) -> pd.DataFrame:
+    """The label rows of P.examples, in order, with their events' names."""
+    names = ("kind", "source", "number", "label", "outcome")
+    rows = pd.DataFrame({name: run.examples.numbers(name) for name in names})
+    rows = rows[rows.kind == LABEL]
+    return rows.assign(name=list(zip(rows.source.tolist(), rows.number.tolist(), strict=True)))
+
+
+def _log_losses(told: dict[tuple[int, int], float], rows: pd.DataFrame) -> Floats:
+    said = rows.name.map(told).to_numpy()
+    given: Floats = np.where(rows.label > 0.5, said, 1.0 - said)
+    losses: Floats = -np.log(np.clip(given, 0.001, 0.999))
+    return losses
 
 
 def _outcome(run: Run) -> npt.NDArray[np.int8]:

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from serving.answers import MANY
 from serving.key_rows import KeyRows
 from serving.key_script import form_of, warm
 from serving.online_store import BATCH_KEYS
 from serving.redis_door import RedisDoor
 from streams.embedded import EmbeddedRedis
+from streams.event_numbers import MANY
 from streams.pipeline_file import read_pipeline
 from streams.records import pack
 from tests.bench.figure import Figure, Ratio
