@@ -12,6 +12,7 @@ import msgspec
 from streams.selecting import Select
 
 MIB = 2.0**20
+SLOW_RECORDS = 5  # of a candidate, one after the other: a champion that is slow in all of them goes
 
 GateName = Literal["health", "age", "latency", "memory", "training"]
 LASTING: tuple[GateName, ...] = ("health", "age")  # a champion must go on keeping these
@@ -25,6 +26,7 @@ class Known(msgspec.Struct):
         time_us: event time of its newest block.
         owes_from_us: event time of the first block that others have given since, 0: it is as far as anybody.
         predict_p99_us, size_bytes: as its last record has them.
+        slow: how many records in a row have told of predictions that take longer than is allowed.
         training_s: of its last training, None: it was not trained in a batch.
         illness: why it is in quarantine, empty if it is not.
     """
@@ -36,6 +38,17 @@ class Known(msgspec.Struct):
     size_bytes: int = 0
     training_s: float | None = None
     illness: str = ""
+    slow: int = 0
+
+    def measured(self, predict_p99_us: float, settings: Select) -> None:
+        """Take how long a prediction takes, from the next record."""
+        limit_ms, self.predict_p99_us = settings.max_predict_ms, predict_p99_us
+        self.slow = self.slow + 1 if limit_ms is not None and predict_p99_us / 1e3 > limit_ms else 0
+
+    @property
+    def is_slow(self) -> bool:
+        """Say whether it was too slow for so long that it was no pause of the machine."""
+        return self.slow >= SLOW_RECORDS
 
     def age_us(self, now_us: int) -> int:
         """Say how far it is behind. A pause of everybody is none: what counts is since when others have gone on."""

@@ -1,8 +1,8 @@
 """Judging: whether another candidate is to be champion, from what is known at this block.
 
-A champion that is broken goes at once: it is in quarantine, owes answers, raises the guard's alarm, or is too old. Else
-a challenger comes when its evidence is proven and its gates are open, and there was no promotion just now. The last
-champion, proven better, is the promotion taken back.
+A champion that is broken goes at once: it is in quarantine, owes answers, raises the guard's alarm, is too slow, or too
+old. Else a challenger comes when its evidence is proven and its gates are open, and there was no promotion just now.
+The last champion, proven better, is the promotion taken back.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def broken(state: SelectionState, lost: float, settings: Select) -> Wish | None:
         found = "guard", {"quarantined": 1.0}, {"quarantined": 0.0}
     elif lost > MOST_LOST:
         found = "guard", {"lost_ratio": lost}, {"lost_ratio": MOST_LOST}
+    elif champion.is_slow:
+        found = "slow", {"predict_ms": champion.predict_p99_us / 1e3}, {"predict_ms": settings.max_predict_ms}
     else:
         for gate in closed_gates(champion, state.time_us, settings):
             if gate.name == "age":
@@ -97,7 +99,8 @@ def advantage(evidence: Evidence) -> float:
 
 def _lasting(state: SelectionState, candidate: str, settings: Select) -> bool:
     """Say whether a gate is closed that also a champion has to keep."""
-    return any(gate.name in LASTING for gate in closed_gates(state.known[candidate], state.time_us, settings))
+    known = state.known[candidate]
+    return known.is_slow or any(gate.name in LASTING for gate in closed_gates(known, state.time_us, settings))
 
 
 def evidence_numbers(found: Verdict) -> tuple[dict[str, float | None], dict[str, float | None]]:

@@ -154,9 +154,9 @@ class Selection:
             return False
         if 0 <= known.lineage < record.lineage:
             self._renew(record.candidate)
-            known.illness = ""
+            known.illness, known.slow = "", 0
         known.lineage, known.size_bytes = record.lineage, record.bytes
-        known.predict_p99_us = record.predict_p99_us
+        known.measured(record.predict_p99_us, self.settings)
         return True
 
     def _renew(self, candidate: str) -> None:

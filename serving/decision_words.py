@@ -69,6 +69,8 @@ def _reason(why: str, numbers: Record, bounds: Record) -> str:
         )
     if why == "stale":
         return f"the champion was {_n(numbers, 'age_s')} s of event time behind, {_n(bounds, 'age_s')} allowed"
+    if why == "slow":
+        return f"a prediction of the champion took {_n(numbers, 'predict_ms')} ms, {_n(bounds, 'predict_ms')} allowed"
     if why == "guard" and "lost_ratio" in numbers:
         share, most = _n(numbers, "lost_ratio"), _n(bounds, "lost_ratio")
         return f"the champion gave no number for {share} of a block, {most} allowed"

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-Why = Literal["evidence", "taken back", "guard", "stale", "manual"]
+Why = Literal["evidence", "taken back", "guard", "slow", "stale", "manual"]
 FIRST = ""  # the name of the reign before any record: the champion is the pipeline file's
 
 

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from consumers.gates import Known, closed_gates
+from consumers.gates import SLOW_RECORDS, Known, closed_gates
 from consumers.judging import MOST_LOST
 from consumers.quarantine import Quarantined, Released
 from consumers.retrain import TrainedVersion
@@ -282,6 +282,43 @@ def test_a_champion_in_quarantine_is_replaced_and_a_sick_challenger_does_not_com
     selector.hear()
 
     assert selector.selection.state.known["good"].illness == ""
+
+
+def test_a_champion_whose_predictions_take_too_long_is_replaced_at_once() -> None:
+    """By the best that is quick enough. One slow record is a pause of the machine, and so is one of everybody."""
+
+    def slowed(names: set[str], blocks: range) -> list[ScoresRecord]:
+        return [
+            msgspec.structs.replace(
+                one, predict_p99_us=1_001.0 if one.candidate in names and one.blocks[0].block in blocks else 1_000.0
+            )
+            for one in scores([BETTER] * 12, orders=("number",))
+        ]
+
+    allowed = {"max_predict_ms": 1.0}
+    _, log = run(slowed({"base", "good"}, range(3, 12)), **allowed)
+    (decision,) = log.promotions()
+    place = 3 * (3 + SLOW_RECORDS - 1)  # the champion's record is the first of three
+
+    assert told(log) == [("slow", "slow", place)]
+    assert (decision.numbers["predict_ms"], decision.thresholds) == (1.001, {"predict_ms": 1.0})
+    for names, blocks in (({"base"}, range(3, 3 + SLOW_RECORDS - 1)), (set(BETTER), range(12))):
+        assert run(slowed(names, blocks), **allowed)[1].values == []
+    assert run(slowed({"base"}, range(12)))[1].values == []
+
+
+def test_a_champion_that_is_slow_is_replaced_at_the_same_block_by_a_selector_that_was_killed() -> None:
+    """How long it has been slow is part of the state."""
+    slow = [msgspec.structs.replace(one, predict_p99_us=2_000.0) for one in scores([BETTER] * 8, orders=("number",))]
+    selector = Selector(Log(), msgspec.structs.replace(SETTINGS, max_predict_ms=1.0))
+    quick = [one if one.candidate == "base" else msgspec.structs.replace(one, predict_p99_us=1.0) for one in slow]
+    selector.read(quick, 0, 8)
+    selector.save()
+    selector.read(quick, 8, 10)
+    selector.read(quick, selector.killed(quick), len(quick))
+
+    assert told(selector.log) == told(run(quick, max_predict_ms=1.0)[1])
+    assert [why for _, why, _ in told(selector.log)] == ["slow"]
 
 
 @pytest.mark.parametrize(

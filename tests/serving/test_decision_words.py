@@ -55,6 +55,10 @@ BETTER = {"base": 0.5, "good": 0.45, "slow": 0.52}
             Promoted("x", "", "good", 0, "stale", numbers={"age_s": 90000.0}, thresholds={"age_s": 86400.0}),
             "good is champion in place of base: the champion was 90,000 s of event time behind, 86,400 allowed",
         ),
+        (
+            Promoted("x", "", "good", 0, "slow", numbers={"predict_ms": 7.5}, thresholds={"predict_ms": 5.0}),
+            "good is champion in place of base: a prediction of the champion took 7.5 ms, 5 allowed",
+        ),
     ],
 )
 def test_each_kind_of_record_has_its_sentence(record: msgspec.Struct, line: str) -> None:
