@@ -17,7 +17,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-ROLES = ("ingest", "features", "learn", "serve", "train")
+PROFILES = {"select": "select", "api": "http"}  # of roles that a pipeline has if its file says so
+ROLES = ("ingest", "features", "learn", "serve", "train", *PROFILES)
 
 
 def compose() -> dict[str, Any]:
@@ -52,10 +53,11 @@ def test_every_role_is_a_service_that_serves_metrics() -> None:
         assert command[:2] == ["run", role]
         assert command[-2:] == ["--metrics", "0.0.0.0:9100"]
         assert services[role]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
-        assert services[role]["environment"] == {
-            "MILLRACE_KAFKA": "kafka:9092",
-            "MILLRACE_REDIS": "redis://redis:6379/0",
+        assert services[role]["environment"].items() >= {
+            ("MILLRACE_KAFKA", "kafka:9092"),
+            ("MILLRACE_REDIS", "redis://redis:6379/0"),
         }
+        assert services[role].get("profiles", []) == ([PROFILES[role]] if role in PROFILES else [])
     assert {"kafka", "redis", "prometheus", "grafana"} <= services.keys()
 
 
