@@ -232,6 +232,26 @@ def test_a_block_waits_for_its_pair_for_max_age_of_event_time_and_is_counted_the
     assert selector.selection.pairings["number"].waiting() == 0
 
 
+def test_what_is_learned_again_after_a_rebuild_is_no_evidence_a_second_time() -> None:
+    """All candidates begin their next lineage at the first block: who reigns stays, and only what is new counts."""
+    levels = [BETTER] * 102 + [{"base": 0.5, "good": 0.5, "slow": 0.52}] * 60
+    before = scores(levels, orders=("number",))
+    replay = [msgspec.structs.replace(one, lineage=1) for one in before]
+    later = [
+        record(name, 162 + at, losses, lineage=1)
+        for at, found in Losses(1).blocks([{"base": 0.6, "good": 0.55, "slow": 0.5}] * 110)
+        for name, losses in found.items()
+    ]
+    selector, log = run([*before, *replay])
+    state = selector.selection.state
+    blocks = [pair.evidence.blocks for pair in state.pairs.values()]
+    _, longer = run([*before, *replay, *later])
+
+    assert (told(log)[0][:2], state.reign.champion, len(told(log))) == (("good", "evidence"), "good", 1)
+    assert blocks == [0, 0]
+    assert [one[:2] for one in told(longer)] == [("good", "evidence"), ("slow", "evidence")]
+
+
 def test_a_champion_that_falls_behind_is_replaced() -> None:
     """By the best of those that go on; a pause of everybody is no reason."""
     found = list(Losses(0).blocks([BETTER] * 100))
