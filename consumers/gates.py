@@ -12,7 +12,7 @@ import msgspec
 from streams.selecting import Select
 
 MIB = 2.0**20
-SLOW_RECORDS = 5  # of a candidate, one after the other: a champion that is slow in all of them goes
+SLOW_RECORDS = 20  # one after the other, for a champion to go: a percentile of the first steps is their slowest
 
 GateName = Literal["health", "age", "latency", "memory", "training"]
 LASTING: tuple[GateName, ...] = ("health", "age")  # a champion must go on keeping these

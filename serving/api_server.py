@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import ExitStack
 from importlib.metadata import version
 
@@ -71,9 +72,7 @@ def serve(pipeline: Pipeline, app: Guard) -> None:
         lifespan="on",
     )
     try:
-        listening = settings.bind_socket()
-    except SystemExit:  # it has said why in the log
-        raise UnavailableError(
-            f"[serve] http: {host}:{port} cannot be listened on: is another process there?"
-        ) from None
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise UnavailableError(f"[serve] http: {host}:{port} cannot be listened on: {error.strerror}") from error
     uvicorn.Server(settings).run(sockets=[listening])

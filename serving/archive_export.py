@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
+from streams.advice import NOTHING_ARCHIVED
 from streams.archive import columns_of, read_rows, segments_of
 from streams.archive_file import archive_schema
 from streams.errors import PipelineError, UnavailableError
@@ -42,8 +43,8 @@ def export_examples(pipeline: Pipeline, out: Path, form: Format, wish: Wish) -> 
     """Write a file; gives the number of rows. Memory holds some row groups, and corrected labels.
 
     Raises:
-        PipelineError: the file is there already, or nothing was archived yet.
-        UnavailableError: it cannot be written, or an object store does not answer.
+        PipelineError: the file is there already.
+        UnavailableError: nothing was archived yet, it cannot be written, or an object store does not answer.
         ArchiveError: what is archived is damaged.
     """
     if out.exists():
@@ -51,7 +52,7 @@ def export_examples(pipeline: Pipeline, out: Path, form: Format, wish: Wish) -> 
     state = state_of(pipeline)
     segments = segments_of(state)
     if not segments:
-        raise PipelineError([f"{pipeline.name} has no archived examples yet: `millrace run train` archives them"])
+        raise UnavailableError(NOTHING_ARCHIVED)
     columns = columns_of(segments)
     schema = archive_schema(columns, segments[-1].classes)
     unfinished, rows = out.with_name(f".{out.name}.part"), 0

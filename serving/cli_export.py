@@ -55,6 +55,7 @@ def export(
 def _export_examples(pipeline: Any, out: Path, form: str | None, *wish: Any) -> None:
     from serving.archive_export import FORMATS, Wish, export_examples
     from serving.table import number
+    from streams.advice import NEWER_ARCHIVED
     from streams.errors import PipelineError
     from streams.toml_table import mistake_line
 
@@ -63,7 +64,7 @@ def _export_examples(pipeline: Any, out: Path, form: str | None, *wish: Any) -> 
         allowed = " or ".join(FORMATS)
         raise PipelineError([mistake_line("--format", f"{form!r} is no format", allowed, chosen, list(FORMATS))])
     rows = export_examples(pipeline, out, "csv" if chosen == "csv" else "parquet", Wish(*wish))
-    print(f"{out}: {number(rows)} rows")
+    print(f"{out}: {number(rows)} rows; {NEWER_ARCHIVED}")
 
 
 def _refuse(given: dict[str, Any]) -> None:

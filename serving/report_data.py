@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streams.advice import NOTHING_ARCHIVED
 from streams.archive import read_rows, segments_of
 from streams.archive_file import archive_names
 from streams.durations import DAY_US
@@ -145,8 +146,7 @@ def _overlaps(period: Period, from_us: int, to_us: int) -> bool:
 
 def _nothing(pipeline: Pipeline, state: Folder, period: Period) -> str:
     if period == Period():
-        what = f"{state}/archive has no examples yet: a report is made from settled ones"
-        return f"{what}; `millrace run train FILE` (part of `millrace up`) fills it"
+        return NOTHING_ARCHIVED
     return f"{state}/archive has no events of {pipeline.name} between --from and --to; leave one of them out"
 
 

@@ -29,10 +29,11 @@ from serving.brokers import ensure_topics
 from serving.table import console, duration, number
 from serving.training_report import show_training
 from streams import features, frames
+from streams.advice import NOTHING_ARCHIVED
 from streams.archive import segments_of
 from streams.children import Child
 from streams.control import Control
-from streams.errors import MillraceError, PipelineError, TrainingError, UnavailableError
+from streams.errors import MillraceError, PipelineError, UnavailableError
 from streams.kafka import KafkaOutbox
 from streams.pipeline import Model, Pipeline
 from streams.state_folder import state_of
@@ -56,15 +57,13 @@ def run_trainings(pipeline: Pipeline, wanted: Wanted) -> None:
 
     Raises:
         PipelineError: there is no such candidate, or none is trained in batches.
-        TrainingError: the archive is empty.
-        UnavailableError: another training runs on this machine, or Kafka is away.
+        UnavailableError: the archive is empty, another training runs on this machine, or Kafka is away.
         MillraceError: the training failed; it has the exit code of the reason.
     """
     models = chosen_models(pipeline, wanted)
     segments = segments_of(state_of(pipeline))
     if not segments:
-        line = "the archive has no examples yet: a running pipeline writes them when a day is over, or 65,536 are there"
-        raise TrainingError(f"{line}; start it with `millrace up`, or wait")
+        raise UnavailableError(NOTHING_ARCHIVED)
     rows = max(segment.last for segment in segments)
     out, place = console(), TrainingPlace(pipeline.state)
     with _locked(place, pipeline.state) as lock:

@@ -1,6 +1,12 @@
-"""What a message tells a user to run where state has to begin anew: the command that helps, and no more than that."""
+"""What messages of several commands tell a user to do."""
 
 from __future__ import annotations
+
+NOTHING_ARCHIVED = (
+    "the archive has no examples yet: a running pipeline writes them when a day is over, or 65,536 are there; "
+    "start it with `millrace up`, or wait"
+)
+NEWER_ARCHIVED = "newer ones are archived when their day is over, or 65,536 are there"
 
 
 def rebuild_of(role: str = "") -> str:

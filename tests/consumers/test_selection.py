@@ -312,29 +312,29 @@ def test_a_champion_whose_predictions_take_too_long_is_replaced_at_once() -> Non
             msgspec.structs.replace(
                 one, predict_p99_us=1_001.0 if one.candidate in names and one.blocks[0].block in blocks else 1_000.0
             )
-            for one in scores([BETTER] * 12, orders=("number",))
+            for one in scores([BETTER] * (SLOW_RECORDS + 9), orders=("number",))
         ]
 
     allowed = {"max_predict_ms": 1.0}
-    _, log = run(slowed({"base", "good"}, range(3, 12)), **allowed)
+    _, log = run(slowed({"base", "good"}, range(3, SLOW_RECORDS + 9)), **allowed)
     (decision,) = log.promotions()
     place = 3 * (3 + SLOW_RECORDS - 1)  # the champion's record is the first of three
 
     assert told(log) == [("slow", "slow", place)]
     assert (decision.numbers["predict_ms"], decision.thresholds) == (1.001, {"predict_ms": 1.0})
-    for names, blocks in (({"base"}, range(3, 3 + SLOW_RECORDS - 1)), (set(BETTER), range(12))):
+    for names, blocks in (({"base"}, range(3, 3 + SLOW_RECORDS - 1)), (set(BETTER), range(SLOW_RECORDS + 9))):
         assert run(slowed(names, blocks), **allowed)[1].values == []
-    assert run(slowed({"base"}, range(12)))[1].values == []
+    assert run(slowed({"base"}, range(SLOW_RECORDS + 9)))[1].values == []
 
 
 def test_a_champion_that_is_slow_is_replaced_at_the_same_block_by_a_selector_that_was_killed() -> None:
     """How long it has been slow is part of the state."""
-    slow = [msgspec.structs.replace(one, predict_p99_us=2_000.0) for one in scores([BETTER] * 8, orders=("number",))]
+    slow = [msgspec.structs.replace(one, predict_p99_us=2_000.0) for one in scores([BETTER] * 25, orders=("number",))]
     selector = Selector(Log(), msgspec.structs.replace(SETTINGS, max_predict_ms=1.0))
     quick = [one if one.candidate == "base" else msgspec.structs.replace(one, predict_p99_us=1.0) for one in slow]
-    selector.read(quick, 0, 8)
+    selector.read(quick, 0, 31)
     selector.save()
-    selector.read(quick, 8, 10)
+    selector.read(quick, 31, 40)
     selector.read(quick, selector.killed(quick), len(quick))
 
     assert told(selector.log) == told(run(quick, max_predict_ms=1.0)[1])

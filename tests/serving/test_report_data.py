@@ -107,7 +107,7 @@ def test_a_period_has_the_events_from_its_beginning_to_before_its_end(made: Made
 def test_without_an_archive_or_events_in_the_period_one_line_says_so(made: Made, tmp_path: Path) -> None:
     empty = msgspec.structs.replace(made.pipeline, state=tmp_path)
 
-    with pytest.raises(UnavailableError, match="archive has no examples yet: a report is made from settled ones"):
+    with pytest.raises(UnavailableError, match="the archive has no examples yet: a running pipeline writes them"):
         read_archive(empty, Period())
     with pytest.raises(UnavailableError, match="has no events of p between --from and --to"):
         read_archive(made.pipeline, Period(0, START_US))

@@ -20,7 +20,7 @@ from serving.training_command import Wanted, chosen_models, run_trainings
 from serving.training_report import training_facts
 from streams import frames
 from streams.durations import DAY_US
-from streams.errors import MillraceError, PipelineError, TrainingError, UnavailableError
+from streams.errors import MillraceError, PipelineError, UnavailableError
 from streams.frames import FrameSchema
 from streams.pipeline import Model, Pipeline
 from streams.retraining import Retrain
@@ -171,7 +171,7 @@ def test_a_training_that_fails_ends_the_command_with_its_line_and_code(
 
 def test_an_empty_archive_and_another_training_are_refused(plant: Plant, tmp_path: Path) -> None:
     empty = msgspec.structs.replace(plant.pipeline, state=tmp_path / "empty")
-    with pytest.raises(TrainingError, match="the archive has no examples yet"):
+    with pytest.raises(UnavailableError, match="the archive has no examples yet"):
         run_trainings(empty, Wanted())
     held = TrainingPlace(plant.pipeline.state).lock()
     assert held is not None
