@@ -4,7 +4,8 @@
 June, `late` is one that is half-hearted until it is repaired in September. All by the number of labels learned, so that
 a replay changes at the same row. Nobody decides anything by hand.
 
-The year goes by at a pace at which decisions can act: PACE departures a second, a day in half a second.
+The year comes week by week; each waits until the selector has weighed most of the one before. So a decision is in
+effect within some days of the year, however busy the machine is.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import itertools
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,13 +37,14 @@ from streams.reign import Promoted
 from streams.state_folder import state_of
 from streams.tables import Table
 from tests.selecting import Log, Selector
-from tests.system.flights_run import EXAMPLE, json_of, numbered, table_of
+from tests.system.flights_run import EXAMPLE, claims_of, json_of, numbered, table_of
 from tests.system.reference_learning import loss
 from tests.system.test_year_of_retraining import wait
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
-PACE = 2_000.0  # departures a second
-FIRST = 8_000  # departures before the selector has to be there: ten days
+STRETCH_US = 7 * DAY_US
+SETTLED_US = 4 * DAY_US  # a label comes within 36 h, and a block takes half a day
+FIRST = 6_000  # departures before which there may be no loss to weigh
 BLOCK = 100
 SWITCH_US = 30 * DAY_US  # long enough for every partition to have switched, too short for another reign
 QUARTERS = ("2013-01", "2013-04", "2013-07", "2013-10")
@@ -101,28 +104,33 @@ def write_file(folder: Path) -> Path:
 
 
 def live(system: System) -> None:
-    """Publish ten days, wait until the selector weighs, then publish the rest at its pace."""
+    """Publish week after week; the next one waits until the selector has weighed the one before."""
     pipeline = system.pipeline
     outbox = KafkaOutbox(pipeline.kafka)
-    records = read_flights().records()
-    first = list(itertools.islice(records, 2 * FIRST))
-    publisher = Publisher(pipeline, outbox, raw_partitions(pipeline), rate=PACE)
-    publisher.publish(first, system.tend)
-    publisher.mark(str(first[-1].time_us - 1))
-    outbox.flush()
-    wait(system, lambda: read_standings(state_of(pipeline)) is not None)
-    publisher = Publisher(pipeline, outbox, raw_partitions(pipeline), rate=PACE, has_marks=True)
-    publisher.publish(records, system.tend)
+    publisher = Publisher(pipeline, outbox, raw_partitions(pipeline))
+    for _, week in itertools.groupby(read_flights().records(), lambda record: record.time_us // STRETCH_US):
+        records = list(week)
+        publisher.publish(records, system.tend)
+        publisher.mark(str(records[-1].time_us - 1))
+        outbox.flush()
+        if publisher.events > FIRST:
+            wait(system, partial(has_come, pipeline, records[-1].time_us - SETTLED_US))
+    publisher.mark("end")
     outbox.close()
     wait(system, lambda: system.look().has_ended)
     wait(system, lambda: has_weighed(pipeline))
 
 
+def has_come(pipeline: Pipeline, time_us: int) -> bool:
+    """Whether the selector has weighed losses of that time."""
+    found = read_standings(state_of(pipeline))
+    return found is not None and found.time_us >= time_us
+
+
 def has_weighed(pipeline: Pipeline) -> bool:
     """Whether the selector has come to the last block."""
-    found = read_standings(state_of(pipeline))
     blocks = [block for one in scores_of(pipeline) if one.order == "number" for block in one.blocks]
-    return found is not None and found.time_us >= max(block.last_time_us for block in blocks)
+    return has_come(pipeline, max(block.last_time_us for block in blocks))
 
 
 def scores_of(pipeline: Pipeline) -> list[ScoresRecord]:
@@ -136,10 +144,12 @@ def read_year(pipeline: Pipeline) -> Year:
     answered = [one for partition in range(pipeline.partitions) for one in json_of(pipeline, "predictions", partition)]
     shadow = {name: losses_of(scores, name) for name in CANDIDATES}
     common = frozenset.intersection(*(frozenset(found) for found in shadow.values()))
+    found = claims_of(pipeline).items()
+    source_of = {claim["partition"]: number for number, claim in found if claim["stream"] == "features"}
     told = sorted(
-        (one["time_us"], (one["partition"], one["number"]), loss(one["probability"], is_positive=outcomes[one["id"]]))
+        (one["time_us"], name, loss(one["probability"], is_positive=outcomes[one["id"]]))
         for one in answered
-        if (one["partition"], one["number"]) in common
+        if (name := (source_of[one["partition"]], one["number"])) in common
     )
     losses = {name: np.array([shadow[name][event] for _, event, _ in told]) for name in CANDIDATES}
     losses["served"] = np.array([served for *_, served in told])
