@@ -1,8 +1,7 @@
-"""A running shop in which selector, serve, API and Redis are killed while orders flow and the champion changes twice.
+"""A running shop in which selector, serve, API and Redis are killed while orders flow and another champion comes.
 
-`good` is better than the pipeline file's champion until it is poisoned, so it is promoted and taken back. What was
-written is then checked alone: each order answered once, by the version that the answer names, and the decisions those
-of a selector that nobody has killed.
+What was written is then checked alone: each order answered once, by the version that the answer names, and the
+decision that of a selector that nobody has killed.
 """
 
 from __future__ import annotations
@@ -41,21 +40,20 @@ from tests.system.shop import PARTITIONS, PIPELINE, START_WAIT_S, Shop, running_
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(480)]
 RATE = 300.0  # orders a second, each with its label
-ORDERS = 33_000  # a promotion takes 10,000, and the way back as many again
-KILLS = {3_000: "select", 6_000: "serve", 9_000: "api", 12_000: "redis", 18_000: "select", 21_000: "serve"}
+ORDERS = 24_000  # a promotion takes 13,000
+KILLS = {3_000: "select", 6_000: "serve", 15_000: "api", 18_000: "redis"}  # serve is back before the next one
 GAP_S = 5.0  # the longest silence of answers where serve lives
 SERVE_GAP_S = 30.0  # where it was killed: it starts again and loads its versions, on a busy machine
-FELT_S = 8.0  # a silence that begins so long after a kill, and before the next, is counted as its doing
+FELT_S = 8.0  # a silence that begins so long after a kill is counted as its doing
 END_WAIT_S = 120.0
 CANDIDATES = ("prior", "good")
 MODELS = """[models.prior]
 kind = "prior"
 
 [models.good]
-kind = "tests.changing_learners:Changing"
+kind = "linear"
 lr = 0.05
 bits = 4
-sound_to = 13_000
 
 [select]
 span = "1s"
@@ -167,14 +165,14 @@ def test_answers_go_on_whoever_is_killed(fire: Fire) -> None:
     moments_s = np.sort(np.array(fire.answered_s))
     gaps_s, began_s = np.diff(moments_s), moments_s[:-1]
     for job, at_s in fire.killed_s:
-        gap_s = float(gaps_s[(began_s > at_s - 1.0) & (began_s < at_s + FELT_S)].max())
+        gap_s = float(gaps_s[(moments_s[1:] > at_s) & (began_s < at_s + FELT_S)].max())
         sys.stdout.write(f"{job}: {gap_s:.2f} s without an answer\n")
 
         assert gap_s < (SERVE_GAP_S if job == "serve" else GAP_S), job
 
 
 def test_the_decisions_are_those_of_a_selector_that_nobody_killed(fire: Fire) -> None:
-    """Promoted by evidence, and gone again once it is poisoned; behind the same blocks, by the same bits."""
+    """Behind the same block, by the same bits."""
     settings = fire.pipeline.select
     assert settings is not None
     alone = Selector(Log(), settings, CANDIDATES, champion="prior")
@@ -182,8 +180,7 @@ def test_the_decisions_are_those_of_a_selector_that_nobody_killed(fire: Fire) ->
     made = fire.decisions.promotions()
 
     assert [shared(one) for one in made] == [shared(one) for one in alone.log.promotions()]
-    assert [one.candidate for one in made] == ["good", "prior"]
-    assert (made[0].why, made[1].why in {"guard", "taken back"}) == ("evidence", True)
+    assert [(one.candidate, one.why) for one in made] == [("good", "evidence")]
 
 
 def shared(decision: Promoted) -> Promoted:
@@ -227,5 +224,5 @@ def test_all_that_was_killed_is_back(fire: Fire) -> None:
     last = max((one for one in fire.answers if one["key"] == "c1"), key=lambda one: one["number"])
     kept = httpx.get(f"http://{host}:{port}/keys/c1").json()
 
-    assert [model["candidate"] for model in models if model["is_champion"]] == ["prior"]
+    assert [model["candidate"] for model in models if model["is_champion"]] == ["good"]
     assert kept["prediction"]["id"] == last["id"]
