@@ -4,8 +4,8 @@
 June, `late` is one that is half-hearted until it is repaired in September. All by the number of labels learned, so that
 a replay changes at the same row. Nobody decides anything by hand.
 
-The year comes week by week; each waits until the selector has weighed most of the one before. So a decision is in
-effect within some days of the year, however busy the machine is.
+The year comes in stretches of three days; each waits until the selector has weighed the one before. So a decision
+is in effect within some days of the year, however busy the machine is.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from tests.system.reference_learning import loss
 from tests.system.test_year_of_retraining import wait
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
-STRETCH_US = 7 * DAY_US
-SETTLED_US = 4 * DAY_US  # a label comes within 36 h, and a block takes half a day
+STRETCH_US = 3 * DAY_US
+SETTLED_US = 3 * DAY_US  # a label comes within 36 h, and a block takes half a day
 FIRST = 6_000  # departures before which there may be no loss to weigh
 BLOCK = 100
 SWITCH_US = 30 * DAY_US  # long enough for every partition to have switched, too short for another reign
@@ -104,12 +104,12 @@ def write_file(folder: Path) -> Path:
 
 
 def live(system: System) -> None:
-    """Publish week after week; the next one waits until the selector has weighed the one before."""
+    """Publish stretch after stretch; the next one waits until the selector has weighed the one before."""
     pipeline = system.pipeline
     outbox = KafkaOutbox(pipeline.kafka)
     publisher = Publisher(pipeline, outbox, raw_partitions(pipeline))
-    for _, week in itertools.groupby(read_flights().records(), lambda record: record.time_us // STRETCH_US):
-        records = list(week)
+    for _, part in itertools.groupby(read_flights().records(), lambda record: record.time_us // STRETCH_US):
+        records = list(part)
         publisher.publish(records, system.tend)
         publisher.mark(str(records[-1].time_us - 1))
         outbox.flush()
