@@ -85,16 +85,22 @@ class Selector:
     """A selector without Faust: it can be killed, and goes on from what was saved last."""
 
     def __init__(
-        self, log: Log, settings: Select = SETTINGS, candidates: tuple[str, ...] = CANDIDATES, name: str = "s"
+        self,
+        log: Log,
+        settings: Select = SETTINGS,
+        candidates: tuple[str, ...] = CANDIDATES,
+        name: str = "s",
+        champion: str = "base",
     ) -> None:
         self.log, self._settings, self._candidates = log, settings, candidates
+        self._champion = champion
         self._ids = (f"{name}{number}" for number in count(1))
         self._saved: dict[str, Any] | None = None
         self.selection = self._made()
 
     def _made(self) -> Selection:
         state = None if self._saved is None else restored(msgspec.json.decode(msgspec.json.encode(self._saved)))
-        return Selection("base", self._candidates, self._settings, state, lambda: next(self._ids), lambda: 0)
+        return Selection(self._champion, self._candidates, self._settings, state, lambda: next(self._ids), lambda: 0)
 
     def hear(self) -> None:
         """Read the decisions to their end."""

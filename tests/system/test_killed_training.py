@@ -1,0 +1,115 @@
+"""The role that archives and trains, killed with SIGKILL on real Kafka: its version is that of one that lived."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from consumers.supervisor import free_ports
+from models.version import Version, decode_record
+from serving.brokers import ensure_topics, raw_partitions
+from serving.publish import Publisher, RawRecord
+from streams import features, frames
+from streams.archive import read_rows
+from streams.kafka import KafkaOutbox
+from streams.pipeline import Pipeline
+from streams.pipeline_file import read_pipeline
+from tests.faults.harness import MILLRACE, Death, Process, until
+from tests.system.flights_run import table_of
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.chaos]  # two minutes: each life of the role loads torch
+START_US = 1_700_006_400_000_000  # a midnight
+STEP_US = 1_800_000_000  # 48 events a day
+EVENTS, DUE = 480, 300
+WAIT_S = 400.0
+DEATHS = [
+    Death(after_s=1.0),  # while it archives
+    Death(after_s=3.0),  # while it trains
+    Death("after_trained_file"),  # the version lies there, and nobody has heard of it
+    Death("after_version_row"),  # it is announced, and the role does not know
+]
+
+
+def write_file(directory: Path, name: str, kafka: str) -> Path:
+    """A network that is due once in ten days."""
+    directory.mkdir()
+    file = directory / "pipeline.toml"
+    file.write_text(
+        f'[pipeline]\nname = "{name}"\npartitions = 1\nstate = "state"\n[kafka]\n"bootstrap.servers" = "{kafka}"\n'
+        f'[events]\ntopic = "{name}.x"\nid = "n"\ntime = "at"\ntime_unit = "us"\n'
+        '[events.fields]\na = "number"\nb = "number"\nshop = "category"\n'
+        f'[labels]\ntopic = "{name}.y"\nid = "n"\ntime = "at"\ntime_unit = "us"\nvalue = "y"\nwait = "2h"\n'
+        '[models.net]\nkind = "torch:mlp"\nhidden = [8]\nbits = 6\nepochs = 5\nbatch = 32\nlr = 0.02\n'
+        f'retrain = {{ examples = {DUE}, cooldown = "30d" }}\n[models.prior]\nkind = "prior"\n'
+    )
+    return file
+
+
+def records() -> Iterator[RawRecord]:
+    """Ten days of orders, and half an hour later what became of each."""
+    for number in range(EVENTS):
+        a, b = np.random.default_rng(number).normal(size=2).tolist()
+        for is_label, values in ((False, {"a": a, "b": b, "shop": f"s{number % 3}"}), (True, {"y": int(a > 0)})):
+            at = START_US + number * STEP_US + is_label * STEP_US // 2
+            yield RawRecord(at, is_label, str(number).encode(), json.dumps({"n": number, "at": at, **values}).encode())
+
+
+def trained(file: Path, deaths: list[Death]) -> tuple[Pipeline, list[Version], int]:
+    """Run the roles until the version is announced; gives what rows announce, and how often train died."""
+    pipeline = read_pipeline(file)
+    ensure_topics(pipeline)
+    roles = ("ingest", "features", "train")
+    *rest, train = (
+        Process(role, role, port, file, MILLRACE) for role, port in zip(roles, free_ports(len(roles)), strict=True)
+    )
+    train.plan = list(deaths)
+    outbox = KafkaOutbox(pipeline.kafka)
+    Publisher(pipeline, outbox, raw_partitions(pipeline), has_marks=False).publish(records(), lambda: None)
+    outbox.close()
+    for process in (*rest, train):
+        process.start()
+
+    def is_over() -> bool:
+        for process in (*rest, train):
+            process.tend()
+        return train.is_done and len(announced(pipeline)) > ("after_version_row" in {one.point for one in deaths})
+
+    try:
+        until(is_over, "a version", WAIT_S)
+    finally:
+        for process in (*rest, train):
+            process.child.terminate()
+        codes = [process.child.wait(30.0) for process in (*rest, train)]
+    assert codes == [0, 0, 0], train.child.tail()
+    return pipeline, announced(pipeline), train.deaths
+
+
+def announced(pipeline: Pipeline) -> list[Version]:
+    """The versions that rows of the examples announce."""
+    table = table_of(pipeline, "examples", 0, frames.examples_schema(features.columns(pipeline)))
+    keys = zip(table.numbers("kind").tolist(), table.to_arrow().column("key").to_pylist(), strict=True)
+    return [decode_record(key.encode()) for kind, key in keys if kind == frames.VERSION]
+
+
+def archived(pipeline: Pipeline) -> list[str]:
+    """The events in the archive, in its order."""
+    return [event for table in read_rows(pipeline.state) for event in table.column("id").to_pylist()]
+
+
+def test_the_version_and_the_archive_are_those_of_a_role_that_never_died(
+    tmp_path: Path, kafka: str, prefix: str
+) -> None:
+    """What was announced and is not remembered is announced again, as the same version; nothing is trained anew."""
+    whole, (wanted,), _ = trained(write_file(tmp_path / "whole", f"{prefix}a", kafka), [])
+    killed, found, deaths = trained(write_file(tmp_path / "killed", f"{prefix}b", kafka), DEATHS)
+
+    assert deaths == len(DEATHS)
+    assert wanted.training is not None
+    assert wanted.lineage == 1
+    assert {(one.order, one.digest) for one in found} == {(wanted.order, wanted.digest)}
+    assert all(one.training is not None and one.training.curve == wanted.training.curve for one in found)
+    assert archived(killed) == archived(whole)
