@@ -7,9 +7,8 @@ of thumb is: under 0.1 no change, from 0.25 a large one); Yurdakul and Naranjo, 
 population stability index", 2020: without drift it is about (1/n + 1/m) chi-square with bins - 1 degrees of freedom,
 n and m the rows on both sides, so 0.0036 on average with 10 bins and 5,000 rows each.
 
-Bins of a number end at quantiles of the reference; a value that several quantiles fall on has a bin of its own. Bins of
-a category are its most frequent codes in the reference, and one for all others. One more bin holds what is missing. A
-bin that is empty on one side counts as half a row there, for its logarithm would be infinite.
+A bin that is empty on one side counts as half a row there, for its logarithm would be infinite; models/psi_bins.py
+says which bins there are.
 """
 
 from __future__ import annotations
@@ -21,8 +20,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.learner import MAX_CODE, MAX_MAGNITUDE, PREDICT, Actions, Matrix, State
-from streams.compiled import bare, inlined
+from models.learner import PREDICT, Actions, Matrix, State
+from models.psi_bins import Bins, bin_of, make_bins
+from streams.compiled import bare
 from streams.drift import WINDOW_PARTS, Psi
 from streams.frames import Column
 
@@ -32,13 +32,6 @@ HALF_ROW = 0.5
 
 Int64 = npt.NDArray[np.int64]
 Shares = npt.NDArray[np.float64]
-
-
-class Bins(NamedTuple):
-    """Where a value falls: F columns with E ends or codes each, ascending, and E + 2 bins, the last for missing."""
-
-    is_category_F: npt.NDArray[np.bool_]
-    ends_EF: Matrix  # infinite where a column has fewer; a row of all columns' ends, so that they are compared at once
 
 
 class FeatureAlarm(NamedTuple):
@@ -74,48 +67,6 @@ def index_kernel(reference_FS: Int64, parts_PFS: Int64, index_F: Shares) -> None
             if before > 0 or now > 0:
                 p, q = max(float(before), HALF_ROW) / rows, max(float(now), HALF_ROW) / rows_now
                 index_F[column] += (q - p) * math.log(q / p)
-
-
-def make_bins(reference_NF: Matrix, is_category_F: npt.NDArray[np.bool_], bins: int) -> Bins:
-    """Give the bins of a reference of N rows; `bins` for each column, and one for missing values."""
-    columns = [
-        _codes(column, bins) if is_category else _ends(column, bins)
-        for column, is_category in zip(reference_NF.T, is_category_F.tolist(), strict=True)
-    ]
-    ends_EF = np.full((bins - 1, len(columns)), np.inf)
-    for column, found in enumerate(columns):
-        ends_EF[: found.size, column] = found
-    return Bins(is_category_F, ends_EF)
-
-
-def _ends(column: Matrix, bins: int) -> Matrix:
-    """Give where bins of a number end, each end belonging to the bin below it."""
-    known = column[np.abs(column) <= MAX_MAGNITUDE]
-    if not known.size:
-        return np.empty(0)
-    quantiles = np.quantile(known, np.arange(1, bins) / bins, method="inverted_cdf")
-    ends, times = np.unique(quantiles, return_counts=True)
-    found: Matrix = np.unique(np.concatenate([ends, np.nextafter(ends[times > 1], -np.inf)]))
-    return found
-
-
-def _codes(column: Matrix, bins: int) -> Matrix:
-    """Give the most frequent codes, of equally frequent ones the smaller."""
-    known = column[(column >= 0.0) & (column < MAX_CODE) & (column == np.floor(column))]
-    codes, times = np.unique(known, return_counts=True)
-    found: Matrix = np.sort(codes[np.lexsort((codes, -times))][: bins - 1])
-    return found
-
-
-@inlined
-def _bin_of(bins: Bins, column: int, x: float, below: int) -> int:
-    """Name a value's bin, by how many ends or codes are below it; the last but one is for other codes."""
-    missing = bins.ends_EF.shape[0] + 1
-    if not bins.is_category_F[column]:
-        return below if abs(x) <= MAX_MAGNITUDE else int(missing)
-    if not (x >= 0.0 and x < MAX_CODE and x == math.floor(x)):
-        return int(missing)
-    return below if below < missing - 1 and bins.ends_EF[below, column] == x else int(missing - 1)
 
 
 @bare
@@ -165,7 +116,7 @@ def count_kernel(
             for column in range(below_F.size):
                 below_F[column] += bins.ends_EF[place, column] < X_BF[i, column]
         for column in range(below_F.size):
-            part_FS[column, _bin_of(bins, column, X_BF[i, column], below_F[column])] += 1
+            part_FS[column, bin_of(bins, column, X_BF[i, column], below_F[column])] += 1
         counts[WATCHED] += 1
         counts[FILLED] += 1
     return action_B.size

@@ -23,6 +23,7 @@ from typing import Any
 import river
 from river import base, compose
 
+from models.class_names import absence, parted
 from models.sealed import REFUSED_PARTS
 from streams.errors import PipelineError
 from streams.toml_table import mistake_line, shown
@@ -59,20 +60,17 @@ def find_class(name: str) -> type:
     Raises:
         LookupError: with what is wrong, and the nearest name.
     """
-    module, _, last = name.rpartition(".")
-    if not module or "__" in name or not all(part.isidentifier() for part in name.split(".")):
-        raise LookupError("is not a name; allowed: <module>.<Class>, such as tree.HoeffdingTreeClassifier")
+    module, last = parted(name, "tree.HoeffdingTreeClassifier")
     place = f"river.{module}"
     absent = f"is not in river {RIVER_VERSION}"
     try:
         found = getattr(importlib.import_module(place), last, None)
     except ImportError:
         modules = [one.name for one in pkgutil.iter_modules(river.__path__)]
-        raise LookupError(mistake_line("", absent, "", module, modules)[2:]) from None
+        raise absence(absent, module, modules) from None
     if found is None:
         names = [one for one, value in vars(importlib.import_module(place)).items() if inspect.isclass(value)]
-        near = mistake_line("", absent, "", last, names)[2:].replace('mean "', f'mean "{module}.')
-        raise LookupError(near)
+        raise absence(absent, last, names, module)
     if not inspect.isclass(found) or not found.__module__.startswith("river.") or inspect.isabstract(found):
         raise LookupError("is no class that can be made")
     if found.__module__.startswith(REFUSED_PARTS) or place.startswith(REFUSED_PARTS):

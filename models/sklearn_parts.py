@@ -15,6 +15,7 @@ from typing import Any
 
 from sklearn.base import BaseEstimator
 
+from models.class_names import absence, parted
 from models.sealed import Library
 from streams.errors import PipelineError
 from streams.toml_table import mistake_line, shown
@@ -100,20 +101,18 @@ def find_class(name: str) -> type:
     Raises:
         LookupError: with what is wrong, and the nearest name.
     """
-    package, _, last = name.rpartition(".")
-    if not package or "__" in name or not all(part.isidentifier() for part in name.split(".")):
-        raise LookupError("is not a name; allowed: <module>.<Class>, such as ensemble.RandomForestClassifier")
+    package, last = parted(name, "ensemble.RandomForestClassifier")
     absent = f"is not in scikit-learn {SKLEARN_VERSION}, or no model"
     if package.partition(".")[0] not in PACKAGES:
-        raise LookupError(mistake_line("", absent, "", package, PACKAGES)[2:])
+        raise absence(absent, package, PACKAGES)
     try:
         module = importlib.import_module(f"sklearn.{package}")
     except ImportError:
-        raise LookupError(mistake_line("", absent, "", package, PACKAGES)[2:]) from None
+        raise absence(absent, package, PACKAGES) from None
     found = getattr(module, last, None)
     if not _is_estimator(found):
         names = [one for one, value in vars(module).items() if _is_estimator(value)]
-        raise LookupError(mistake_line("", absent, "", last, names)[2:].replace('mean "', f'mean "{package}.'))
+        raise absence(absent, last, names, package)
     return found  # type: ignore[return-value]  # just seen to be a class
 
 

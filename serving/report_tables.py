@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from models.drift_psi import make_bins, psi
+from models.drift_psi import psi
+from models.psi_bins import make_bins
 from serving.report_data import Archived, Events
 from serving.report_topics import Losses, Names
 from serving.report_words import seconds
@@ -250,7 +251,7 @@ def _interval(one: object, least: float) -> str:
 
 
 def _bin_counts(x_N: Floats, ends_E: Floats, is_category: bool) -> Int64s:
-    """Count values as models/drift_psi.py bins them: between ends, or by code; the last two are others and missing."""
+    """Count values as models/psi_bins.py bins them: between ends, or by code; the last two are others and missing."""
     ends = ends_E[np.isfinite(ends_E)]
     known = x_N[np.isfinite(x_N)]
     at = np.searchsorted(ends, known)

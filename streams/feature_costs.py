@@ -14,8 +14,9 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import astuple
 
+from streams.bound import Bound
 from streams.entities import ARENA_GROWTH, DEAD_SHARE
-from streams.pipeline import Bound, Feature, Pipeline
+from streams.pipeline import Feature, Pipeline
 from streams.plan import BOUND_WORDS, FIRST_WINDOW_WORD
 from streams.planning import make_plan
 from streams.stages import entity_of, stage_specs

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from streams.bound import Bound
 from streams.drift import RELEARN_ROWS, Drift, OnDrift
 from streams.retraining import Archive, Retrain
 from streams.selecting import Select
@@ -191,28 +192,6 @@ class Feature(msgspec.Struct, frozen=True):
         if self.operation == "one_hot":
             return tuple(f"{self.name}_{value}" for value in self.values)
         return (self.name,)
-
-
-class Bound(msgspec.Struct, frozen=True):
-    """How long, and how many entities of one kind are known.
-
-    Attributes:
-        by: what names the entity, as in `Feature`.
-        ttl_us: how long one is known that has no events and labels, None: for good.
-        most: how many there may be in all partitions, None: any number.
-    """
-
-    by: str | tuple[str, ...]
-    ttl_us: int | None = None
-    most: int | None = None
-
-    def most_in_each(self, partitions: int) -> int:
-        """Give how many a partition may have; 0: any number.
-
-        >>> Bound("card", most=10).most_in_each(4)
-        3
-        """
-        return -(-(self.most or 0) // partitions)
 
 
 class Model(msgspec.Struct, frozen=True):

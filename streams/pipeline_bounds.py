@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from streams.pipeline import Bound, Events, Feature
+from streams.bound import Bound
+from streams.pipeline import Events, Feature
 from streams.stages import Entity, entity_of
 from streams.toml_table import Table, mistake_line, shown
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from streams.bound import Bound
 from streams.expressions import parse
-from streams.pipeline import Bound, Events, Feature, Field, Operation, Pipeline
+from streams.pipeline import Events, Feature, Field, Operation, Pipeline
 
 Entity = tuple[str, ...]
 KEY: Entity = ()  # the entity that is named by no field, but by the events' key

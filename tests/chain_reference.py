@@ -14,7 +14,8 @@ import xxhash
 from streams.features import columns
 from streams.pipeline import Feature, Pipeline
 from streams.stages import COMPUTED
-from tests.feature_reference import Reference, Row
+from tests.aggregate_reference import Row
+from tests.feature_reference import Reference
 
 Entity = tuple[str, ...]
 Made = list[tuple[int, int, Row]]  # the input row that caused it, the partition it goes to, the row

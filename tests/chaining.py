@@ -17,7 +17,7 @@ from streams.frames import Batch, FrameSchema
 from streams.pipeline import Pipeline
 from streams.stages import stage_specs
 from tests import chain_reference as reference
-from tests.feature_reference import Row
+from tests.aggregate_reference import Row
 from tests.rows import batch_of
 
 BEFORE = -(2**63)

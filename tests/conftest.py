@@ -14,6 +14,23 @@ settings.register_profile("millrace", deadline=None, derandomize=True, database=
 settings.load_profile("millrace")
 
 
+ORDER = ("consumers", "system", "faults")  # what compiles most kernels, then tests of minutes, then all others
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where processes share the tests, let the short ones come last, so that at the end neither waits for the other.
+
+    Directories stay whole, for their tests share a broker.
+    """
+    if hasattr(config, "workerinput"):
+        items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    directory = item.path.parent.name
+    return ORDER.index(directory) if directory in ORDER else len(ORDER)
+
+
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A server for the whole session; each test has buckets of its own."""

@@ -13,7 +13,8 @@ from consumers.featurize import FeatureTask
 from streams import frames
 from streams.frames import BEGINNING, Batch, Rows
 from streams.pipeline import Feature, Field, Pipeline
-from tests.feature_reference import Reference, Row
+from tests.aggregate_reference import Row
+from tests.feature_reference import Reference
 from tests.rows import batch_of, events, labels, pipeline
 
 SECOND = 1_000_000

@@ -11,7 +11,7 @@ import numpy as np
 from consumers.featurize import FeatureTask
 from streams.features import columns
 from streams.pipeline import Feature, Field, Pipeline
-from tests.feature_reference import Row
+from tests.aggregate_reference import Row
 from tests.featurizing import SOURCE, Clocks, event, label, mark_clocks, run
 from tests.rows import events, labels, pipeline
 

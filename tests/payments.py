@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from streams.durations import DAY_US
-from tests.feature_reference import Row
+from tests.aggregate_reference import Row
 
 CUSTOMERS, TERMINALS, DAYS, PAYMENTS = 500, 200, 60, 15_000
 COMPROMISED_EVERY, COMPROMISED_FOR = 3, 14  # days: between two compromised terminals, and until it is found

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.chain_tasks import LastTask
-from streams.pipeline import Bound, Feature, Field, Pipeline
+from streams.bound import Bound
+from streams.pipeline import Feature, Field, Pipeline
+from tests.aggregate_reference import Row
 from tests.chaining import assert_same_chain, by_partition, real_stages, run_chain
-from tests.feature_reference import Row
 from tests.featurizing import SECOND, event, label, mark, mark_clocks, random_rows
 from tests.rows import events, labels, pipeline
 

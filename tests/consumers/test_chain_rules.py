@@ -20,10 +20,10 @@ from streams.features import columns
 from streams.frames import MARK, SCHEMA_HEADER
 from streams.metrics import RoleMetrics
 from streams.pipeline import Feature
+from tests.aggregate_reference import Row
 from tests.chain_reference import partition_of
 from tests.chaining import by_partition, real_stages, run_chain, schema_of
 from tests.consumers.test_chain import FIELDS, chain, placed
-from tests.feature_reference import Row
 from tests.featurizing import SECOND, START, event, label, mark, mark_clocks, random_rows
 from tests.memory_kafka import MemoryControlLog
 from tests.rows import events

@@ -17,8 +17,8 @@ from serving.flights import LATE_MINUTES, read_flights
 from streams.durations import DAY_US, HOUR_US, SECOND_US
 from streams.features import columns
 from streams.pipeline import Feature, Field, Pipeline
+from tests.aggregate_reference import Row
 from tests.chaining import by_partition, real_stages, run_chain
-from tests.feature_reference import Row
 from tests.featurizing import mark_clocks
 from tests.pandas_windows import bucket_start_us, bucketed, labels_since, rolled
 from tests.rows import events, labels, pipeline

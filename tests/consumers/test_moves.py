@@ -20,9 +20,9 @@ from streams.pipeline import Feature, Pipeline
 from streams.snapshots import Manifest, SnapshotStore
 from streams.stages import stage_specs
 from tests import chain_reference as reference
+from tests.aggregate_reference import Row
 from tests.chaining import Clocks, RealStage, by_partition, real_stages, run_chain
 from tests.consumers.test_chain import chain, placed
-from tests.feature_reference import Row
 from tests.featurizing import SECOND, random_rows
 
 MINUTE = 60 * SECOND

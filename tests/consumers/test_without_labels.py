@@ -19,8 +19,8 @@ from streams.errors import ModelError
 from streams.frames import EVENT, LABEL, MISSING, NO_OUTCOME, SET, Batch, Column, build, examples_schema
 from streams.pipeline import Feature, Model, Pipeline, Task
 from streams.sources import SourceMemory
+from tests.aggregate_reference import Row
 from tests.chaining import real_stages
-from tests.feature_reference import Row
 from tests.featurizing import SECOND, SOURCE, START, event, mark, run, small_pipeline
 from tests.rows import claim_of, control
 

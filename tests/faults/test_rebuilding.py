@@ -18,8 +18,9 @@ from streams.errors import PipelineError, SnapshotError, UnavailableError
 from streams.pipeline import Feature
 from streams.state_folder import state_of
 from tests.faults import verify
+from tests.faults.crashing import CrashError, crashing_at
 from tests.faults.test_rescaling import OF_A_CHAIN, Rescaled, learned, undisturbed
-from tests.faults.world import OF_THE_KEY, CrashError
+from tests.faults.world import OF_THE_KEY
 from tests.memory_kafka import MemoryInbox
 
 POINTS = ("after_recorded", "after_deleted", "after_topics", "after_one", "after_published")
@@ -165,11 +166,7 @@ def test_one_that_is_killed_is_finished_by_the_next(point: str, state: Path, mon
     world.go(0.5)
     world.stop()
 
-    def fail(name: str) -> None:
-        if name == point:
-            raise CrashError(name)
-
-    monkeypatch.setattr(serving.rebuilding, "fail_point", fail)
+    monkeypatch.setattr(serving.rebuilding, "fail_point", crashing_at(point))
     with pytest.raises(CrashError):
         world.rebuild("features")
     assert is_rebuilding(state_of(world.pipeline))

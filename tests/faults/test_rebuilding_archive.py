@@ -17,8 +17,8 @@ from streams.retraining import Archive
 from streams.state_folder import LocalFolder
 from tests.archiving import SMALL_ROWS, files, make_small
 from tests.faults import verify
+from tests.faults.crashing import CrashError, crashing_at
 from tests.faults.test_rebuilding import POINTS, Rebuilt
-from tests.faults.world import CrashError
 
 OF_ARCHIVE = ("source", "number", "id", "label", "label_time")
 
@@ -94,11 +94,7 @@ def test_one_that_is_killed_sets_aside_what_was_there_once(
     """By the name that was recorded, whatever of it was moved before."""
     before = world.archived()
 
-    def fail(name: str) -> None:
-        if name == point:
-            raise CrashError(name)
-
-    monkeypatch.setattr(serving.rebuilding, "fail_point", fail)
+    monkeypatch.setattr(serving.rebuilding, "fail_point", crashing_at(point))
     with pytest.raises(CrashError):
         world.rebuild("features")
     monkeypatch.undo()

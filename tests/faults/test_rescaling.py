@@ -21,7 +21,8 @@ from streams.frames import LABEL
 from streams.pipeline import Feature
 from streams.state_folder import state_of
 from tests.faults import verify
-from tests.faults.world import OF_SEVERAL, OF_THE_KEY, START_S, CrashError, World, inputs_of
+from tests.faults.crashing import CrashError, crashing_at
+from tests.faults.world import OF_SEVERAL, OF_THE_KEY, START_S, World, inputs_of
 from tests.memory_kafka import MemoryInbox
 
 EVENTS = 150
@@ -220,7 +221,7 @@ def test_a_command_that_was_killed_is_run_again(
     world.stand_still()
     for _ in range(1 if point == "after_staged" else 2):  # that place is passed once
         with monkeypatch.context() as patch:
-            patch.setattr(serving.rescaling, "fail_point", partial(die, at=point))
+            patch.setattr(serving.rescaling, "fail_point", crashing_at(point))
             with pytest.raises(CrashError):
                 world.rescale(3)
         assert is_rescaling(state_of(world.pipeline))
@@ -233,19 +234,14 @@ def test_a_command_that_was_killed_is_run_again(
     assert_same(world, undisturbed(state, of, 2))
 
 
-def die(name: str, at: str) -> None:
-    """Power loss."""
-    if name == at:
-        raise CrashError(name)
-
-
 def test_killed_before_the_record_everything_is_as_it_was(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was staged is in nobody's way, also not of another number later."""
     world = Rescaled(5, state / "rescaled", OF_THE_KEY, 2, is_replay=True)
     world.go(0.5)
     world.stand_still()
+    crash = crashing_at("record")
     with monkeypatch.context() as patch:
-        patch.setattr(Rescaling, "_publish_record", lambda *_: die("record", "record"))
+        patch.setattr(Rescaling, "_publish_record", lambda *_: crash("record"))
         with pytest.raises(CrashError):
             world.rescale(4)
     world.pipeline = msgspec.structs.replace(world.pipeline, partitions=2)

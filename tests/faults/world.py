@@ -29,13 +29,15 @@ from consumers.worker import Settings, Worker
 from serving.champion import Champion
 from serving.predict import ServeRole
 from streams import features, frames
+from streams.bound import Bound
 from streams.control import Control
 from streams.metrics import RoleMetrics
-from streams.pipeline import Bound, Condition, Events, Feature, Field, Labels, Model, Pipeline, Run, Serve, Task
+from streams.pipeline import Condition, Events, Feature, Field, Labels, Model, Pipeline, Run, Serve, Task
 from streams.selecting import Select
 from streams.snapshots import State
 from streams.stages import stage_specs, stage_topics
 from streams.state_folder import state_of
+from tests.faults.crashing import CrashError
 from tests.faults.deferred_writer import DeferredWriter
 from tests.memory_kafka import Broker, MemoryControlLog, MemoryInbox, MemoryOutbox, Record
 
@@ -81,10 +83,6 @@ def inputs_of(pipeline: Pipeline) -> dict[str, list[tuple[str, int]]]:
     stages = {spec.name: all_of(spec.reads) for spec in stage_specs(pipeline)}
     found = {"ingest": RAW, **stages, "learn": [("w.examples", 0)], "serve": all_of("features")}
     return found if pipeline.archive is None else {**found, "train": [("w.examples", 0)]}
-
-
-class CrashError(Exception):
-    """Power loss at a fail point."""
 
 
 def pipeline(state: Path, of: tuple[Feature, ...] = OF_THE_KEY) -> Pipeline:

@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pytest
 
 from models import drift_psi
-from models.drift_psi import FeatureAlarm, FeatureDrift, make_bins, psi
+from models.drift_psi import FeatureAlarm, FeatureDrift, psi
 from models.learner import LEARN, PREDICT, SKIP
+from models.psi_bins import make_bins
 from streams.drift import WINDOW_PARTS, Psi
 from streams.frames import Column
 

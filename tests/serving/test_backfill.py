@@ -16,7 +16,8 @@ import pytest
 from serving import dataset
 from serving.backfill import Backfill
 from serving.settled_rows import Period
-from streams.pipeline import Bound, Feature, Pipeline
+from streams.bound import Bound
+from streams.pipeline import Feature, Pipeline
 from tests.feature_reference import Reference
 from tests.featurizing import SECOND, START, event, label, mark, random_rows, reference_run, small_pipeline
 from tests.memory_feed import MemoryFeed, Row, log_of, sourced

@@ -21,10 +21,10 @@ from streams.features import columns
 from streams.frames import EVENT
 from streams.pipeline import Feature, Pipeline
 from tests import chain_reference as reference
+from tests.aggregate_reference import Row
 from tests.chaining import by_partition
 from tests.consumers.test_chain import FEATURES, MINUTE, chain, placed
 from tests.faults.world import OF_SEVERAL, World, install
-from tests.feature_reference import Row
 from tests.featurizing import SECOND, START, event, label, mark, random_rows
 from tests.memory_feed import MemoryFeed, log_of, rows_of, sourced
 from tests.rows import control

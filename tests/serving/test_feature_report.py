@@ -16,8 +16,9 @@ from serving import feature_report
 from serving.cli import app
 from serving.feature_report import Described, described, show_features
 from serving.newest_vectors import Vectors
+from streams.bound import Bound
 from streams.feature_costs import feature_costs
-from streams.pipeline import Bound, Feature
+from streams.pipeline import Feature
 from tests.featurizing import SECOND, small_pipeline
 
 FLIGHTS = str(Path(__file__).parents[2] / "examples" / "flights.toml")

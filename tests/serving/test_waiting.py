@@ -25,7 +25,7 @@ from streams.frames import END, EVENT, LABEL, NO_OUTCOME, SET, Batch, build, exa
 from streams.pipeline import Feature, Pipeline, Task
 from streams.pipeline_labels import no_labels
 from streams.snapshots import Manifest, SnapshotStore, State
-from tests.feature_reference import Row
+from tests.aggregate_reference import Row
 from tests.featurizing import SOURCE, START, event, label, run, small_pipeline
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights.toml"

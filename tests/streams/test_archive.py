@@ -25,7 +25,6 @@ from tests.archiving import (
     closed_rows,
     expected,
     found,
-    make_small,
     pipeline,
     read,
     tidied,
@@ -34,16 +33,12 @@ from tests.archiving import (
 )
 from tests.s3_server import S3Server
 
+pytestmark = pytest.mark.usefixtures("small_archive")
+
 OF = pipeline()
 ROWS = topic(2, 500, days=5.0)
 WANTED = expected(ROWS)
 WANTED = WANTED[: closed_rows(WANTED)]
-
-
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_small(monkeypatch)
-    monkeypatch.setattr(archive_file, "GROUP_ROWS", 25)
 
 
 def test_a_file_that_was_changed_is_refused_by_name(tmp_path: Path) -> None:

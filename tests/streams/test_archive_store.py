@@ -21,7 +21,6 @@ from tests.archiving import (
     closed_rows,
     expected,
     files,
-    make_small,
     pipeline,
     read,
     rows_in,
@@ -29,6 +28,8 @@ from tests.archiving import (
     topic,
     written,
 )
+
+pytestmark = pytest.mark.usefixtures("small_archive")
 
 OF = pipeline()
 ROWS = topic(2, 500, days=5.0)
@@ -39,12 +40,6 @@ POINTS = ("after_segment", "after_record", "after_merged", "after_merge")
 
 class KilledError(Exception):
     """What a fail point raises in place of a kill."""
-
-
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_small(monkeypatch)
-    monkeypatch.setattr(archive_file, "GROUP_ROWS", 25)
 
 
 def dying(monkeypatch: pytest.MonkeyPatch, point: str, rng: random.Random) -> None:

@@ -35,21 +35,17 @@ from tests.archiving import (
     expected,
     files,
     found,
-    make_small,
     pipeline,
     topic,
     written,
 )
 from tests.rows import batch_of
 
+pytestmark = pytest.mark.usefixtures("small_archive")
+
 OF = pipeline()
 ROWS = topic(1, 400)
 COLUMN = (Column("amount", is_category=False),)
-
-
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_small(monkeypatch)
 
 
 def archiver_of(keep_us: int = WAIT_US + KEEP_US) -> Archiver:

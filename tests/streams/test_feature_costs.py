@@ -16,7 +16,7 @@ from streams.feature_costs import TABLE_LEAST_BYTES, TABLE_MOST_BYTES, EntityCos
 from streams.pipeline import Feature, Field, Pipeline
 from streams.pipeline_file import read_pipeline
 from streams.windows import ARENA_DEAD, ARENA_END, ENTITIES, KEPT
-from tests.feature_reference import Row
+from tests.aggregate_reference import Row
 from tests.featurizing import SECOND, SOURCE, event, label, run, small_pipeline
 from tests.rows import events, pipeline
 

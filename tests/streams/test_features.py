@@ -14,7 +14,7 @@ from streams.hashing import CATEGORY_SEED, hash_bytes
 from streams.phases import phase_kernel
 from streams.pipeline import Feature
 from streams.planning import make_plan
-from tests.feature_reference import Row, phase
+from tests.aggregate_reference import Row, phase
 from tests.featurizing import SECOND, SOURCE, event, run, small_pipeline
 
 WINDOW_US = 12 * SECOND

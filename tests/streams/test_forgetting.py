@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from consumers.featurize import FeatureTask
 from streams.accounts import EVICTED, EXPIRED, GONE_LABELS
+from streams.bound import Bound
 from streams.entities import (
     SMALLEST_ARENA,
     SMALLEST_TABLE,
@@ -25,10 +26,11 @@ from streams.errors import SnapshotError
 from streams.feature_costs import ARENA_MOST_SHARE, feature_costs
 from streams.inputs import NO_ENTITY
 from streams.metrics import RoleMetrics
-from streams.pipeline import Bound, Feature, Pipeline
+from streams.pipeline import Feature, Pipeline
 from streams.planning import make_plan
 from streams.windows import ARENA_DEAD, ARENA_END, ARENA_LIMIT, HELD, room_kernel
-from tests.feature_reference import Reference, Row
+from tests.aggregate_reference import Row
+from tests.feature_reference import Reference
 from tests.featurizing import (
     SECOND,
     SOURCE,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from consumers.featurize import FeatureTask
 from streams.pipeline import Feature
-from tests.feature_reference import Row
+from tests.aggregate_reference import Row
 from tests.featurizing import SECOND, SOURCE, START, assert_same, event, label, mark, reference_run, run, small_pipeline
 
 MINUTE = 60 * SECOND

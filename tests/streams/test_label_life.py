@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from consumers.featurize import FeatureTask
 from streams.pipeline import Feature, Match, Pipeline
+from tests.aggregate_reference import Row
 from tests.chaining import by_partition, real_stages, run_chain
-from tests.feature_reference import Row
 from tests.featurizing import (
     SECOND,
     SOURCE,

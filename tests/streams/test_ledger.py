@@ -12,7 +12,7 @@ from consumers.featurize import FeatureTask
 from streams.frames import END, Batch
 from streams.ledger import PLACES, SMALLEST
 from streams.pipeline import Pipeline
-from tests.feature_reference import Row
+from tests.aggregate_reference import Row
 from tests.featurizing import SECOND, SOURCE, START, batch, event, label, mark, run, small_pipeline
 
 OUTCOMES = {-1: "event", 0: "set", 1: "missing", 2: "retracted", 3: "amended"}

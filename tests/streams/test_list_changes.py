@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from consumers.featurize import FeatureTask
 from streams import moving
+from streams.bound import Bound
 from streams.errors import SnapshotError
 from streams.list_changes import compare
 from streams.outline import Part
-from streams.pipeline import Bound, Feature
+from streams.pipeline import Feature
 from streams.planning import make_plan
 from tests.featurizing import SECOND, SOURCE, event, label, random_rows, run
 from tests.growing import FIELDS, changed_run, column, late, listed, marked, plain_rows, whole_run

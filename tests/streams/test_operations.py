@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from consumers.featurize import FeatureTask
 from streams.metrics import RoleMetrics
 from streams.pipeline import Feature, Operation
-from tests.feature_reference import CONDITIONS, Reference, Row, covered_rows
+from tests.aggregate_reference import CONDITIONS, Row, covered_rows
+from tests.feature_reference import Reference
 from tests.featurizing import SECOND, SOURCE, START, assert_same, event, reference_run, run, small_pipeline
 
 MINUTE = 60 * SECOND

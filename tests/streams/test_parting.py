@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 from consumers.chain_tasks import make_task
 from consumers.featurize import FeatureTask
 from streams import accounts as count
+from streams.bound import Bound
 from streams.errors import SnapshotError
 from streams.frames import MISSING, SET
 from streams.hashing import ENTITY_SEED, hash_bytes
 from streams.parting import part_states
-from streams.pipeline import Bound, Feature, Field, Match, Pipeline
+from streams.pipeline import Feature, Field, Match, Pipeline
 from streams.stages import stage_specs
+from tests.aggregate_reference import Row
 from tests.chaining import RealStage, run_chain
-from tests.feature_reference import Row
 from tests.featurizing import SECOND, START, Clocks, batch, plain, random_rows
 from tests.growing import listed, plain_rows
 from tests.rows import events

@@ -14,7 +14,7 @@ from streams.frames import MISSING, SET
 from streams.metrics import RoleMetrics
 from streams.pipeline import Feature, Pipeline
 from streams.scratch import Scratch
-from tests.feature_reference import Row
+from tests.aggregate_reference import Row
 from tests.featurizing import (
     SOURCE,
     Clocks,

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.bound import Bound
 from streams.durations import DAY_US, HOUR_US, LONGEST_US, SECOND_US, duration_text, duration_us
 from streams.errors import PipelineError
 from streams.features import columns as feature_columns
 from streams.kafka_settings import SET_BY_MILLRACE, read_settings, redacted
-from streams.pipeline import Bound, Feature, Model, Task
+from streams.pipeline import Feature, Model, Task
 from streams.pipeline_description import describe
 from streams.pipeline_file import TABLES, read_pipeline
 from streams.retraining import Archive, Retrain

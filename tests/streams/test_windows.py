@@ -13,7 +13,7 @@ from streams.pipeline import Feature
 from streams.planning import make_plan
 from streams.windows import ARENA_END, ARENA_LIMIT, KEPT
 from tests import kernels
-from tests.feature_reference import Row, bucket, covered_rows
+from tests.aggregate_reference import Row, bucket, covered_rows
 from tests.featurizing import SECOND, SOURCE, START, assert_same, event, mark_clocks, reference_run, run, small_pipeline
 
 WIDTH_S = 12  # so that a bucket is one second

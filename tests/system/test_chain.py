@@ -22,8 +22,8 @@ from streams.pipeline import Pipeline
 from streams.stages import stage_specs
 from streams.tables import Table
 from tests import chain_reference as reference
+from tests.aggregate_reference import Row
 from tests.chaining import NAMES, assert_same_rows, schema_of
-from tests.feature_reference import Row
 from tests.system.flights_run import EXAMPLE, claims_of, json_of, make_input, numbered, publish_to_the_end, table_of
 from tests.system.reference_ledger import Clocks
 

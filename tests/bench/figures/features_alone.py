@@ -11,8 +11,9 @@ import numpy as np
 
 from consumers.chain_tasks import MiddleTask
 from consumers.featurize import FeatureTask
+from streams.bound import Bound
 from streams.frames import Batch
-from streams.pipeline import Bound, Pipeline
+from streams.pipeline import Pipeline
 from streams.pipeline_file import read_pipeline
 from streams.planning import make_plan
 from streams.snapshots import Manifest, SnapshotStore, State
