@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,17 +17,18 @@ from serving.brokers import ensure_topics, raw_partitions
 from serving.publish import Publisher, RawRecord
 from streams import features, frames
 from streams.archive import read_rows
-from streams.kafka import KafkaOutbox
+from streams.kafka import KafkaOutbox, read_all
 from streams.pipeline import Pipeline
 from streams.pipeline_file import read_pipeline
 from tests.faults.harness import MILLRACE, Death, Process, until
-from tests.system.flights_run import table_of
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.chaos]  # two minutes: each life of the role loads torch
 START_US = 1_700_006_400_000_000  # a midnight
 STEP_US = 1_800_000_000  # 48 events a day
 EVENTS, DUE = 480, 300
+SOME, LOOK_S = 40, 0.5  # records at a time, so that rows come in each life of the role
 WAIT_S = 400.0
+REST_S = 6.0  # in which a role that has forgotten something would do it again
 DEATHS = [
     Death(after_s=1.0),  # while it archives
     Death(after_s=3.0),  # while it trains
@@ -67,20 +70,26 @@ def trained(file: Path, deaths: list[Death]) -> tuple[Pipeline, list[Version], i
         Process(role, role, port, file, MILLRACE) for role, port in zip(roles, free_ports(len(roles)), strict=True)
     )
     train.plan = list(deaths)
-    outbox = KafkaOutbox(pipeline.kafka)
-    Publisher(pipeline, outbox, raw_partitions(pipeline), has_marks=False).publish(records(), lambda: None)
-    outbox.close()
+    outbox, left, looks = KafkaOutbox(pipeline.kafka), records(), every(LOOK_S)
+    publisher = Publisher(pipeline, outbox, raw_partitions(pipeline), has_marks=False)
     for process in (*rest, train):
         process.start()
 
     def is_over() -> bool:
         for process in (*rest, train):
             process.tend()
-        return train.is_done and len(announced(pipeline)) > ("after_version_row" in {one.point for one in deaths})
+        if not next(looks):
+            return False
+        some = list(itertools.islice(left, SOME))
+        publisher.publish(iter(some), lambda: None)
+        return not some and train.is_done and bool(train.series("millrace_mark_seconds")) and bool(announced(pipeline))
 
     try:
         until(is_over, "a version", WAIT_S)
+        over_s = time.monotonic() + REST_S
+        until(lambda: is_over() and time.monotonic() > over_s, "the end of a rest")
     finally:
+        outbox.close()
         for process in (*rest, train):
             process.child.terminate()
         codes = [process.child.wait(30.0) for process in (*rest, train)]
@@ -88,11 +97,22 @@ def trained(file: Path, deaths: list[Death]) -> tuple[Pipeline, list[Version], i
     return pipeline, announced(pipeline), train.deaths
 
 
+def every(wait_s: float) -> Iterator[bool]:
+    """Say each time it is asked whether so long has passed since it last said yes."""
+    next_s = 0.0
+    while True:
+        is_due = time.monotonic() >= next_s
+        next_s = time.monotonic() + wait_s if is_due else next_s
+        yield is_due
+
+
 def announced(pipeline: Pipeline) -> list[Version]:
     """The versions that rows of the examples announce."""
-    table = table_of(pipeline, "examples", 0, frames.examples_schema(features.columns(pipeline)))
-    keys = zip(table.numbers("kind").tolist(), table.to_arrow().column("key").to_pylist(), strict=True)
-    return [decode_record(key.encode()) for kind, key in keys if kind == frames.VERSION]
+    schema, found = frames.examples_schema(features.columns(pipeline)), []
+    for message in read_all(pipeline.kafka, f"{pipeline.name}.examples", 0):
+        rows = frames.decode(message.value() or b"", schema).to_arrow().to_pylist()
+        found += [decode_record(row["key"].encode()) for row in rows if row["kind"] == frames.VERSION]
+    return found
 
 
 def archived(pipeline: Pipeline) -> list[str]:
