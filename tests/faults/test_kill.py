@@ -84,6 +84,7 @@ def test_every_role_may_be_killed_and_a_worker_may_come_back_as_a_zombie(tmp_pat
     verify.check(system)
 
 
+@pytest.mark.chaos  # a minute; `make test` kills roles of one stage, and chains in memory
 @pytest.mark.timeout(600)
 def test_a_process_with_all_stages_of_a_chain_may_be_killed_and_come_back_as_a_zombie(
     tmp_path: Path, broker: str

@@ -19,6 +19,7 @@ END_S = 100.0  # a role starts in 4 s and the client gives up after 6; on a busy
 pytestmark = pytest.mark.timeout(300)  # 30 s, if no kernel is to be compiled
 
 
+@pytest.mark.chaos  # most of a minute; in memory such deaths are died in `make test`, too
 def test_features_and_learn_may_be_killed_with_their_state_in_a_store(
     tmp_path: Path, kafka: str, prefix: str, s3: S3Server
 ) -> None:
