@@ -38,14 +38,8 @@ _SECURITY = {"security.protocol", "sasl.mechanism", "sasl.mechanisms", "sasl.use
              "ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.key.password"}  # fmt: skip
 
 
-def run_selector(pipeline: Pipeline, metrics_address: str | None = None, instance: str | None = None) -> None:
+def run_selector(pipeline: Pipeline, metrics_address: str | None = None) -> None:
     """Select until SIGTERM or SIGINT.
-
-    Args:
-        pipeline: the pipeline.
-        metrics_address: `host:port` for /metrics, None for a free loopback port.
-        instance: a name with which a restarted selector takes its place back at once (KIP-345); without one the broker
-            first has to notice that the last one is gone.
 
     Raises:
         MillraceError: whatever ends the process; its exit code is the process's.
@@ -54,7 +48,7 @@ def run_selector(pipeline: Pipeline, metrics_address: str | None = None, instanc
     decisions = KafkaTopic(pipeline.kafka, f"{pipeline.name}.decisions")
     doors = Doors(KafkaTopic(pipeline.kafka, f"{pipeline.name}.scores"), decisions, state_of(pipeline), metrics)
     try:
-        asyncio.run(Shell(pipeline, Desk(pipeline, doors), instance).run())
+        asyncio.run(Shell(pipeline, Desk(pipeline, doors)).run())
     finally:
         decisions.close()
 
@@ -96,11 +90,11 @@ class KafkaTopic:
 class Shell:
     """The Faust application of one pipeline."""
 
-    def __init__(self, pipeline: Pipeline, desk: Desk, instance: str | None = None) -> None:
+    def __init__(self, pipeline: Pipeline, desk: Desk) -> None:
         self._desk = desk
         self._failure: BaseException | None = None
         self._is_over = asyncio.Event()
-        self._app = app = make_app(pipeline, instance)
+        self._app = app = make_app(pipeline)
         scores, decisions = (
             app.topic(f"{pipeline.name}.{name}", value_type=bytes, value_serializer="raw", partitions=1)
             for name in ("scores", "decisions")
@@ -170,7 +164,7 @@ class Shell:
         self._is_over.set()
 
 
-def make_app(pipeline: Pipeline, instance: str | None = None) -> Any:
+def make_app(pipeline: Pipeline) -> Any:
     """Make the application; nothing is started, nothing listens."""
     folder = pipeline.state / "run" / "faust"  # nothing is kept there, yet Faust wants one
     folder.mkdir(parents=True, exist_ok=True)
@@ -182,7 +176,6 @@ def make_app(pipeline: Pipeline, instance: str | None = None) -> Any:
         broker_session_timeout=SESSION_S,
         broker_heartbeat_interval=HEARTBEAT_S,
         consumer_auto_offset_reset="earliest",
-        consumer_group_instance_id=None if instance is None else f"{pipeline.name}.select.{instance}",
         consumer_max_fetch_size=MOST_RECORD_BYTES,
         producer_max_request_size=MOST_RECORD_BYTES,
         store="memory://",

@@ -69,7 +69,7 @@ def run_role(
     if role == "select":
         from consumers.selector import run_selector  # Faust is for this role alone
 
-        run_selector(pipeline, metrics, instance)
+        run_selector(pipeline, metrics)
         return
     if not has_river(pipeline, role, models or []):
         stay_light()

@@ -153,8 +153,8 @@ def test_a_void_record_changes_nothing_and_a_killed_serve_knows_who_reigns(shop:
 def test_over_http_and_in_metrics_it_is_seen_who_reigns(shop: Shop) -> None:
     """And whether it can be asked."""
     host, port = pipeline_of(shop).serve.http or ("", 0)
-    models = httpx.get(f"http://{host}:{port}/models").json()["models"]
-    ready = httpx.get(f"http://{host}:{port}/v2/health/ready")
+    models = httpx.get(f"http://{host}:{port}/models", timeout=30.0).json()["models"]
+    ready = httpx.get(f"http://{host}:{port}/v2/health/ready", timeout=30.0)
 
     assert [model["candidate"] for model in models if model["is_champion"]] == ["tree"]
     assert (ready.status_code, ready.json()) == (200, {"ready": True})

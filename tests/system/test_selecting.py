@@ -78,7 +78,7 @@ class Running:
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start it, as the supervisor does."""
-        command = [sys.executable, "-m", "serving.cli", "run", "select", str(self.file), "--instance", "select"]
+        command = [sys.executable, "-m", "serving.cli", "run", "select", str(self.file)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=Path(__file__).parents[2])
         return self.process
