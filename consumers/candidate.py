@@ -58,7 +58,6 @@ class Candidate:
         drift: what is watched; nothing if it is not said.
         uptake: of a candidate that is trained in batches: where its versions come from.
         tells_labels: whether losses are told in the order of labels, too; a selector reads them.
-
     """
 
     def __init__(

@@ -153,10 +153,6 @@ class Answers:
         """Count the answers of a partition that wait."""
         return int(self._of(partition).name.size)
 
-    def newest(self, partition: int) -> int:
-        """Give the largest name that a partition has told."""
-        return self._of(partition).newest
-
     def _of(self, partition: int) -> _Waiting:
         return self._waiting.setdefault(partition, _Waiting(self.outputs))
 

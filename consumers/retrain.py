@@ -20,7 +20,6 @@ from consumers.decisions_tail import Decisions, DecisionsTail
 from consumers.drifting import DriftRecord, decisions
 from consumers.examples_role import ExamplesRole
 from consumers.role import Inlet, OpenPartition, Task
-from consumers.station import part_of
 from consumers.training_queue import TrainingQueue
 from consumers.trainings import FailedTraining, Made, Trainings
 from consumers.triggers import Triggers
@@ -33,7 +32,7 @@ from streams.frames import Batch, FrameSchema, Outgoing
 from streams.kafka import Outbox
 from streams.metrics import RoleMetrics
 from streams.pipeline import Pipeline
-from streams.snapshots import State
+from streams.snapshots import State, part_of
 from streams.state_folder import Place
 
 LOG = logging.getLogger("consumers.retrain")

@@ -32,7 +32,7 @@ from streams.metrics import RoleMetrics
 from streams.pipeline import Task
 from streams.records import Records
 from streams.served import ROLE, SERVED
-from streams.snapshots import State
+from streams.snapshots import State, part_of
 
 MOST_HELD = 100_000  # rows that wait for answers, 46 bytes each; with more, no further ones are read
 MOST_AT_ONCE = 20_000
@@ -229,8 +229,7 @@ class ServedTask:
             if msgspec.convert(about["task"], Task) != self.task:
                 raise ModelError("it was written for another task")
             for part, one in self._parts().items():
-                mine = {name: array for name, array in state.items() if name.startswith(f"{part}.")}
-                one.restore({name.removeprefix(f"{part}."): array for name, array in mine.items()})
+                one.restore(part_of(state, f"{part}."))
         except (ModelError, KeyError, ValueError, msgspec.MsgspecError) as error:
             text = f"the scores of what was served cannot go on from their snapshot: {error}"
             raise ModelError(f"{text}; run `{rebuild_of(ROLE)}`") from error

@@ -14,6 +14,7 @@ from consumers.served import ServedTask
 from models.staleness import Cost
 from streams.served import SERVED
 from streams.state_folder import Folder
+from streams.told import tell, told
 
 FILE = "served.json"
 
@@ -82,25 +83,13 @@ def figures_of(task: ServedTask, now_us: int) -> ServedFigures:
 
 
 def write_served(state: Folder, figures: ServedFigures) -> None:
-    """Write them where others find them.
-
-    Raises:
-        OSError: the directory cannot be written.
-        UnavailableError: an object store does not take it.
-    """
-    (state / SERVED).publish(FILE, msgspec.json.encode(figures))
+    """Write them where others find them. Raises as `tell`."""
+    tell(state / SERVED, FILE, figures)
 
 
 def read_served(state: Folder) -> ServedFigures | None:
-    """Read them; None: nobody has written any yet, or another release has.
-
-    Raises:
-        UnavailableError: an object store does not answer.
-    """
-    try:
-        return msgspec.json.decode((state / SERVED).read(FILE), type=ServedFigures)
-    except (OSError, msgspec.MsgspecError):
-        return None
+    """Read them, if there are any. Raises as `told`."""
+    return told(state / SERVED, FILE, ServedFigures)
 
 
 def _staleness(cost: Cost) -> StalenessFigure:

@@ -20,6 +20,7 @@ from consumers.score_records import ScoresRecord
 from models.block_arrays import BLOCK_EVENTS, Int64
 from models.label_blocks import Blocks
 from models.staleness import Int16s, Losses, StalenessCost
+from streams.snapshots import part_of
 
 MOST_ANSWERED = 20_000  # blocks of answers that wait for a candidate which is slower: about 15 MiB
 MOST_OWN = 20_000  # blocks of candidates that wait for the answers; with more, no further ones are read
@@ -184,7 +185,7 @@ class Shadowing:
             KeyError, ValueError, ModelError: arrays are absent or do not fit together.
         """
         about = msgspec.json.decode(state["about"].tobytes())
-        self.cost.restore({name.removeprefix("cost."): one for name, one in state.items() if name.startswith("cost.")})
+        self.cost.restore(part_of(state, "cost."))
         self.uncompared, self._left = about["uncompared"], dict(about["left"])
         self._seen = {(name, source): block for name, source, block in about["seen"]}
         for (source, block), who in zip(about["open"], np.array(state["open"], np.int16), strict=True):

@@ -18,6 +18,7 @@ from models.guard import GuardVerdict, guard_verdict
 from models.outlook import events_to_go
 from streams.reign import Reign
 from streams.state_folder import Folder
+from streams.told import tell, told
 
 FOLDER, FILE = "selection", "standings.json"
 
@@ -98,22 +99,10 @@ def _standing(selection: Selection, name: str) -> Standing:
 
 
 def write_standings(state: Folder, standings: Standings) -> None:
-    """Write them where others find them.
-
-    Raises:
-        OSError: the directory cannot be written.
-        UnavailableError: an object store does not take it.
-    """
-    (state / FOLDER).publish(FILE, msgspec.json.encode(standings))
+    """Write them where others find them. Raises as `tell`."""
+    tell(state / FOLDER, FILE, standings)
 
 
 def read_standings(state: Folder) -> Standings | None:
-    """Read them; None: nobody has written any yet, or another release has.
-
-    Raises:
-        UnavailableError: an object store does not answer.
-    """
-    try:
-        return msgspec.json.decode((state / FOLDER).read(FILE), type=Standings)
-    except (OSError, msgspec.MsgspecError):
-        return None
+    """Read them, if there are any. Raises as `told`."""
+    return told(state / FOLDER, FILE, Standings)

@@ -16,7 +16,7 @@ from streams.frames import BEGINNING
 from streams.kafka import Inbox
 from streams.merging import Intake
 from streams.pipeline import Pipeline
-from streams.snapshots import Manifest, SnapshotStore, State, Witness
+from streams.snapshots import Manifest, SnapshotStore, State, Witness, part_of
 from streams.state_folder import Folder, Place, folder_of
 
 LOG = logging.getLogger("consumers.station")
@@ -248,11 +248,6 @@ def witness_in(metadata: str, where: str, role: str) -> Witness | None:
     except msgspec.MsgspecError:
         text = f"{where}: the group's commit was not made by Millrace: its metadata is {metadata[:60]!r}"
         raise SnapshotError(f"{text}; run `{rebuild_of(role)}`") from None
-
-
-def part_of(state: State, prefix: str) -> State:
-    """Give the arrays of one part of a snapshot by their names in it."""
-    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
 
 
 def _heard(metadata: str) -> Heard:

@@ -33,6 +33,7 @@ from streams.errors import MillraceError, ModelError, TrainingError
 from streams.pipeline import Model
 from streams.retraining import Retrain
 from streams.scratch import Scratch
+from streams.snapshots import part_of
 from streams.state_folder import LocalFolder, Place, folder_of
 
 JUDGED_ROWS = 8_192  # at a time: more would only be slower
@@ -197,12 +198,12 @@ class NetworkTraining:
                 self._notes.append(f"began anew: {job.parent} has other columns")
                 return
             of_parent = Preparation(job.columns, model)
-            of_parent.restore(_part(parent, PREPARATION))
+            of_parent.restore(part_of(parent, PREPARATION))
         except (MillraceError, OSError) as error:
             self._notes.append(f"began anew: {job.parent} cannot be read: {error}")
             return
         fresh = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
-        taken = warm_started(fresh, self._preparation, _part(parent, NETWORK), of_parent)
+        taken = warm_started(fresh, self._preparation, part_of(parent, NETWORK), of_parent)
         if isinstance(taken, str):
             self._notes.append(f"began anew: the weights of {job.parent} do not fit: {taken}")
             return
@@ -259,7 +260,3 @@ def _read_chosen(directory: Path) -> _Chosen | None:
 
 def _with(model: Model, settings: Mapping[str, Any]) -> Model:
     return msgspec.structs.replace(model, params={**model.params, **settings})
-
-
-def _part(state: State, prefix: str) -> State:
-    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}

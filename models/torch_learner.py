@@ -24,6 +24,7 @@ from models.row_blocks import Rows, ask_in_blocks, trusted_sizes
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
 from streams.pipeline import Model, Task
+from streams.snapshots import part_of
 
 BLOCK_SIZES = (16, 64, 512)  # one row is asked in 50 us of 16; behind 512 of 256-128 units a cache is full
 ONLINE = {"optimizer": "sgd", "lr": 0.005}  # of a trained network that learns on: it must not be thrown by one row
@@ -90,8 +91,8 @@ class TorchLearner:
             self._network, self._preparation = None, Preparation(self._columns, self._model)
             return
         preparation = Preparation(self._columns, self._model)
-        preparation.restore(_part(state, PREPARATION))
-        network = _restored(self._model, preparation.sizes, self._task, _part(state, NETWORK))
+        preparation.restore(part_of(state, PREPARATION))
+        network = _restored(self._model, preparation.sizes, self._task, part_of(state, NETWORK))
         if unknown := sorted(name for name in state if not name.startswith((NETWORK, PREPARATION))):
             raise ModelError(f"a network of another kind: {unknown[0]} found, which is none of its arrays")
         self._network, self._preparation = network, preparation
@@ -233,10 +234,6 @@ def _check_scales(tensors: dict[str, torch.Tensor]) -> None:
         raise ModelError(f"a network nobody can ask: its label is no scale, {label.tolist()} found; train it again")
     if error is not None and not (bool(torch.isfinite(error).all()) and bool((error.diff(prepend=_ZERO) >= 0.0).all())):
         raise ModelError("a network nobody can ask: its error is no list of quantiles, which ascend from 0")
-
-
-def _part(state: State, prefix: str) -> State:
-    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
 
 
 def _probe(sizes: Sizes) -> Rows:

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from consumers.station import INLET, part_of
+from consumers.station import INLET
 from serving.drained import Held, Offsets
 from streams.control import Claim, Control
 from streams.errors import SnapshotError
 from streams.frames import BEGINNING
-from streams.snapshots import State
+from streams.snapshots import State, part_of
 from streams.sources import SourceMemory
 
 

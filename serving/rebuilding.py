@@ -23,7 +23,7 @@ import numpy as np
 
 from consumers.learn_snapshot import lineage_of
 from consumers.opening import beginning_state
-from consumers.station import INLET, TASK, part_of, snapshot_folder
+from consumers.station import INLET, TASK, snapshot_folder
 from models.registry import versions_of
 from models.version import Version, decode_record, encode_record
 from serving.brokers import REBUILD_RECORD, is_rescaling
@@ -38,7 +38,7 @@ from streams.errors import PipelineError, SnapshotError, UnavailableError
 from streams.faults import fail_point
 from streams.pipeline import Pipeline
 from streams.served import ROLE as SERVED_ROLE
-from streams.snapshots import Manifest, SnapshotStore, State, Witness
+from streams.snapshots import Manifest, SnapshotStore, State, Witness, part_of
 from streams.state_folder import Folder, state_of
 from streams.topic_specs import topic_specs
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
-from consumers.station import INLET, TASK, part_of, snapshot_folder
+from consumers.station import INLET, TASK, snapshot_folder
 from serving.brokers import RESCALE_RECORD, is_rebuilding
 from serving.carried_memory import clock_of, memory, memory_of_log, memory_of_stage
 from serving.drained import Held, Inside, Reader, partition_counts, readers, refuse_members
@@ -30,7 +30,7 @@ from streams.errors import PipelineError, SnapshotError, UnavailableError
 from streams.faults import fail_point
 from streams.parting import part_states
 from streams.pipeline import Pipeline
-from streams.snapshots import Manifest, SnapshotStore, State
+from streams.snapshots import Manifest, SnapshotStore, State, part_of
 from streams.stages import StageSpec, stage_specs, stage_topics
 from streams.state_folder import Folder, state_of
 from streams.topic_specs import topic_specs

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from consumers.served_figures import ServedFigures
-from serving.table import decimal, duration, number, share
+from serving.table import decimal, duration, figure, number
 
 MOST_VERSIONS = 3  # that are named, those that answered last
 
@@ -18,7 +18,7 @@ def served_row(served: ServedFigures, loss: str, shown: Sequence[str]) -> list[s
         "-",
         decimal(served.figures.get(loss, math.nan)),
         decimal(served.rolling.get(loss, math.nan)),
-        *(_figure(name, served.figures.get(name, math.nan)) for name in shown),
+        *(figure(name, served.figures.get(name, math.nan)) for name in shown),
         "-",
         "-",
         "-",
@@ -43,7 +43,3 @@ def served_words(served: ServedFigures) -> str:
             f"{cost:+.4f} over the last {number(served.staleness_rolling.events)} compared"
         )
     return "\n".join(lines)
-
-
-def _figure(name: str, value: float) -> str:
-    return share(value) if name == "accuracy" else decimal(value)

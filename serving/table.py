@@ -86,7 +86,7 @@ def league(models: tuple[ModelLine, ...], answers: AnswersLine | None = None, *,
             model.name,
             Text(decimal(model.loss), style="bold green" if model.loss == best else ""),
             decimal(model.rolling_loss),
-            *(share(model.figures[one]) if one == "accuracy" else decimal(model.figures[one]) for one in shown),
+            *(figure(one, model.figures[one]) for one in shown),
             number(model.learned),
             _standing(model),
         )
@@ -95,7 +95,7 @@ def league(models: tuple[ModelLine, ...], answers: AnswersLine | None = None, *,
             SERVED,
             decimal(answers.figures[names[0]]),
             decimal(answers.rolling_loss),
-            *(share(answers.figures[one]) if one == "accuracy" else decimal(answers.figures[one]) for one in shown),
+            *(figure(one, answers.figures[one]) for one in shown),
             number(answers.scored),
             staleness(answers.staleness),
         )
@@ -153,6 +153,11 @@ def number(value: float) -> str:
 def decimal(value: float) -> str:
     """Write a loss or a share with four digits."""
     return "-" if math.isnan(value) else f"{value:.4f}"
+
+
+def figure(name: str, value: float | None) -> str:
+    """Write a figure of a model: accuracy in percent, others as `decimal` does; None is not known."""
+    return "-" if value is None else share(value) if name == "accuracy" else decimal(value)
 
 
 def share(value: float) -> str:

@@ -10,7 +10,7 @@ from rich.text import Text
 from models.training_job import Training
 from models.version import Version
 from serving.feature_report import size
-from serving.table import decimal, duration, grid, number, share, words
+from serving.table import duration, figure, grid, number, words
 
 _PARTS = ("train", "validation", "test")
 
@@ -30,7 +30,7 @@ def show_training(version: Version, out: Console) -> None:
         figures = grid("figure", ">validation", ">test")
         for name in training.test or training.validation:
             figures.add_row(
-                words(name), _figure(name, training.validation.get(name)), _figure(name, training.test.get(name))
+                words(name), figure(name, training.validation.get(name)), figure(name, training.test.get(name))
             )
         out.print(figures)
     for name, text in training_facts(training).items():
@@ -59,9 +59,3 @@ def training_facts(training: Training) -> dict[str, str]:
 
 def _day(time_us: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.gmtime(time_us / 1e6))
-
-
-def _figure(name: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return share(value) if name == "accuracy" else decimal(value)

@@ -17,7 +17,7 @@ from serving.feature_report import size
 from serving.json_output import write_json
 from serving.served_report import served_row, served_words
 from serving.standing_report import champion_of, show_standings
-from serving.table import SHOWN_FIGURES, console, decimal, duration, grid, number, share, words
+from serving.table import SHOWN_FIGURES, console, decimal, duration, figure, grid, number, words
 from serving.training_report import show_training
 from serving.versions import Weights
 from streams.pipeline import Pipeline
@@ -60,7 +60,7 @@ def _league_row(version: Version | None, loss: str, shown: Sequence[str]) -> lis
         version.number,
         _decimal(version.figures.get(loss)),
         _decimal(version.rolling.get(loss)),
-        *(_figure(name, version.figures.get(name)) for name in shown),
+        *(figure(name, version.figures.get(name)) for name in shown),
         _micros(costs.predict_us),
         _micros(costs.learn_us),
         size(costs.size_bytes) if costs.size_bytes else "-",
@@ -97,7 +97,7 @@ def show_version(version: Version, weights: Weights | None) -> None:
     out.print(facts)
     figures = grid("figure", ">since the start", ">rolling")
     for name, value in version.figures.items():
-        figures.add_row(words(name), _figure(name, value), _figure(name, version.rolling.get(name)))
+        figures.add_row(words(name), figure(name, value), figure(name, version.rolling.get(name)))
     if version.figures:
         out.print(figures)
     show_training(version, out)
@@ -149,7 +149,3 @@ def _micros(value: float | None) -> str:
 
 def _decimal(value: float | None) -> str:
     return decimal(math.nan if value is None else value)
-
-
-def _figure(name: str, value: float | None) -> str:
-    return "-" if value is None else share(value) if name == "accuracy" else decimal(value)

@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from consumers.opening import REBUILT
-from consumers.station import TASK, part_of, snapshot_folder
+from consumers.station import TASK, snapshot_folder
 from models.pending import PENDING
 from streams import pending as kept
 from streams.accounts import CLOCK, LABEL_CLOCK
 from streams.deadlines import chosen_deadlines
 from streams.frames import BEGINNING, END
 from streams.pipeline import Pipeline
-from streams.snapshots import SnapshotStore, State
+from streams.snapshots import SnapshotStore, State, part_of
 from streams.stages import StageSpec, stage_specs
 from streams.state_folder import Folder, state_of
 

@@ -24,7 +24,7 @@ from streams.example_rows import UNKNOWN_US, example_rows
 from streams.example_times import ExampleTimes
 from streams.fitting import fit
 from streams.frames import BEGINNING, EVENT, LABEL, Batch, Column, decode, examples_schema
-from streams.snapshots import State
+from streams.snapshots import State, part_of
 from streams.tables import Table, empty, join
 
 CLOSED_ROWS = 65_536  # at most in a segment before days are merged; what waits for so many is in each snapshot
@@ -190,8 +190,7 @@ class Archiver:
         table = fit(decode(frame, frames), frames, self._frames) if frame else empty(self._frames.layout)
         self._held = _Held(table, state["events"])
         self.archived, self.newest_day = state["counts"].tolist()
-        times = {name.removeprefix("times."): array for name, array in state.items() if name.startswith("times.")}
-        self._times.restore(times)
+        self._times.restore(part_of(state, "times."))
 
     def _none_held(self) -> _Held:
         return _Held(empty(self._frames.layout), np.zeros((3, 0), np.int64))

@@ -74,6 +74,11 @@ class Message(Protocol):
     def headers(self) -> list[tuple[str, bytes]] | None: ...
 
 
+def outside_groups(settings: Mapping[str, str]) -> dict[str, Any]:
+    """Give what a consumer is told that joins no group: one is demanded, and never used, for nothing is committed."""
+    return {"group.id": settings.get("group.id", "millrace.reader"), "group.protocol": "classic"}
+
+
 class Reader:
     """Reads given partitions from given offsets, outside any group: for tailing and for looking things up.
 
@@ -84,15 +89,7 @@ class Reader:
     """
 
     def __init__(self, settings: Mapping[str, str]) -> None:
-        self._client = Subscriber(
-            settings,
-            "reader",
-            **{
-                "group.id": settings.get("group.id", "millrace.reader"),  # demanded, never used: nothing is committed
-                "group.protocol": "classic",
-                "enable.partition.eof": True,
-            },
-        )
+        self._client = Subscriber(settings, "reader", **outside_groups(settings), **{"enable.partition.eof": True})
 
     def assign(self, topic: str, offsets: dict[int, int]) -> None:
         """Read these partitions of `topic` from these offsets on; replaces what was read before."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from confluent_kafka import TopicPartition
 
 from streams.kafka_queues import FetchedRecords, PartitionQueue
-from streams.kafka_reader import Subscriber
+from streams.kafka_reader import Subscriber, outside_groups
 from streams.librdkafka import handle_of
 from streams.records import Records
 
@@ -62,14 +62,11 @@ class Tail:
     """
 
     def __init__(self, settings: Mapping[str, str], topic: str, partitions: int, ahead_kib: int = 1_024) -> None:
-        own = {
-            "group.id": settings.get("group.id", "millrace.reader"),  # demanded, never used: nothing is committed
-            "group.protocol": "classic",
-            "queued.max.messages.kbytes": ahead_kib,
-        }
         self.partitions = partitions
         self._topic = topic
-        self._client = Subscriber(settings, "reader", **own)
+        self._client = Subscriber(
+            settings, "reader", **outside_groups(settings), **{"queued.max.messages.kbytes": ahead_kib}
+        )
         self._wake_up = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._queues: dict[int, PartitionQueue] = {}
 

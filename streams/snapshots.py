@@ -35,6 +35,11 @@ ORPHANED_AFTER_S = 3_600.0  # from part to manifest takes seconds; a writer froz
 State = dict[str, npt.NDArray[Any]]
 
 
+def part_of(state: State, prefix: str) -> State:
+    """Give the arrays of one part of a snapshot by their names in it."""
+    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
+
+
 class Array(msgspec.Struct, frozen=True):
     """Where one array lies in a part."""
 

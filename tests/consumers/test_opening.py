@@ -10,9 +10,9 @@ import pytest
 
 from consumers.learn_snapshot import lineage_of
 from consumers.opening import Input, Start, beginning_state, decide_start
-from consumers.station import TASK, part_of
+from consumers.station import TASK
 from streams.errors import SnapshotError
-from streams.snapshots import Found, Manifest, State, Witness
+from streams.snapshots import Found, Manifest, State, Witness, part_of
 
 NOTHING = Found(0, None, None)
 STATE: State = {"a": np.zeros(1)}

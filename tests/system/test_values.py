@@ -16,12 +16,11 @@ import pytest
 
 from consumers.score_records import Block
 from consumers.served import ServedTask
-from consumers.station import part_of
 from models.learner import LEARN, PREDICT, SKIP, Learner, make_learner
 from models.sealed import model_key
 from streams import features
 from streams.frames import AMENDED, EVENT, LABEL, MISSING, RETRACTED, SET
-from streams.snapshots import SnapshotStore, State
+from streams.snapshots import SnapshotStore, State, part_of
 from streams.tables import Table
 from tests.system.flights_run import FLIGHTS, Run, numbered, run_system
 from tests.system.reference_features import late_events, vectors
