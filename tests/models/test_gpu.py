@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,10 @@ import torch
 from models.learner import make_learner
 from models.sealed import key_for
 from models.tensors import Batches, shuffled
-from models.training import main
-from models.training_job import Job, Training, read_failure, read_result, write_job
 from models.weights_file import decode
 from streams.pipeline import Model, Task
 from tests.models.test_tensors import numbered
+from tests.models.trainings import CLASSES, MLP, ask, result_of, start, train
 from tests.models.written_archive import COLUMNS, write_archive
 
 pytestmark = [
@@ -28,9 +25,7 @@ pytestmark = [
     pytest.mark.timeout(400),  # torch.compile takes its time
 ]
 SIZE = 4_000
-MLP = {"hidden": [16, 8], "bits": 6, "epochs": 3, "batch": 128, "lr": 0.01}  # it does drop
-CLASSES = ("low", "middle", "high")
-NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+train_on_gpu = partial(train, environment={})
 EVERY_KIND = [
     ("torch:logistic", {"lr": 0.05, "epochs": 4, "batch": 64}, Task()),
     ("torch:mlp", {**MLP, "dropout": 0.0}, Task()),
@@ -42,32 +37,6 @@ EVERY_KIND = [
     ),
     ("torch:autoencoder", {"hidden": [8, 2], "epochs": 2}, Task("anomaly", alert=0.1)),
 ]
-
-
-def ask(directory: Path, state: Path, kind: str, params: Any, task: Task | None = None) -> Path:
-    """Write a job."""
-    write_job(directory, Job("net", Model("net", kind, params), COLUMNS, task or Task(), str(state)))
-    return directory
-
-
-def train(directory: Path, environment: dict[str, str] | None = None) -> Training:
-    """Train in this process; gives what is told of it."""
-    assert main([str(directory)], environment or {}) == 0, read_failure(directory)
-    return told(directory)
-
-
-def told(directory: Path) -> Training:
-    result = read_result(directory)
-    assert result is not None, read_failure(directory)
-    return result.training
-
-
-def start(directory: Path, *command: str, **environment: str) -> subprocess.Popen[bytes]:
-    """Start a training as a process of its own."""
-    command = command or ("models.training",)
-    return subprocess.Popen(
-        [sys.executable, "-m", *command, str(directory)], env=os.environ | environment, stderr=subprocess.PIPE
-    )
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +53,8 @@ def test_every_kind_learns_what_it_learns_on_a_cpu_but_for_rounding(
 ) -> None:
     """bf16 has 8 bits. The model's file is as good on a machine that has no GPU."""
     write_archive(tmp_path / "state", SIZE, task)
-    on_gpu = train(ask(tmp_path / "gpu", tmp_path / "state", kind, params, task))
-    on_cpu = train(ask(tmp_path / "cpu", tmp_path / "state", kind, params, task), NO_GPU)
+    on_gpu = train_on_gpu(ask(tmp_path / "gpu", tmp_path / "state", kind, params, task=task))
+    on_cpu = train(ask(tmp_path / "cpu", tmp_path / "state", kind, params, task=task))
     learner = make_learner(Model("net", kind, params), COLUMNS, key_for(kind, tmp_path), task)
     learner.restore(decode((tmp_path / "gpu" / "model.safetensors").read_bytes())[0])
 
@@ -102,19 +71,19 @@ def test_what_is_trained_twice_is_the_same_to_the_bit(
 ) -> None:
     write_archive(tmp_path / "state", SIZE, task)
     params = {**params, "dropout": 0.2} if "dropout" in params else params
-    first, second = (ask(tmp_path / name, tmp_path / "state", kind, params, task) for name in ("1", "2"))
+    first, second = (ask(tmp_path / name, tmp_path / "state", kind, params, task=task) for name in ("1", "2"))
 
-    assert train(first).curve == train(second).curve
+    assert train_on_gpu(first).curve == train_on_gpu(second).curve
     assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
 
 
 def test_a_training_that_was_killed_goes_on_to_the_same_bits(state: Path, tmp_path: Path) -> None:
     whole, killed = (ask(tmp_path / name, state, "torch:mlp", {**MLP, "dropout": 0.2}) for name in ("1", "2"))
-    train(whole)
+    train_on_gpu(whole)
     process = start(killed, MILLRACE_FAIL_POINT="after_checkpoint:2")
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert train(killed).curve == told(whole).curve
+    assert train_on_gpu(killed).curve == result_of(whole).training.curve
     assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
@@ -126,8 +95,8 @@ def test_two_processes_share_a_gpu_or_take_one_each(state: Path, tmp_path: Path)
     errors = process.communicate()[1]
 
     assert process.returncode == 0, errors.decode()
-    assert told(together).device == f"2 x {torch.cuda.get_device_name(0)}"
-    assert np.allclose(told(together).curve, train(alone).curve, rtol=0, atol=0.01)
+    assert result_of(together).training.device == f"2 x {torch.cuda.get_device_name(0)}"
+    assert np.allclose(result_of(together).training.curve, train_on_gpu(alone).curve, rtol=0, atol=0.01)
 
 
 def test_batches_reach_a_gpu_as_they_are() -> None:

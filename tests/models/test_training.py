@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import signal
 import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +19,27 @@ from models.sealed import key_for
 from models.training import main
 from models.training_job import (
     Failure,
-    Job,
-    Result,
-    Training,
     read_failure,
     read_progress,
     read_result,
     write_failure,
-    write_job,
 )
 from models.weights_file import decode
 from streams.faults import arm
 from streams.pipeline import Model, Task
 from streams.retraining import Retrain
+from tests.models.trainings import CLASSES, MLP, NO_GPU, ask, result_of, start, train
 from tests.models.written_archive import COLUMNS, examples, write_archive
 
 SIZE = 1_500
-MLP = {"hidden": [16, 8], "bits": 6, "epochs": 3, "batch": 128, "lr": 0.01, "dropout": 0.1}
-CLASSES = ("low", "middle", "high")
-NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 ONE_THREAD = {**NO_GPU, "OMP_NUM_THREADS": "1", "MILLRACE_MODEL_KEY": "k" * 32}
 SLOW = pytest.mark.timeout(400)  # seconds on a quiet machine, but each process has to load torch and the kernels
 torch.set_num_threads(1)  # as in the processes that are started here: sums in the same order
+
+
+def train_apart(directory: Path, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+    """Start a training as a process of its own, on one core."""
+    return start(directory, *command, **(ONE_THREAD | environment))
 
 
 @pytest.fixture(scope="module")
@@ -52,27 +48,6 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("state")
     write_archive(directory, SIZE)
     return directory
-
-
-def ask(directory: Path, state: Path, kind: str = "torch:mlp", params: Any = None, **others: Any) -> Path:
-    """Write a job."""
-    retrain = others.pop("retrain", Retrain())
-    model = Model("net", kind, MLP if params is None else params, retrain=retrain)
-    task = others.pop("task", Task())
-    write_job(directory, Job("net", model, others.pop("columns", COLUMNS), task, str(state), **others))
-    return directory
-
-
-def train(directory: Path, environment: Mapping[str, str] | None = None) -> Training:
-    """Train in this process; gives what is told of it."""
-    assert main([str(directory)], NO_GPU if environment is None else environment) == 0, read_failure(directory)
-    return result_of(directory).training
-
-
-def result_of(directory: Path) -> Result:
-    result = read_result(directory)
-    assert result is not None
-    return result
 
 
 def weights_of(directory: Path) -> State:
@@ -87,15 +62,6 @@ def learner_of(directory: Path, kind: str, params: Any, task: Task | None = None
     )
     learner.restore(weights_of(directory))
     return learner
-
-
-def start(directory: Path, *command: str, **environment: str) -> subprocess.Popen[bytes]:
-    """Start a training as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", *(command or ("models.training",)), str(directory)],
-        env={**os.environ, **ONE_THREAD, **environment},
-        stderr=subprocess.PIPE,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +138,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_curve_and_the_same_bits(
     points = ("after_step:4", "after_checkpoint:2", "before_result:1")
     directories = [ask(tmp_path / point.partition(":")[0], state) for point in points]
     processes = [
-        start(directory, MILLRACE_FAIL_POINT=point) for directory, point in zip(directories, points, strict=True)
+        train_apart(directory, MILLRACE_FAIL_POINT=point) for directory, point in zip(directories, points, strict=True)
     ]
     for process in processes:
         process.communicate()
@@ -192,7 +158,7 @@ def test_of_a_damaged_checkpoint_the_one_before_is_taken_to_the_same_end(
     whole: Path, state: Path, tmp_path: Path
 ) -> None:
     directory = ask(tmp_path / "damaged", state)
-    start(directory, MILLRACE_FAIL_POINT="after_checkpoint:2").communicate()
+    train_apart(directory, MILLRACE_FAIL_POINT="after_checkpoint:2").communicate()
     newest = max((directory / "checkpoints").iterdir())
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 4

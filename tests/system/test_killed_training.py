@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import itertools
-import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from consumers.supervisor import free_ports
 from models.version import Version, decode_record
 from serving.brokers import ensure_topics, raw_partitions
-from serving.publish import Publisher, RawRecord
+from serving.publish import Publisher
 from streams import features, frames
 from streams.archive import read_rows
 from streams.kafka import KafkaOutbox, read_all
 from streams.pipeline import Pipeline
 from streams.pipeline_file import read_pipeline
 from tests.faults.harness import MILLRACE, Death, Process, until
+from tests.system.orders import pipeline_text, records
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.chaos]  # two minutes: each life of the role loads torch
-START_US = 1_700_006_400_000_000  # a midnight
-STEP_US = 1_800_000_000  # 48 events a day
 EVENTS, DUE = 480, 300
-SOME, LOOK_S = 40, 0.5  # records at a time, so that rows come in each life of the role
+SOME, PAUSE_S = 40, 0.5  # records at a time, so that rows come in each life of the role
 WAIT_S = 400.0
 REST_S = 6.0  # in which a role that has forgotten something would do it again
 DEATHS = [
@@ -41,24 +37,8 @@ def write_file(directory: Path, name: str, kafka: str) -> Path:
     """A network that is due once in ten days."""
     directory.mkdir()
     file = directory / "pipeline.toml"
-    file.write_text(
-        f'[pipeline]\nname = "{name}"\npartitions = 1\nstate = "state"\n[kafka]\n"bootstrap.servers" = "{kafka}"\n'
-        f'[events]\ntopic = "{name}.x"\nid = "n"\ntime = "at"\ntime_unit = "us"\n'
-        '[events.fields]\na = "number"\nb = "number"\nshop = "category"\n'
-        f'[labels]\ntopic = "{name}.y"\nid = "n"\ntime = "at"\ntime_unit = "us"\nvalue = "y"\nwait = "2h"\n'
-        '[models.net]\nkind = "torch:mlp"\nhidden = [8]\nbits = 6\nepochs = 5\nbatch = 32\nlr = 0.02\n'
-        f'retrain = {{ examples = {DUE}, cooldown = "30d" }}\n[models.prior]\nkind = "prior"\n'
-    )
+    file.write_text(pipeline_text(name, kafka, DUE))
     return file
-
-
-def records() -> Iterator[RawRecord]:
-    """Ten days of orders, and half an hour later what became of each."""
-    for number in range(EVENTS):
-        a, b = np.random.default_rng(number).normal(size=2).tolist()
-        for is_label, values in ((False, {"a": a, "b": b, "shop": f"s{number % 3}"}), (True, {"y": int(a > 0)})):
-            at = START_US + number * STEP_US + is_label * STEP_US // 2
-            yield RawRecord(at, is_label, str(number).encode(), json.dumps({"n": number, "at": at, **values}).encode())
 
 
 def trained(file: Path, deaths: list[Death]) -> tuple[Pipeline, list[Version], int]:
@@ -70,21 +50,23 @@ def trained(file: Path, deaths: list[Death]) -> tuple[Pipeline, list[Version], i
         Process(role, role, port, file, MILLRACE) for role, port in zip(roles, free_ports(len(roles)), strict=True)
     )
     train.plan = list(deaths)
-    outbox, left, looks = KafkaOutbox(pipeline.kafka), records(), every(LOOK_S)
+    outbox, left = KafkaOutbox(pipeline.kafka), records(0, EVENTS)
     publisher = Publisher(pipeline, outbox, raw_partitions(pipeline), has_marks=False)
     for process in (*rest, train):
         process.start()
 
-    def is_over() -> bool:
+    def tend() -> None:
         for process in (*rest, train):
             process.tend()
-        if not next(looks):
-            return False
-        some = list(itertools.islice(left, SOME))
-        publisher.publish(iter(some), lambda: None)
-        return not some and train.is_done and bool(train.series("millrace_mark_seconds")) and bool(announced(pipeline))
+
+    def is_over() -> bool:
+        tend()
+        return train.is_done and bool(train.series("millrace_mark_seconds")) and bool(announced(pipeline))
 
     try:
+        while some := list(itertools.islice(left, SOME)):
+            publisher.publish(iter(some), tend)
+            time.sleep(PAUSE_S)
         until(is_over, "a version", WAIT_S)
         over_s = time.monotonic() + REST_S
         until(lambda: is_over() and time.monotonic() > over_s, "the end of a rest")
@@ -95,15 +77,6 @@ def trained(file: Path, deaths: list[Death]) -> tuple[Pipeline, list[Version], i
         codes = [process.child.wait(30.0) for process in (*rest, train)]
     assert codes == [0, 0, 0], train.child.tail()
     return pipeline, announced(pipeline), train.deaths
-
-
-def every(wait_s: float) -> Iterator[bool]:
-    """Say each time it is asked whether so long has passed since it last said yes."""
-    next_s = 0.0
-    while True:
-        is_due = time.monotonic() >= next_s
-        next_s = time.monotonic() + wait_s if is_due else next_s
-        yield is_due
 
 
 def announced(pipeline: Pipeline) -> list[Version]:

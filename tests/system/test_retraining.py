@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +11,7 @@ import pytest
 from models.registry import read_version
 from models.version import Version, decode_record
 from serving.brokers import raw_partitions
-from serving.publish import Publisher, RawRecord
+from serving.publish import Publisher
 from serving.system import System
 from serving.training_command import Wanted, run_trainings
 from streams import features, frames
@@ -22,10 +20,9 @@ from streams.kafka import KafkaOutbox, read_all
 from streams.pipeline import Pipeline
 from tests.system.conftest import until
 from tests.system.flights_run import json_of, table_of
+from tests.system.orders import START_US, STEP_US, pipeline_text, records
 
 pytestmark = pytest.mark.timeout(300)
-START_US = 1_700_006_400_000_000  # a midnight
-STEP_US = 1_800_000_000  # 48 events a day
 BEFORE, DUE = 480, 300
 WAIT_S = 240.0  # 20 s where kernels are compiled and nothing else runs
 
@@ -44,14 +41,7 @@ class Run(NamedTuple):
 def run(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Publish ten days, wait until a version answers, publish some more."""
     file = tmp_path_factory.mktemp("retraining") / "pipeline.toml"
-    file.write_text(
-        f'[pipeline]\nname = "retraining"\npartitions = 1\n[kafka]\n"bootstrap.servers" = "{kafka}"\n'
-        '[events]\ntopic = "retraining.x"\nid = "n"\ntime = "at"\ntime_unit = "us"\n'
-        '[events.fields]\na = "number"\nb = "number"\nshop = "category"\n'
-        '[labels]\ntopic = "retraining.y"\nid = "n"\ntime = "at"\ntime_unit = "us"\nvalue = "y"\nwait = "2h"\n'
-        '[models.net]\nkind = "torch:mlp"\nhidden = [8]\nbits = 6\nepochs = 5\nbatch = 32\nlr = 0.02\n'
-        f'retrain = {{ examples = {DUE}, cooldown = "30d" }}\n[models.prior]\nkind = "prior"\n'
-    )
+    file.write_text(pipeline_text("retraining", kafka, DUE))
     with System(file, most_restarts=0) as system:
         publish(system, 0, BEFORE)
         until(lambda: tended(system) and bool(published(system.pipeline)), WAIT_S)
@@ -91,15 +81,6 @@ def publish(system: System, start: int, stop: int) -> None:
     publisher = Publisher(system.pipeline, outbox, raw_partitions(system.pipeline), has_marks=False)
     publisher.publish(records(start, stop), system.tend)
     outbox.close()
-
-
-def records(start: int, stop: int) -> Iterator[RawRecord]:
-    for number in range(start, stop):
-        rng = np.random.default_rng(number)
-        a, b = rng.normal(size=2).tolist()
-        for is_label, values in ((False, {"a": a, "b": b, "shop": f"s{number % 3}"}), (True, {"y": int(a > 0)})):
-            at = START_US + number * STEP_US + is_label * STEP_US // 2
-            yield RawRecord(at, is_label, str(number).encode(), json.dumps({"n": number, "at": at, **values}).encode())
 
 
 def test_a_version_is_trained_from_the_archive_when_it_is_due_and_announced(run: Run) -> None:
