@@ -60,6 +60,7 @@ def make_app(pipeline: Pipeline, doors: Doors, metrics: RoleMetrics) -> FastAPI:
         tail.start()
         yield
         tail.close()
+        await doors.keys.close()
 
     title = f"Millrace: {pipeline.name}"
     app = FastAPI(
@@ -210,7 +211,7 @@ def _add_keys(app: FastAPI, doors: Doors) -> None:
             503: {"description": "The store cannot be asked."},
         },
     )
-    def key(
+    async def key(
         key: str,
         min_number: Annotated[int | None, Query(ge=0, description="The event's number, or a later one's.")] = None,
     ) -> Response:
@@ -218,22 +219,22 @@ def _add_keys(app: FastAPI, doors: Doors) -> None:
         if not doors.keys.is_there:
             return _json({"detail": "the pipeline has no online store: [serve] redis is not declared"}, 404)
         try:
-            stored = doors.keys.read(key[:MOST_KEY])
+            stored = await doors.keys.read(key[:MOST_KEY])
         except StoreError as error:
             return _json({"detail": str(error)}, 503)
         if stored is None:
             return _json({"detail": "nothing is stored for this key"}, 404)
-        number, event_us = int(stored.fields["number"]), int(stored.fields["time_us"])
+        number, event_us = int(stored["number"]), int(stored["time_us"])
         if min_number is not None and number < min_number:
             return _json({"detail": f"number {number} is stored, {min_number} was asked for", "number": number}, 409)
         found = {
             "key": key,
             "number": number,
-            "generation": int(stored.fields["generation"]),
+            "generation": int(stored["generation"]),
             "time_us": event_us,
             "age_s": round(max(0.0, time.time() - event_us / SECOND_US), 3),
-            "features": msgspec.Raw(stored.fields["features"]),
-            "prediction": msgspec.Raw(stored.fields["prediction"]),
+            "features": msgspec.Raw(stored["features"]),
+            "prediction": msgspec.Raw(stored["prediction"]),
         }
         return _json(found)
 
@@ -241,13 +242,12 @@ def _add_keys(app: FastAPI, doors: Doors) -> None:
 def _add_knowledge(app: FastAPI, pipeline: Pipeline, doors: Doors) -> None:
     @app.get("/models", tags=["knowledge"])
     def models() -> Response:
-        """Give the league: who reigns, and each candidate's newest version with its figures; null where none is yet."""
-        champion = doors.throne.champion()
+        """Give the league: who reigns, each candidate's newest version and the answers' figures; null where none is yet."""
+        champion, (versions, served) = doors.throne.champion(), doors.league.look()
         found = [
-            {"candidate": name, "is_champion": name == champion, "version": one}
-            for name, one in doors.league.look().items()
+            {"candidate": name, "is_champion": name == champion, "version": one} for name, one in versions.items()
         ]
-        return _json({"pipeline": pipeline.name, "models": found})
+        return _json({"pipeline": pipeline.name, "models": found, "served": served})
 
     @app.get("/decisions", tags=["knowledge"])
     def decisions(most: Annotated[int, Query(ge=1, le=1_000)] = 100) -> Response:

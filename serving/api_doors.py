@@ -1,6 +1,7 @@
 """What the HTTP API reaches: Kafka, the online store, models, decisions. None keeps state that others need.
 
-Everything here may be called from several threads; what blocks is called from worker threads, never from the loop.
+Everything here may be called from several threads; what blocks is called from worker threads, never from the loop. Only
+keys are read in the loop itself, and without blocking it.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from typing import Any
 import msgspec
 
 from consumers.process import KafkaControlLog
+from consumers.served_figures import ServedFigures, read_served
 from models.version import Version
 from serving.candidate import Candidate
 from serving.inference import Matrix
-from serving.redis_door import RedisDoor, Stored
+from serving.redis_door import KeyReader
 from serving.versions import newest
 from streams import features
 from streams.control import Control
 from streams.decisions import KafkaDecisionLog, Succession
 from streams.metrics import RoleMetrics
 from streams.pipeline import Pipeline
+from streams.served import has_served
 from streams.state_folder import state_of
 
 FRESH_S = 1.0  # the league and the decisions are looked up once in so long, however many ask
@@ -75,18 +78,19 @@ class ModelShelf:
 
 
 class League:
-    """The newest version of each candidate, looked up at most once a second."""
+    """The newest version of each candidate and the figures of answers, looked up at most once a second."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._lock, self._until_s = threading.Lock(), 0.0
-        self._found: dict[str, Version | None] = {}
+        self._found: tuple[dict[str, Version | None], ServedFigures | None] = {}, None
 
-    def look(self) -> dict[str, Version | None]:
-        """Give it, in the file's order; None for a candidate that has no version yet."""
+    def look(self) -> tuple[dict[str, Version | None], ServedFigures | None]:
+        """Give the versions in the file's order, None for a candidate without one yet, and what was said of answers."""
         with self._lock:
             if time.monotonic() >= self._until_s:
-                self._found, self._until_s = newest(self._pipeline), time.monotonic() + FRESH_S
+                served = read_served(state_of(self._pipeline)) if has_served(self._pipeline) else None
+                self._found, self._until_s = (newest(self._pipeline), served), time.monotonic() + FRESH_S
             return self._found
 
 
@@ -135,27 +139,27 @@ class Throne:
 
 
 class KeyStore:
-    """The online store, read by key."""
+    """The online store, read by key in the event loop: a lookup costs less than a thread's turn."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._name, url = pipeline.name, pipeline.serve.redis
-        self._door = None if url is None else RedisDoor(url)
+        self._reader = None if url is None else KeyReader(url)
 
     @property
     def is_there(self) -> bool:
         """Whether the pipeline has one."""
-        return self._door is not None
+        return self._reader is not None
 
-    def read(self, key: str) -> Stored | None:
-        """Give what is stored for a key.
+    async def read(self, key: str) -> dict[str, bytes] | None:
+        """Give the fields that are stored for a key.
 
         Raises:
             StoreError: it cannot be asked.
         """
-        assert self._door is not None  # noqa: S101 - the caller has asked
-        return self._door.read(self._name, key)
+        assert self._reader is not None  # noqa: S101 - the caller has asked
+        return await self._reader.read(self._name, key)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let go of the connections."""
-        if self._door is not None:
-            self._door.close()
+        if self._reader is not None:
+            await self._reader.close()

@@ -47,7 +47,7 @@ def run_api(pipeline: Pipeline, metrics_address: str | None = None) -> None:
             KeyStore(pipeline),
             Throne(pipeline),
         )
-        for door in (doors.publisher, doors.models, doors.decisions, doors.keys, doors.throne):
+        for door in (doors.publisher, doors.models, doors.decisions, doors.throne):
             open_doors.callback(door.close)
         serve(pipeline, Guard(make_app(pipeline, doors, metrics), metrics, pipeline.serve.token))
 

@@ -59,6 +59,7 @@ def groups(pipeline: Pipeline) -> list[str]:
     """Name all consumer groups of a pipeline."""
     roles = ["ingest", *(reader.role for reader in readers(pipeline))]
     roles += [reader.role for reader in readers_of_examples(pipeline)]
+    roles += [] if pipeline.select is None else ["select"]
     return [f"{pipeline.name}.{role}" for role in roles]
 
 

@@ -1,4 +1,4 @@
-"""The door to Redis: one connection that writes key rows in batches and reads a key back.
+"""The door to Redis: one connection that writes key rows in batches and reads a key back, and several that only read.
 
 Only the script is used to write (key_script.py). Redis forgets scripts when it restarts: what it does not know is told
 once more, and the batch is sent again, which changes nothing where it had arrived.
@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -18,6 +20,7 @@ from serving.key_script import SCRIPT, Form, Written, key_prefix, render_calls
 from streams.errors import PipelineError, StoreError
 
 TIMEOUT_S = 1.0  # of connecting, and of every answer: a batch takes 10 ms, so a second is a Redis in trouble
+MOST_READING = 32  # connections that a reader opens; who finds none free waits for one
 
 UNREACHABLE, SLOW, LOGIN, FULL, REFUSED = "unreachable", "slow", "login", "full", "refused"
 
@@ -77,7 +80,7 @@ class RedisDoor:
                 if isinstance(answer, Exception):
                     raise answer
         except (redis.exceptions.RedisError, OSError) as error:
-            raise self._translated(error) from None
+            raise _translated(self.address, error) from None
         written, older = (sum(column) for column in zip(*answers, strict=True))
         return Written(written, older, rows.size - written - older)
 
@@ -106,7 +109,7 @@ class RedisDoor:
             client: Any = redis.Redis(connection_pool=self._pool)
             found, lives_ms = client.hgetall(name), client.pttl(name)
         except (redis.exceptions.RedisError, OSError) as error:
-            raise self._translated(error) from None
+            raise _translated(self.address, error) from None
         fields = {field.decode(): value for field, value in found.items()}
         return Stored(fields, None if lives_ms < 0 else lives_ms / 1e3) if fields else None
 
@@ -115,18 +118,63 @@ class RedisDoor:
         self._connection.disconnect()
         self._pool.disconnect()
 
-    def _translated(self, error: Exception) -> StoreError:
-        """Say what is wrong in one line that holds no secret."""
-        text = str(error).rstrip(".")
-        if isinstance(error, redis.exceptions.AuthenticationError):
-            return StoreError(LOGIN, f"{self.address} refuses the name or password of [serve] redis: {text}")
-        if isinstance(error, redis.exceptions.TimeoutError | TimeoutError):
-            return StoreError(SLOW, f"{self.address} does not answer within {TIMEOUT_S:g} s")
-        if isinstance(error, redis.exceptions.ConnectionError | OSError):
-            return StoreError(UNREACHABLE, f"{self.address} cannot be reached: {text}")
-        if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM command not allowed" in text:
-            return StoreError(FULL, f"{self.address} is full: raise its maxmemory, or let it evict (volatile-ttl)")
-        return StoreError(REFUSED, f"{self.address} refuses: {text}")
+
+class KeyReader:
+    """Reads keys for an event loop, which goes on meanwhile; connections are made as they are needed.
+
+    Args:
+        url: `[serve] redis`.
+
+    Raises:
+        PipelineError: the URL has options that the client does not know.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._address = shown_url(url)
+        try:
+            self._pool = redis.asyncio.BlockingConnectionPool.from_url(
+                url,
+                max_connections=MOST_READING,
+                timeout=TIMEOUT_S,
+                socket_timeout=TIMEOUT_S,
+                socket_connect_timeout=TIMEOUT_S,
+                retry=AsyncRetry(NoBackoff(), 0),
+                protocol=2,
+            )
+            self._pool.make_connection()  # refuses what it does not know; nothing is connected yet
+        except (TypeError, ValueError) as error:
+            raise PipelineError([f"[serve] redis: the client takes no such URL: {error}"]) from None
+        self._client: Any = redis.asyncio.Redis(connection_pool=self._pool)
+
+    async def read(self, pipeline: str, key: str) -> dict[str, bytes] | None:
+        """Give the fields that are held for a key, None if there is nothing.
+
+        Raises:
+            StoreError: Redis cannot be asked, or the key holds something that is not ours.
+        """
+        try:
+            found = await self._client.hgetall(key_prefix(pipeline) + key)
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise _translated(self._address, error) from None
+        return {field.decode(): value for field, value in found.items()} or None
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._pool.disconnect()
+
+
+def _translated(address: str, error: Exception) -> StoreError:
+    """Say what is wrong in one line that holds no secret."""
+    text = str(error).rstrip(".")
+    if isinstance(error, redis.exceptions.AuthenticationError):
+        return StoreError(LOGIN, f"{address} refuses the name or password of [serve] redis: {text}")
+    if isinstance(error, redis.exceptions.TimeoutError | TimeoutError):
+        return StoreError(SLOW, f"{address} does not answer within {TIMEOUT_S:g} s")
+    if isinstance(error, redis.exceptions.ConnectionError | OSError):
+        return StoreError(UNREACHABLE, f"{address} cannot be reached: {text}")
+    if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM command not allowed" in text:
+        return StoreError(FULL, f"{address} is full: raise its maxmemory, or let it evict (volatile-ttl)")
+    return StoreError(REFUSED, f"{address} refuses: {text}")
 
 
 def shown_url(url: str) -> str:

@@ -16,10 +16,12 @@ from consumers.served_figures import Given, ServedFigures, StalenessFigure, writ
 from models.learner import make_learner
 from models.registry import write_version
 from models.version import About, Costs, Version, decode_record
+from serving.api_doors import League
 from serving.cli import app
 from streams.errors import MillraceError
 from streams.frames import Column
 from streams.pipeline import Model, Task
+from streams.pipeline_file import read_pipeline
 from streams.state_folder import LocalFolder
 
 COLUMNS = (Column("distance", False), Column("carrier", True), Column("delay", False))
@@ -125,6 +127,8 @@ def test_what_was_answered_stands_below_the_candidates(file: str, tmp_path: Path
     assert "answered by prior 1,290, logistic 10 (last: prior@1.7 1,290, logistic@0.3 10)" in output
     assert "+0.0125 more than its model's own prediction, -0.5000 over the last 400 compared" in output
     assert json.loads(millrace("models", file, "--json"))["served"]["staleness"] == {"events": 900, "cost": 0.0125}
+    versions, said = League(read_pipeline(Path(file))).look()
+    assert ([name for name, one in versions.items() if one], said) == (["logistic", "prior"], told)
 
 
 def test_a_version_is_shown_with_its_largest_weights(file: str) -> None:

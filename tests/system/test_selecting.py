@@ -15,6 +15,7 @@ import pytest
 from consumers.score_records import ScoresRecord
 from consumers.standings import read_standings
 from serving.brokers import ensure_topics, load_pipeline
+from serving.drained import refuse_members
 from serving.reign_command import (
     OvertakenError,
     decide,
@@ -24,7 +25,8 @@ from serving.reign_command import (
     rolling_back,
     unpinning,
 )
-from streams.errors import PipelineError
+from serving.rescale_doors import kafka_doors
+from streams.errors import PipelineError, UnavailableError
 from streams.kafka import KafkaOutbox, read_all
 from streams.pipeline import Pipeline
 from streams.reign import Promoted, Reign, first_reign, followed
@@ -203,7 +205,7 @@ def test_a_selector_that_is_killed_promotes_and_takes_back_as_one_that_is_not(ru
 
 
 def test_what_a_person_decides_is_followed(running: Running) -> None:
-    """A record from elsewhere changes the reign, and a pin keeps the selector quiet."""
+    """A record from elsewhere changes the reign, and a pin keeps the selector quiet; it has to stop before a rebuild."""
     outbox = KafkaOutbox(running.pipeline.kafka, linger_ms=0)
     pin = Promoted("pin", "", "slow", 0, "manual", is_pinned=True)
     outbox.produce(f"{running.pipeline.name}.decisions", 0, msgspec.json.encode(pin))
@@ -211,6 +213,8 @@ def test_what_a_person_decides_is_followed(running: Running) -> None:
     running.write(in_hundredths(scores([BETTER] * 150)))
     running.until_seen(1_500_000)
     outbox.close()
+    with pytest.raises(UnavailableError, match=rf"group {running.pipeline.name}\.select has 1 member: stop all roles"):
+        refuse_members(running.pipeline, kafka_doors(running.pipeline))
 
     assert len(running.decisions()) == 1
     found = read_standings(state_of(running.pipeline))
