@@ -31,7 +31,7 @@ from streams.topic_specs import selection_topic
 
 LOG = logging.getLogger("consumers.selector")
 STATE = "state"  # the Table's only key
-SESSION_S, HEARTBEAT_S = 30.0, 3.0  # as the broker's usual bounds allow; a dead selector's place is free after 30 s
+SESSION_S, HEARTBEAT_S = 15.0, 3.0  # as the broker's usual bounds allow; a dead selector's place is free after 15 s
 MOST_RECORD_BYTES = 16 * 2**20
 LOOK_EVERY_S = 0.5
 _SECURITY = {"security.protocol", "sasl.mechanism", "sasl.mechanisms", "sasl.username", "sasl.password",

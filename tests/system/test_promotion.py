@@ -162,7 +162,10 @@ def test_over_http_and_in_metrics_it_is_seen_who_reigns(shop: Shop) -> None:
 
 
 def test_the_way_back_is_a_record_like_any(shop: Shop) -> None:
+    before = sell(shop, 20)
+    shop.answer(before[-1])
     decide(shop, "back", "first", "logistic")
-    answers = answers_to(shop, sell(shop, 40))
+    after = sell(shop, 60)
+    answers = answers_to(shop, [*before, *after])
 
     assert changes(answers) == {partition: ["tree", "logistic"] for partition in changes(answers)}

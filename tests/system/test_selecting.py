@@ -35,7 +35,7 @@ from tests.selecting import CANDIDATES, Log, Selector, scores, told
 from tests.system.conftest import until
 
 pytestmark = pytest.mark.timeout(900)
-START_S = 240.0  # a dead one keeps its place for 30 s; then Faust starts, on a busy machine in much more than 10 s
+START_S = 240.0  # a dead one keeps its place for 15 s; then Faust starts, on a busy machine in much more than 10 s
 BETTER = {"base": 0.5, "good": 0.45, "slow": 0.52}
 WORSE = {**BETTER, "good": 0.6}
 
