@@ -242,11 +242,9 @@ def _add_keys(app: FastAPI, doors: Doors) -> None:
 def _add_knowledge(app: FastAPI, pipeline: Pipeline, doors: Doors) -> None:
     @app.get("/models", tags=["knowledge"])
     def models() -> Response:
-        """Give the league: who reigns, each candidate's newest version and the answers' figures; null where none is yet."""
+        """Give the league: who reigns, each candidate's newest version, the answers' figures; null: none yet."""
         champion, (versions, served) = doors.throne.champion(), doors.league.look()
-        found = [
-            {"candidate": name, "is_champion": name == champion, "version": one} for name, one in versions.items()
-        ]
+        found = [{"candidate": name, "is_champion": name == champion, "version": one} for name, one in versions.items()]
         return _json({"pipeline": pipeline.name, "models": found, "served": served})
 
     @app.get("/decisions", tags=["knowledge"])

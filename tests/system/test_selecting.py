@@ -205,7 +205,7 @@ def test_a_selector_that_is_killed_promotes_and_takes_back_as_one_that_is_not(ru
 
 
 def test_what_a_person_decides_is_followed(running: Running) -> None:
-    """A record from elsewhere changes the reign, and a pin keeps the selector quiet; it has to stop before a rebuild."""
+    """A record from elsewhere changes the reign, a pin keeps the selector quiet; it has to stop before a rebuild."""
     outbox = KafkaOutbox(running.pipeline.kafka, linger_ms=0)
     pin = Promoted("pin", "", "slow", 0, "manual", is_pinned=True)
     outbox.produce(f"{running.pipeline.name}.decisions", 0, msgspec.json.encode(pin))
