@@ -132,7 +132,7 @@ class KeyReader:
     def __init__(self, url: str) -> None:
         self._address = shown_url(url)
         try:
-            self._pool = redis.asyncio.BlockingConnectionPool.from_url(
+            self._pool: Any = redis.asyncio.BlockingConnectionPool.from_url(
                 url,
                 max_connections=MOST_READING,
                 timeout=TIMEOUT_S,

@@ -40,7 +40,7 @@ def test_many_are_read_at_once_each_with_what_is_held_for_it(server: EmbeddedRed
     async def read() -> list[dict[str, bytes] | None]:
         reader = KeyReader(server.url)
         found = await asyncio.gather(*(reader.read("p", key) for key in [*KEYS, "nobody"]), reader.read("q", "k1"))
-        connections = client_of(server).info("clients")["connected_clients"] - 1  # type: ignore[index]
+        connections = client_of(server).info("clients")["connected_clients"] - 1
         await reader.close()
         assert connections <= MOST_READING
         return found
