@@ -6,7 +6,7 @@ once more, and the batch is sent again, which changes nothing where it had arriv
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import redis
@@ -132,7 +132,7 @@ class KeyReader:
     def __init__(self, url: str) -> None:
         self._address = shown_url(url)
         try:
-            self._pool: Any = redis.asyncio.BlockingConnectionPool.from_url(
+            self._pool = redis.asyncio.BlockingConnectionPool.from_url(
                 url,
                 max_connections=MOST_READING,
                 timeout=TIMEOUT_S,
@@ -141,7 +141,7 @@ class KeyReader:
                 retry=AsyncRetry(NoBackoff(), 0),
                 protocol=2,
             )
-            self._pool.make_connection()  # refuses what it does not know; nothing is connected yet
+            cast("Any", self._pool).make_connection()  # refuses what it does not know; nothing is connected yet
         except (TypeError, ValueError) as error:
             raise PipelineError([f"[serve] redis: the client takes no such URL: {error}"]) from None
         self._client: Any = redis.asyncio.Redis(connection_pool=self._pool)
