@@ -20,6 +20,7 @@ from serving.key_script import SCRIPT, Form, Written, key_prefix, render_calls
 from streams.errors import PipelineError, StoreError
 
 TIMEOUT_S = 1.0  # of connecting, and of every answer: a batch takes 10 ms, so a second is a Redis in trouble
+_OPTIONS: Any = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S, "protocol": 2}
 MOST_READING = 32  # connections that a reader opens; who finds none free waits for one
 
 UNREACHABLE, SLOW, LOGIN, FULL, REFUSED = "unreachable", "slow", "login", "full", "refused"
@@ -53,14 +54,12 @@ class RedisDoor:
         try:
             self._pool = redis.ConnectionPool.from_url(
                 url,
-                socket_timeout=TIMEOUT_S,
-                socket_connect_timeout=TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),  # when to try again is for the breaker to say
-                protocol=2,
+                **_OPTIONS,
             )
             self._connection: Any = self._pool.make_connection()
         except (TypeError, ValueError) as error:
-            raise PipelineError([f"[serve] redis: the client takes no such URL: {error}"]) from None
+            raise _no_such_url(error) from None
 
     def write(self, rows: KeyRows) -> Written:
         """Write rows, at most one of each key, in one pipelined exchange.
@@ -136,14 +135,12 @@ class KeyReader:
                 url,
                 max_connections=MOST_READING,
                 timeout=TIMEOUT_S,
-                socket_timeout=TIMEOUT_S,
-                socket_connect_timeout=TIMEOUT_S,
                 retry=AsyncRetry(NoBackoff(), 0),
-                protocol=2,
+                **_OPTIONS,
             )
             cast("Any", self._pool).make_connection()  # refuses what it does not know; nothing is connected yet
         except (TypeError, ValueError) as error:
-            raise PipelineError([f"[serve] redis: the client takes no such URL: {error}"]) from None
+            raise _no_such_url(error) from None
         self._client: Any = redis.asyncio.Redis(connection_pool=self._pool)
 
     async def read(self, pipeline: str, key: str) -> dict[str, bytes] | None:
@@ -161,6 +158,10 @@ class KeyReader:
     async def close(self) -> None:
         """Let go of the connections."""
         await self._pool.disconnect()
+
+
+def _no_such_url(error: Exception) -> PipelineError:
+    return PipelineError([f"[serve] redis: the client takes no such URL: {error}"])
 
 
 def _translated(address: str, error: Exception) -> StoreError:
