@@ -36,7 +36,7 @@ from models.block_arrays import (
     restored_arrays,
 )
 from models.drift import LossDrift
-from models.label_blocks import Blocks, LabelBlocks
+from models.label_blocks import NO_BLOCKS, Blocks, LabelBlocks
 from models.learner import PREDICT, Actions, State, Vector
 from models.pending import (
     AT_JUMP,
@@ -258,7 +258,7 @@ class Scoreboard:
     def _take(self, node: Int32, row: Int64) -> Blocks:
         """Read complete blocks out; one that was not seen from its first number is no evidence."""
         if not node.size:
-            return _NOTHING
+            return NO_BLOCKS
         nodes, sources = self._nodes, self._sources
         owner, block = nodes.owner[node], nodes.block[node]
         whole = block * BLOCK_EVENTS >= np.maximum(sources.first, sources.since)[owner]
@@ -297,7 +297,3 @@ class Scoreboard:
             self.counters[JUMPS] += 1
             sources.first[place] = sources.next[place] = rows.number[stop]
             sources.head[place] = sources.tail[place] = rows.number[stop] // BLOCK_EVENTS
-
-
-_NONE: Int64 = np.zeros(0, np.int64)
-_NOTHING = Blocks(np.zeros(0, np.int32), _NONE, _NONE, _NONE, np.zeros((0, BLOCK_EVENTS), np.float32), _NONE)

@@ -103,7 +103,7 @@ class LabelBlocks:
     def take(self) -> Blocks:
         """Give the blocks that became complete since the last call."""
         done, self._done = self._done, []
-        return _joined(done) if done else _blocks([], [], [], [], np.zeros((0, BLOCK_EVENTS), np.float32), [])
+        return _joined(done) if done else NO_BLOCKS
 
     def drop(self, source: int) -> None:
         """Forget a source that was replaced."""
@@ -203,3 +203,6 @@ def _blocks(
 
 def _joined(found: list[Blocks]) -> Blocks:
     return Blocks._make(np.concatenate(columns) for columns in zip(*found, strict=True))
+
+
+NO_BLOCKS = _blocks([], [], [], [], np.zeros((0, BLOCK_EVENTS), np.float32), [])

@@ -29,7 +29,7 @@ from models.version import Version, decode_record, encode_record
 from serving.brokers import REBUILD_RECORD, is_rescaling
 from serving.carried_memory import memory
 from serving.drained import Reader, partition_counts, refuse_members
-from serving.rebuild_readers import readers_of, topics_of
+from serving.rebuild_readers import readers_of, refuse_cut, topics_of
 from serving.rebuild_record import Record, generation_in, read_record, trained_line
 from serving.rescale_doors import Doors
 from streams.archive import archive_of
@@ -84,7 +84,7 @@ class Rebuilding:
         self._doors.control.refresh()
         topics = topics_of(self._pipeline, self._role)
         if topics and not is_from_retained:
-            self._refuse_cut()
+            refuse_cut(self._pipeline, self._doors, self._role)
         ids = {topic: self._doors.cluster.uuid(topic) for topic in topics}
         generations = [self._generation(reader) for reader in self._readers]
         generation = 1 + max(generations)
@@ -226,26 +226,6 @@ class Rebuilding:
             return ""
         versions = [one for one in versions_of(self._state, candidate) if one.training and _fits(one, self._pipeline)]
         return encode_record(versions[-1]).decode() if versions else ""
-
-    def _refuse_cut(self) -> None:
-        """Refuse to compute rows again that something before them has shaped, where that is gone."""
-        topics = dict.fromkeys((self._pipeline.events.topic, self._pipeline.labels.topic))
-        how = "--from-retained begins at the earliest there is"
-        if self._role:
-            topics, how = {f"{self._pipeline.name}.log": None}, f"{how}, without --role the raw topics are read again"
-        if self._role and self._doors.control.aliases:
-            text = f"{self._pipeline.name}.log lacks what came before the last `millrace rescale`"
-            raise SnapshotError(f"{text}: run `millrace rebuild FILE` without --role")
-        inbox = self._doors.inbox(f"{self._pipeline.name}.ingest")
-        try:
-            for topic in topics:
-                for partition in range(self._doors.cluster.partitions(topic)):
-                    low, _ = inbox.watermarks(topic, partition)
-                    if low:
-                        text = f"{topic} partition {partition} begins at offset {low:,}: what came before is gone"
-                        raise SnapshotError(f"{text}; {how}")
-        finally:
-            inbox.close()
 
     # What begins
 

@@ -125,14 +125,23 @@ def write_run(source: Path, name: str, broker: str, *, own_input: bool) -> Run:
     }
     if own_input:
         changes |= {f'"{EVENTS_TOPIC}"': f'"{name}.events"', f'"{LABELS_TOPIC}"': f'"{name}.labels"'}
-    text = source.read_text()
-    for old, new in changes.items():
-        if text.count(old) != 1:
-            raise BenchError(f"{source} must have {old} exactly once")
-        text = text.replace(old, new)
     file = directory / "pipeline.toml"
-    file.write_text(text)
+    shutil.copyfile(source, file)
+    for old, new in changes.items():
+        change(file, old, new)
     return Run(name, file, directory / "state")
+
+
+def change(file: Path, old: str, new: str) -> None:
+    """Put a text in the place of another in a pipeline file.
+
+    Raises:
+        BenchError: the file does not have that exactly once.
+    """
+    text = file.read_text()
+    if text.count(old) != 1:
+        raise BenchError(f"{file} must have {old} exactly once")
+    file.write_text(text.replace(old, new))
 
 
 def candidates() -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from tests.bench.figure import Figure
 from tests.bench.figures.online_store import redis
 from tests.bench.first_prediction import wait_for_first_prediction
 from tests.bench.kafka import BenchError
-from tests.bench.workplace import FULL, Run, Workplace, free_port
+from tests.bench.workplace import FULL, Workplace, change, free_port
 
 ROLES = ("ingest", "features", "learn", "serve", "api")
 RATE, CONNECTIONS = 500, 32
@@ -37,7 +36,8 @@ def measure(workplace: Workplace) -> dict[str, float]:
     """Start everything, publish an event of each key and wait for it, then look keys up."""
     port = free_port()
     with redis() as server, workplace.run(own_input=True) as run, workplace.group(f"{run.name}-http") as processes:
-        _declare(run, server.url, port)
+        champion = 'champion = "logistic"\n'
+        change(run.file, champion, f'{champion}redis = "{server.url}"\nhttp = "127.0.0.1:{port}"\n')
         for role in ROLES:
             workplace.role(processes, run, role)
         wait_for_first_prediction(
@@ -52,14 +52,6 @@ def measure(workplace: Workplace) -> dict[str, float]:
         "event_wait_p50_ms": float(np.percentile(waits_ms, 50)),
         "event_wait_p99_ms": float(np.percentile(waits_ms, 99)),
     }
-
-
-def _declare(run: Run, redis_url: str, port: int) -> None:
-    file: Path = run.file
-    text, champion = file.read_text(), 'champion = "logistic"\n'
-    if text.count(champion) != 1:
-        raise BenchError(f"{file} must have {champion.strip()} exactly once")
-    file.write_text(text.replace(champion, f'{champion}redis = "{redis_url}"\nhttp = "127.0.0.1:{port}"\n'))
 
 
 async def _events(port: int, count: int) -> list[float]:
