@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 import numpy as np
@@ -27,7 +27,7 @@ from consumers.selection_state import Pair, Place, SelectionState, place_of
 from models.evidence import Evidence, renewed, taken
 from models.guard import Guard, enthroned, watched
 from models.paired_losses import LEAST_EVENTS, PairedLosses
-from streams.reign import Promoted, first_reign, followed, promotion_in
+from streams.reign import Promoted, first_reign, followed, promotion_in, reign_named
 from streams.selecting import Select
 
 ORDERS: tuple[Order, ...] = ("number", "label")
@@ -41,6 +41,7 @@ class Selection:
         candidates: all of the pipeline file, in its order.
         settings: of `[select]`.
         state: what an earlier one has saved; `again` then gives it the blocks that were waiting.
+        heard: the promotions that were heard by then, from the first on: the file may name other models now.
         name: names a reign.
         clock: wall clock in microseconds, for people.
     """
@@ -51,21 +52,24 @@ class Selection:
         candidates: tuple[str, ...],
         settings: Select,
         state: SelectionState | None = None,
+        heard: Iterable[Promoted] = (),
         name: Callable[[], str] = lambda: uuid.uuid4().hex,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000,
     ) -> None:
         self.candidates, self.settings = candidates, settings
         self.state = state or _begun(champion)
-        if self.state.reign.champion not in candidates:  # the file names it no more
-            self.state = _begun(champion)
-        for candidate in candidates:
-            self.state.known.setdefault(candidate, Known())
-        for challenger in self.challengers:
-            self.state.pairs.setdefault(challenger, self._new_pair())
+        known, pairs, before = self.state.known, self.state.pairs, self.state.reign
+        self.state.reign = reign_named(before.id, champion, heard, candidates)
+        self.state.known = {candidate: known.get(candidate, Known()) for candidate in candidates}
+        self.state.pairs = {name: pairs.get(name, self._new_pair()) for name in self.challengers}
         self.pairings = {
             order: Pairing(self.champion, self.challengers, settings.max_age_us, self.state.seen[order])
             for order in ORDERS
         }
+        if self.champion != before.champion:
+            self._begin_reign(Guard())
+        elif self.state.reign.last != before.last:
+            self.state.guard = Guard()
         self._name, self._clock = name, clock
         self._place = Place(self.state.scores_to, -1)  # the last block that was weighed
 
@@ -89,7 +93,7 @@ class Selection:
             self._note(value)
             return False
         tip = self.state.ahead[-1].id if self.state.ahead else self.state.reign.id
-        if record.follows != tip or record.candidate not in self.candidates:
+        if record.follows != tip:
             return False
         self.state.ahead.append(record)
         return self._go_on()
@@ -214,11 +218,14 @@ class Selection:
         state, before = self.state, self.champion
         state.reign = followed(state.reign, record, self.candidates)
         state.promotions[record.why] = state.promotions.get(record.why, 0) + 1
-        if self.champion == before:  # pinned or let go: the evidence goes on
-            return
-        state.guard = enthroned(state.pairs[self.champion].guard)
-        state.pairs = {name: self._new_pair() for name in self.challengers}
-        state.promoted_us = state.time_us
+        if self.champion != before:  # else it was pinned or let go, and the evidence goes on
+            self._begin_reign(enthroned(state.pairs[self.champion].guard))
+
+    def _begin_reign(self, guard: Guard) -> None:
+        """Let all evidence begin anew, with the guard of the one who reigns from here on."""
+        self.state.guard = guard
+        self.state.pairs = {name: self._new_pair() for name in self.challengers}
+        self.state.promoted_us = self.state.time_us
         for pairing in self.pairings.values():
             pairing.begin(self.champion, self.challengers)
 

@@ -25,7 +25,7 @@ from streams.errors import FrameError, UnavailableError
 from streams.faults import fail_point
 from streams.metrics import RoleMetrics
 from streams.pipeline import Pipeline
-from streams.reign import Promoted
+from streams.reign import Promoted, promotion_in
 from streams.selecting import Select
 from streams.state_folder import Folder
 
@@ -90,7 +90,8 @@ class Desk:
         """
         state: SelectionState | None = None if saved is None else restored(saved)
         names = tuple(model.name for model in self._pipeline.models)
-        self._selection = Selection(self._pipeline.serve.champion, names, self._settings, state)
+        heard = [] if state is None else self._promotions(state.decisions_to)
+        self._selection = Selection(self._pipeline.serve.champion, names, self._settings, state, heard)
         found = self._selection.state
         self._counted = {("promotions", why): times for why, times in found.promotions.items()}
         self._counted |= {("uncompared", name): blocks for name, blocks in found.seen["number"].uncompared.items()}
@@ -101,6 +102,11 @@ class Desk:
                 continue
         self.hear()
         LOG.info("selecting: %s reigns, scores are read from %d on", self._selection.champion, found.scores_to)
+
+    def _promotions(self, stop: int) -> list[Promoted]:
+        """Read what was decided before an offset, from the first record on: some thousand records at most."""
+        found = [promotion_in(value) for _, value in self._doors.decisions.read(0, stop)]
+        return [record for record in found if record is not None]
 
     def hear(self) -> None:
         """Read P.decisions to its end."""

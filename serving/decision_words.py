@@ -29,7 +29,8 @@ def told(values: Iterable[bytes], champion: str, candidates: Iterable[str]) -> I
             yield _dated(record, say(record))
             continue
         before, reign = reign, followed(reign, promotion, names)
-        line = _promoted(record, before.champion)
+        gone = "" if promotion.candidate in names else ", which the pipeline file has no more"
+        line = f"{_promoted(record, before.champion)}{gone}"
         yield _dated(record, line if reign is not before else f"void, for another decision came first: {line}")
 
 

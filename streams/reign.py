@@ -47,7 +47,10 @@ class Promoted(msgspec.Struct, frozen=True, tag="promoted", tag_field="decision"
 
 
 class Reign(msgspec.Struct, frozen=True):
-    """The present champion, whom it follows, and the record that made it so (None: the pipeline file)."""
+    """The present champion, whom it follows, and the record that made it so (None: the pipeline file).
+
+    `id` is the name of the last record that counts, which is that one or a later one of a model that was removed.
+    """
 
     id: str
     champion: str
@@ -62,17 +65,32 @@ def first_reign(champion: str) -> Reign:
 
 
 def followed(reign: Reign, record: Promoted, candidates: Iterable[str]) -> Reign:
-    """Give the reign after a record; the same one where the record is void, or names nobody of the pipeline file.
+    """Give the reign after a record; the same one where the record is void.
+
+    Where it names nobody of the pipeline file, for a model was removed since, whoever reigned before it goes on under
+    its name: what was decided later follows that, and counts.
 
     >>> reign = first_reign("a")
     >>> reign = followed(reign, Promoted("1", "", "b", 0, "evidence"), ("a", "b"))
     >>> followed(reign, Promoted("2", "", "a", 0, "manual"), ("a", "b")).champion  # it follows a reign that has ended
     'b'
     """
-    if record.follows != reign.id or record.candidate not in candidates:
+    if record.follows != reign.id:
         return reign
+    if record.candidate not in candidates:
+        return msgspec.structs.replace(reign, id=record.id)
     last = reign.champion if record.candidate != reign.champion else reign.last
     return Reign(record.id, record.candidate, last, record.is_pinned, record)
+
+
+def reign_named(name: str, champion: str, records: Iterable[Promoted], candidates: Iterable[str]) -> Reign:
+    """Fold records from the first one on, up to the reign of a name; all of them where none has it."""
+    reign, names = first_reign(champion), tuple(candidates)
+    for record in records:
+        if reign.id == name:
+            break
+        reign = followed(reign, record, names)
+    return reign
 
 
 class _Tagged(msgspec.Struct):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -11,8 +12,8 @@ import numpy as np
 
 from consumers.score_records import Block, Order, ScoresRecord
 from consumers.selection import Selection
-from consumers.selection_state import restored, stored
-from streams.reign import Promoted, Reign, first_reign, followed
+from consumers.selection_state import SelectionState, restored, stored
+from streams.reign import Promoted, Reign, first_reign, followed, promotion_in
 from streams.selecting import Select
 
 CANDIDATES = ("base", "good", "slow")
@@ -100,7 +101,12 @@ class Selector:
 
     def _made(self) -> Selection:
         state = None if self._saved is None else restored(msgspec.json.decode(msgspec.json.encode(self._saved)))
-        return Selection(self._champion, self._candidates, self._settings, state, lambda: next(self._ids), lambda: 0)
+        heard = [] if state is None else [record for record in map(promotion_in, self._heard(state)) if record]
+        name = partial(next, self._ids)
+        return Selection(self._champion, self._candidates, self._settings, state, heard, name, lambda: 0)
+
+    def _heard(self, state: SelectionState) -> list[bytes]:
+        return self.log.values[: state.decisions_to]
 
     def hear(self) -> None:
         """Read the decisions to their end."""
@@ -118,6 +124,13 @@ class Selector:
     def save(self) -> None:
         """Save the state, as a table would."""
         self._saved = stored(self.selection.saved())
+
+    def under(self, candidates: tuple[str, ...], champion: str) -> Selector:
+        """Give one that goes on from what was saved last, under a pipeline file that names others."""
+        heir = Selector(self.log, self._settings, candidates, "h", champion)
+        heir._saved = self._saved
+        heir.selection = heir._made()
+        return heir
 
     def killed(self, records: Sequence[ScoresRecord]) -> int:
         """Begin again from what was saved; gives the first record to read."""

@@ -6,7 +6,7 @@ import itertools
 
 import msgspec
 
-from streams.reign import Promoted, Reign, first_reign, followed, promotion_in
+from streams.reign import Promoted, Reign, first_reign, followed, promotion_in, reign_named
 
 NAMES = ("a", "b", "c")
 
@@ -49,8 +49,22 @@ def test_a_record_twice_changes_nothing() -> None:
     assert fold(record, record) == fold(record)
 
 
-def test_who_is_no_candidate_any_more_is_passed_over() -> None:
-    assert fold(promoted("1", "", "gone"), promoted("2", "", "b")).champion == "b"
+def test_who_is_no_candidate_any_more_has_reigned_all_the_same() -> None:
+    """What was decided after it follows its reign, and counts whatever the file names now."""
+    gone = promoted("1", "", "b"), promoted("2", "1", "gone")
+
+    assert fold(*gone) == msgspec.structs.replace(fold(gone[0]), id="2")
+    assert fold(*gone, promoted("3", "1", "c")).champion == "b"
+    later = fold(*gone, promoted("3", "2", "c"))
+    assert (later.id, later.champion, later.last) == ("3", "c", "b")
+
+
+def test_a_reign_is_found_by_its_name() -> None:
+    records = [promoted("1", "", "b"), promoted("2", "1", "c"), promoted("3", "2", "a")]
+
+    assert reign_named("", "a", records, NAMES) == first_reign("a")
+    assert reign_named("2", "a", records, NAMES) == fold(*records[:2])
+    assert reign_named("2", "a", records, ("a", "c")).last == "a"
 
 
 def test_a_pin_keeps_whom_the_champion_follows() -> None:
