@@ -13,16 +13,14 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 import numpy as np
-import numpy.typing as npt
 
-from models.contained import Contained
-from models.learner import Learner, make_learner, untrained_answer
+from models.learner import Learner, make_learner
 from models.registry import read_version
 from models.sealed import key_for
 from models.version import Version, decode_record
+from serving.version_at_hand import Matrix, VersionAtHand
 from streams.control import Control
 from streams.errors import ModelError, PipelineError, UnavailableError
-from streams.fitting import fit_matrix
 from streams.frames import Column
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model, Task
@@ -31,7 +29,6 @@ from streams.state_folder import Place
 LOG = logging.getLogger("serving.candidate")
 FOLLOW_EVERY_US = 200_000
 
-Matrix = npt.NDArray[np.float64]
 Loader = Callable[[Callable[[], Learner]], Future[Learner]]  # runs it, maybe in another thread
 
 
@@ -58,7 +55,7 @@ class Candidate:
         task: what it answers.
 
     Attributes:
-        learner: answers; None where none can be made.
+        at_hand: answers.
         is_answering: from `begin` to `end`.
         has_looked: whether the newest version there was at the last look is at hand, or known to be of no use.
         trouble: why there is no version at hand, or none as new as there could be.
@@ -81,9 +78,6 @@ class Candidate:
         self._state = state
         self._control = control
         self._metrics = metrics.of(model.name)
-        self._learned = columns  # those of the version at hand, whatever the list is now
-        self.lineage, self.examples = 0, 0
-        self._made_us = int(time.time() * 1e6)
         self._loader = loader
         self._loading: tuple[bytes, Version, Future[Learner]] | None = None
         self._refused: bytes | None = None
@@ -91,22 +85,23 @@ class Candidate:
         self.is_answering = False
         self.has_looked = False
         self.trouble = "it has no version yet"
-        self.learner: Learner | None = self._untrained()
+        self.at_hand = VersionAtHand(self._untrained(), columns, made_us=int(time.time() * 1e6))
+        self._before: VersionAtHand | None = None  # the last good version, for one that fails at rows that come
 
     @property
     def version(self) -> str:
         """The version that answers now, `lineage.examples`."""
-        return f"{self.lineage}.{self.examples}"
+        return str(self.at_hand)
 
     @property
     def is_trained(self) -> bool:
         """Whether it is a version that answers."""
-        return (self.lineage, self.examples) != (0, 0)
+        return self.at_hand.record is not None
 
     def begin(self) -> None:
         """Answer from here on: metrics tell of the version."""
         self.is_answering = True
-        self._metrics.serving(self.lineage, self.examples, self._made_us)
+        self._metrics.serving(*self.at_hand.order, self.at_hand.made_us)
 
     def end(self) -> None:
         """Answer no more. The version at hand stays, for it is what is at hand first if it is to answer again."""
@@ -116,35 +111,46 @@ class Candidate:
     def predict(self, x_BF: Matrix) -> Matrix:
         """Answer with the version at hand; columns it was made for that are not there any more are missing.
 
-        Whatever a model raises, rows are answered, as an untrained model would.
+        Rows are answered whatever a model raises or says: by the last good version, which then stays at hand, if it can
+        answer more of them, else as an untrained model would. Ask for `version` afterwards.
         """
-        if self.learner is None:
-            return self._blank(len(x_BF))
-        if self._learned != self._columns:
-            x_BF = fit_matrix(x_BF, self._columns, self._learned)
-            x_BF.flags.writeable = False  # as in `_warm`
-        try:
-            score_B = self.learner.predict(x_BF)
-        except MemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a library's code: whatever it raises, the rows must be answered
-            self._metrics.incident("answer_failed", len(x_BF))
-            self._say(f"{len(x_BF)} rows could not be answered by version {self.version}: {error}")
-            return self._blank(len(x_BF))
-        if isinstance(self.learner, Contained) and self.learner.failed_answers:
-            self._metrics.incident("answer_failed", self.learner.failed_answers)
-            self.learner.failed_answers = 0
-        return score_B
+        answered = self.at_hand.answer(x_BF, self._columns, self.task)
+        if not answered.failed:
+            return answered.score_BS
+        before = self._before
+        if before is not None:
+            instead = before.answer(x_BF, self._columns, self.task)
+            if instead.failed < answered.failed:
+                self._step_back(before, answered.reason)
+                answered = instead
+        if answered.failed:
+            self._metrics.incident("answer_failed", answered.failed)
+            self._say(f"{answered.failed} rows could not be answered by version {self.version}: {answered.reason}")
+        return answered.score_BS
+
+    def _step_back(self, before: VersionAtHand, reason: str) -> None:
+        """Let the last good version answer again; the one at hand is refused."""
+        failing, self.at_hand, self._before = self.at_hand, before, None
+        assert failing.record is not None  # noqa: S101 - there was another before it
+        self._refuse(failing.record, reason)
+        if self.is_answering:
+            self.begin()
 
     def explain(self, x_BF: Matrix) -> list[list[tuple[str, float]]] | None:
         """Say what moved each row's prediction; None where the model is of a kind that is not explained."""
         from models.explanation import explain  # whoever explains nothing needs none of the kinds that it knows
 
-        if self.learner is None:
+        held = self.at_hand
+        if held.learner is None:
             return None
-        if self._learned != self._columns:
-            x_BF = fit_matrix(x_BF, self._columns, self._learned)
-        return explain(self.learner, self._learned, x_BF)
+        try:
+            return explain(held.learner, held.learned, held.fitted(x_BF, self._columns))
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as `VersionAtHand.answer`: the answer itself is there
+            self._metrics.incident("answer_failed", len(x_BF))
+            self._say(f"{len(x_BF)} answers of version {self.version} could not be explained: {error}")
+            return None
 
     def follow(self, now_us: int) -> None:
         """Take up the newest version if there is one. Called between batches."""
@@ -159,13 +165,13 @@ class Candidate:
             return
         try:
             version = decode_record(record)
-            if version.order <= (self.lineage, self.examples):
+            if version.order <= self.at_hand.order:
                 self.has_looked = True
                 return
             if version.task != self.task:
                 raise ModelError(f"{self.name}: version {version.order} was made for another task")
         except ModelError as error:
-            self._refuse(record, error)
+            self._refuse(record, str(error))
             return
         self._loading = record, version, self._loader(lambda: self._load(version))
         self._take_over()
@@ -182,23 +188,23 @@ class Candidate:
         (record, version, done), self._loading = self._loading, None
         self.has_looked = True
         try:
-            self.learner = done.result()
+            learner = done.result()
         except UnavailableError as error:  # says nothing of the version: it is tried again
             self.trouble = str(error)
             self._metrics.incident("version_unread")
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - a library's code: no version is worth the answers of the others
-            self._refuse(record, error)
+            self._refuse(record, str(error))
         else:
-            self._learned = version.columns
-            self.lineage, self.examples, self._made_us = version.lineage, version.examples, version.created_us
+            self._before = self.at_hand if self.is_trained else None
+            self.at_hand = VersionAtHand.of(learner, version, record)
             if self.is_answering:
                 self.begin()
 
-    def _refuse(self, record: bytes, error: Exception) -> None:
+    def _refuse(self, record: bytes, reason: str) -> None:
         self._refused, self.has_looked = record, True
-        self._say(f"a version is refused, {self.version} goes on: {error}")
+        self._say(f"a version is refused, {self.version} goes on: {reason}")
         self._metrics.incident("version_refused")
 
     def _say(self, trouble: str) -> None:
@@ -225,7 +231,3 @@ class Candidate:
         canary.flags.writeable = False  # as the rows of a batch are: another type of array compiles another kernel
         if not np.isfinite(learner.predict(canary)).all():
             raise ModelError(f"{self.name}: the canary's prediction is not finite; the version is not used")
-
-    def _blank(self, rows: int) -> Matrix:
-        """Give what an untrained model says."""
-        return np.full((rows, self.task.outputs), untrained_answer(self.task))

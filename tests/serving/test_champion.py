@@ -246,7 +246,7 @@ class Raising:
 def test_rows_at_which_a_librarys_model_raises_are_answered_all_the_same(tmp_path: Path) -> None:
     """As an untrained model does, and counted."""
     stage = Stage(tmp_path)
-    stage.champion.answering.learner = Raising()  # type: ignore[assignment]  # all that is asked of it here
+    stage.champion.answering.at_hand.learner = Raising()  # type: ignore[assignment]  # all that is asked of it here
 
     assert stage.champion.answering.predict(np.zeros((3, 2))).tolist() == [[0.5]] * 3
     assert stage.value("millrace_incidents_total", "a", what="answer_failed") == 3.0
