@@ -205,7 +205,7 @@ class LearnRole(ExamplesRole):
 
     def _written(self, task: LearnTask) -> Version | None:
         """Write the model as a version, None if it must not be one; what has learned nothing is the trained file."""
-        about = task.about(self._parent())
+        about = task.about(self._parent(task.version))
         trained = None if task.uptake is None else task.uptake.version
         if trained is not None and trained.order == task.version:
             return tell_again(self._state, trained, about)
@@ -221,6 +221,10 @@ class LearnRole(ExamplesRole):
             kept=self._pipeline.run.keep_versions,
         )
 
-    def _parent(self) -> str:
+    def _parent(self, order: tuple[int, int]) -> str:
+        """Give the version that was published before this one; one that is published again keeps the one it had."""
         published = self._control.versions.get(self._model.name)
-        return "" if published is None else decode_record(published).number
+        if published is None:
+            return ""
+        known = decode_record(published)
+        return known.number if known.order < order else known.parent

@@ -150,6 +150,8 @@ class Control:
         """Make a model's newest version known (its blob is already on disk)."""
         with self._turn:
             self._log.append(f"version/{candidate}", record)
+            if not _is_older(record, self.versions.get(candidate, b"")):
+                self.versions[candidate] = record  # who publishes does not read the log between two versions
 
 
 class _Order(msgspec.Struct):

@@ -13,6 +13,7 @@ import pytest
 from consumers.learn import LearnTask
 from consumers.learn_role import LearnRole
 from consumers.role import OpenPartition
+from models.registry import versions_of
 from models.version import decode_record
 from streams import frames
 from streams.control import Control
@@ -100,6 +101,26 @@ def test_what_learned_an_amended_label_is_published_with_the_next_example(tmp_pa
         found.append("prior" in control.versions)
 
     assert found == [False, True]
+
+
+def test_each_version_names_the_one_published_before_it_as_its_parent(tmp_path: Path) -> None:
+    """Also in a process that reads nothing in between; one that another process published again keeps its own."""
+    declared = pipeline(state=tmp_path)
+    broker, found = Broker(lambda: 0.0, {}), []
+    for life in ((5, 9), (9, 14, 20)):
+        control = Control(MemoryControlLog(broker, "p.control"))
+        role = LearnRole(declared, declared.models[0], control, MemoryOutbox(broker), RoleMetrics("learn", "p"))
+        task = role.task(role.inlet("p.examples", 0, []), 0, [], 0)
+        station = cast("OpenPartition", SimpleNamespace(task=task))
+        for place, examples in enumerate(life):
+            task.examples_seen = examples
+            role.tick(place * 10**12, [station])
+    for _, _, value in MemoryControlLog(broker, "p.control").read_new():
+        version = decode_record(value or b"")
+        found.append((version.number, version.parent))
+
+    assert found == [("0.5", ""), ("0.9", "0.5"), ("0.9", "0.5"), ("0.14", "0.9"), ("0.20", "0.14")]
+    assert {version.number: version.parent for version in versions_of(tmp_path, "prior")} == dict(found)
 
 
 def test_a_model_stays_bound_to_the_columns_it_was_made_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -51,6 +51,16 @@ def test_an_older_version_never_replaces_a_newer_one() -> None:
     assert found == [0, 0, 0, 3, 4, 5]
 
 
+def test_whoever_publishes_a_version_knows_it_at_once() -> None:
+    """The next one names it as its parent, though nothing is read in between; an older one is not taken for newer."""
+    known = Control(ControlList())
+    newer, older = b'{"lineage": 2, "examples": 9}', b'{"lineage": 2, "examples": 8}'
+    for record in (newer, older):
+        known.publish_version("tree", record)
+
+    assert known.versions == {"tree": newer}
+
+
 def test_every_claim_has_a_key_of_its_own() -> None:
     """Compaction must never remove one."""
     log = ControlList()
