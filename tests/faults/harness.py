@@ -41,7 +41,7 @@ ROLES = ("ingest", "features", "learn", "serve")
 PARTITIONS = {"ingest": 4, "features": 2, "learn": 1, "serve": 2}  # of the input of each role
 POLL_S = 0.1
 SCRAPE_EVERY_S = 0.5
-PATIENCE_S = 180.0  # for anything awaited; kernels may have to be compiled, on a busy machine
+PATIENCE_S = 300.0  # for anything awaited; kernels may have to be compiled, on a busy machine
 STOP_S = 30.0
 
 

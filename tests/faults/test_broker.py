@@ -16,7 +16,7 @@ AWAY_S = 3.0
 BETWEEN_S = 4.0
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_broker_that_goes_away_costs_nothing(tmp_path: Path) -> None:
     with EmbeddedKafka(tmp_path / "broker") as broker:
         address = broker.bootstrap_servers

@@ -20,7 +20,7 @@ from streams.topic_specs import TopicSpec, topic_specs
 from tests.faults.harness import MILLRACE, PARTITIONS, ROLES, System, until, write_pipeline
 from tests.faults.traffic import Traffic
 
-pytestmark = pytest.mark.timeout(400)  # kernels may have to be compiled first
+pytestmark = pytest.mark.timeout(600)  # kernels may have to be compiled first
 FETCH_S = 1.0  # the broker holds a request for half a second; one still open would be answered with what is cut later
 END_S = 100.0  # a role starts in 4 s; on a busy machine in much more
 
