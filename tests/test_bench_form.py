@@ -30,6 +30,8 @@ PROMISED = {
     *("archive", "train_vs_bare_loop", "frozen_mlp_vs_torch"),
     *("keys_p99_ms", "event_wait_p50_ms"),
     *("hoeffding_vs_river", "halfspace_vs_river"),
+    *("linear_regression_vs_river", "softmax_vs_river", "adagrad_vs_river", "ftrl_vs_river"),
+    *("naive_bayes_vs_river", "kmeans_vs_river", "mlp_vs_torch"),
     *("aa_false_rate", "power_events", "rollback_events"),
 }
 
