@@ -6,6 +6,7 @@ No state is kept here that another process would need: any number of these may r
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
 
 from serving.answer_board import AnswerBoard, AnswerTail
@@ -76,11 +78,19 @@ def make_app(pipeline: Pipeline, doors: Doors, metrics: RoleMetrics) -> FastAPI:
     _add_knowledge(app, pipeline, doors)
     add_inference(app, pipeline, doors.models, doors.throne.champion)
     app.add_exception_handler(UnavailableError, _unavailable)
+    app.add_exception_handler(RequestValidationError, _invalid)
     return app
 
 
-def _unavailable(_request: Request, error: Exception) -> Response:
+async def _unavailable(_request: Request, error: Exception) -> Response:
     return _json({"detail": str(error)}, 503)
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    """Say where and why, without what was sent: that may be NaN or half a character, which no JSON can hold."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
+    found = [{part: one[part] for part in ("loc", "msg", "type")} for one in error.errors()]
+    return Response(json.dumps({"detail": found}), 422, media_type=JSON)  # ASCII, for a place may be named by a client
 
 
 def _json(found: Any, status: int = 200) -> Response:

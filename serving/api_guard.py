@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import msgspec
+from starlette.exceptions import HTTPException
 
 from streams.metrics import RoleMetrics
 from streams.pipeline_http import is_loopback
@@ -33,12 +34,11 @@ BODIES = frozenset({"POST", "PUT", "PATCH"})
 METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"})
 
 
-class RefusedRequestError(Exception):
-    """A request that goes no further."""
+class RefusedRequestError(HTTPException):
+    """A request that goes no further.
 
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status, self.detail = status, detail
+    Where the application was reading the body it meets an error that it knows and answers; the guard answers the rest.
+    """
 
 
 class Guard:
@@ -63,7 +63,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, headers = self._clock(), dict(scope["headers"])
+        began, headers, body = self._clock(), dict(scope["headers"]), _Body(receive)
         named = headers.get(b"x-request-id", b"")
         request_id = named if REQUEST_ID.fullmatch(named) else uuid.uuid4().hex.encode()
         status = 500
@@ -71,7 +71,7 @@ class Guard:
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, body.is_answered = message["status"], True
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
             await send(message)
 
@@ -80,7 +80,7 @@ class Guard:
             scope["headers"] = [*own, (b"content-type", b"application/json")]
         try:
             self._check(scope["path"], headers)
-            await self._app(scope, _Body(receive, headers).receive, answer)
+            await self._app(scope, body.receive, answer)
         except RefusedRequestError as refused:
             await _refuse(refused, answer)
         finally:
@@ -98,6 +98,9 @@ class Guard:
             shown = headers.get(b"authorization", b"")
             if not hmac.compare_digest(shown, self._token):
                 raise RefusedRequestError(401, "the token is missing or wrong: Authorization: Bearer <token>")
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > MOST_BODY_BYTES:
+            raise RefusedRequestError(413, f"the body has {int(length)} bytes, at most {MOST_BODY_BYTES} are taken")
 
 
 def _name(host: bytes) -> str:
@@ -111,34 +114,46 @@ def _name(host: bytes) -> str:
 
 
 class _Body:
-    """A request's body, as long as it is not too long and does not take too long."""
+    """A request's body, as long as it is not too long and does not take too long.
 
-    def __init__(self, receive: Receive, headers: dict[bytes, bytes]) -> None:
+    Attributes:
+        is_answered: the answer has begun; who still listens wants to hear that the client has gone, and is told no more
+            of a body that nobody reads.
+    """
+
+    def __init__(self, receive: Receive) -> None:
         self._receive, self._bytes, self._is_whole = receive, 0, False
-        length = headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > MOST_BODY_BYTES:
-            raise RefusedRequestError(413, f"the body has {int(length)} bytes, at most {MOST_BODY_BYTES} are taken")
+        self._until_s: float | None = None
+        self.is_answered = False
 
     async def receive(self) -> Message:
         """Take the next part."""
         if self._is_whole:  # what comes behind it is that the client has gone, however long that takes
             return await self._receive()
-        try:
-            async with asyncio.timeout(BODY_S):
-                message = await self._receive()
-        except TimeoutError:
-            raise RefusedRequestError(408, f"the body did not come within {BODY_S:g} s") from None
+        message = await self._in_time()
         self._bytes += len(message.get("body", b""))
-        if self._bytes > MOST_BODY_BYTES:
+        if self._bytes > MOST_BODY_BYTES and not self.is_answered:
             raise RefusedRequestError(413, f"the body is longer than the {MOST_BODY_BYTES} bytes that are taken")
         self._is_whole = not message.get("more_body", False)
         return message
+
+    async def _in_time(self) -> Message:
+        if self._until_s is None:
+            self._until_s = asyncio.get_running_loop().time() + BODY_S  # of the whole: parts may come for ever
+        try:
+            async with asyncio.timeout_at(self._until_s):
+                return await self._receive()
+        except TimeoutError:
+            if not self.is_answered:
+                raise RefusedRequestError(408, f"the body did not come within {BODY_S:g} s") from None
+        self._is_whole = True
+        return await self._receive()
 
 
 async def _refuse(refused: RefusedRequestError, send: Send) -> None:
     body = msgspec.json.encode({"detail": refused.detail})
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if refused.status == 401:
+    if refused.status_code == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.start", "status": refused.status_code, "headers": headers})
     await send({"type": "http.response.body", "body": body})

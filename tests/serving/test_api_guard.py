@@ -128,6 +128,44 @@ def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyP
     assert sent[0]["status"] == 408
 
 
+def test_a_body_in_drops_is_not_waited_for_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit holds for the whole of it: each part may be in time."""
+    monkeypatch.setattr(api_guard, "BODY_S", 0.05)
+
+    async def drops() -> AsyncIterator[bytes]:
+        while True:
+            yield b"1"
+            await asyncio.sleep(0.01)
+
+    assert ask(method="POST", content=drops()).status_code == 408
+
+
+def test_an_answer_that_has_begun_goes_on_whatever_becomes_of_the_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream of predictions listens for the end of the connection, and a second answer would break it."""
+    monkeypatch.setattr(api_guard, "BODY_S", 0.01)
+    monkeypatch.setattr(api_guard, "MOST_BODY_BYTES", 1)
+    heard, sent = [{"type": "http.request", "body": b"12", "more_body": True}], []
+
+    async def receive() -> Any:
+        if heard:
+            return heard.pop()
+        await asyncio.sleep(0.05)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        while (await receive())["type"] != "http.disconnect":
+            await send({"type": "http.response.body", "more_body": True})
+
+    scope = {"type": "http", "path": "/predictions", "method": "GET", "headers": [(b"host", b"localhost")]}
+    asyncio.run(Guard(stream, RoleMetrics("api", "p"), None)(scope, receive, send))
+
+    assert sent == ["http.response.start", "http.response.body"]
+
+
 def test_answers_are_counted_by_route_never_by_path() -> None:
     """A path that was only asked for may not become a series."""
     metrics = RoleMetrics("api", "p")

@@ -331,3 +331,13 @@ def test_a_body_that_is_too_long_is_refused_before_it_is_read(shop: Http) -> Non
     assert answer.status_code == 413
     assert answer.headers["x-request-id"]
     assert Path(shop.log).exists()
+
+
+@pytest.mark.parametrize("path", ["/events", "/v2/models/logistic/infer"])
+def test_a_body_in_parts_is_refused_as_soon_as_it_is_too_long(shop: Http, path: str) -> None:
+    """Its length is not told beforehand; it is the application that reads it."""
+    parts = (b" " * 65_536 for _ in range(17))
+    answer = httpx.post(f"http://{shop.address}{path}", content=parts, headers=FORWARD)
+
+    assert (answer.status_code, answer.json()["detail"][:22]) == (413, "the body is longer tha")
+    assert answer.headers["x-request-id"]

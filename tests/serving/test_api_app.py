@@ -1,0 +1,106 @@
+"""The HTTP API's application behind its guard, with nothing but models in memory behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from serving import api_guard
+from serving.api import Doors, make_app
+from serving.api_guard import Guard
+from streams.metrics import RoleMetrics
+from tests import rows
+
+INFER = "/v2/models/prior/infer"
+AMOUNT = {"name": "amount", "shape": [1], "datatype": "FP64", "data": [25.0]}
+
+
+class Models:
+    """A candidate that always says the same."""
+
+    names = ("prior",)
+
+    def version(self, name: str) -> str:
+        return "0.0"
+
+
+class Throne:
+    def champion(self) -> str:
+        return "prior"
+
+
+def ask(method: str, path: str, content: Any = None, doors: dict[str, Any] | None = None) -> httpx.Response:
+    """Send one request through guard and application."""
+    parts = dict.fromkeys(Doors._fields, None) | {"models": Models(), "throne": Throne(), **(doors or {})}
+    metrics = RoleMetrics("api", "p")
+    guard = Guard(make_app(rows.pipeline(), Doors(**cast("Any", parts)), metrics), metrics, None)
+
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(guard)  # a second beginning of an answer fails in it
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.request(method, path, content=content)
+
+    return asyncio.run(send())
+
+
+@pytest.mark.parametrize(
+    ("body", "place", "kind"),
+    [
+        ({"inputs": [{**AMOUNT, "name": math.nan}]}, ["inputs", 0, "name"], "string_type"),
+        ({"inputs": [{**AMOUNT, "shape": [math.nan]}]}, ["inputs", 0, "shape", 0], "finite_number"),
+        ({"inputs": "\ud800"}, ["inputs"], "list_type"),
+        ({"inputs": [AMOUNT], "id": "\ud800"}, ["id"], "string_unicode"),
+        ({"inputs": [{**AMOUNT, "name": "\ud800"}]}, ["inputs", 0, "name"], "string_unicode"),
+    ],
+)
+def test_a_body_that_does_not_fit_is_told_where_and_why(body: Any, place: list[Any], kind: str) -> None:
+    """Also where it holds what no answer could repeat: NaN, and half a character."""
+    answer = ask("POST", INFER, json.dumps(body).encode())
+    found = answer.json(parse_constant=pytest.fail)["detail"][0]
+
+    assert (answer.status_code, found["loc"], found["type"]) == (422, ["body", *place], kind)
+    assert found.keys() == {"loc", "msg", "type"}
+
+
+def test_a_place_that_the_client_has_named_is_told_in_ascii() -> None:
+    answer = ask("POST", INFER, json.dumps({"inputs": [AMOUNT], "outputs": [{"\ud800": 1}]}).encode())
+
+    assert answer.status_code == 422
+    assert answer.content.isascii()
+
+
+async def _parts(count: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield b" " * 4_096
+
+
+@pytest.mark.parametrize("path", ["/events", INFER])
+def test_a_body_in_parts_that_grows_too_long_is_413(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it is the application that reads it."""
+    monkeypatch.setattr(api_guard, "MOST_BODY_BYTES", 10_000)
+    answer = ask("POST", path, _parts(3))
+
+    assert (answer.status_code, answer.json()) == (
+        413,
+        {"detail": "the body is longer than the 10000 bytes that are taken"},
+    )
+    assert answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("path", ["/events", INFER])
+def test_a_body_that_stalls_is_408(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_guard, "BODY_S", 0.01)
+
+    async def stalling() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(60)
+
+    answer = ask("POST", path, stalling())
+
+    assert (answer.status_code, answer.json()) == (408, {"detail": "the body did not come within 0.01 s"})
