@@ -28,6 +28,7 @@ REPEATS = 3  # of the compiled ones, which take a fraction of a second; the medi
 WITHIN = 1e-9  # of every answer, as the tests of each learner require it
 LR = 0.01
 
+NEAR = ("kmeans",)  # no bound: River's has as little to do for a row
 RIVER = ("logistic_alone", "adagrad", "adam", "ftrl", "linear_regression", "softmax", "naive_bayes", "kmeans")
 
 FIGURES = (
@@ -36,8 +37,8 @@ FIGURES = (
     Figure("torch_alone", "rows/s"),
 )
 RATIOS = (
-    *(Ratio(f"{name}_vs_river", name, f"river_{name}") for name in RIVER),
-    Ratio("mlp_vs_torch", "mlp_alone", "torch_alone"),
+    *(Ratio(f"{name}_vs_river", name, f"river_{name}", None if name in NEAR else 20.0) for name in RIVER),
+    Ratio("mlp_vs_torch", "mlp_alone", "torch_alone", bound=20.0),
 )
 COLUMNS = tuple(Column(f"n{place:02}", False) for place in range(NUMBERS))
 CLASSES = Task("multiclass", ("low", "middle", "high"))
