@@ -31,7 +31,6 @@ from streams.pipeline import Pipeline
 from streams.pipeline_description import describe
 
 LONGEST_WAIT_S = 30.0
-MOST_KEY = 1_024  # characters
 JSON = "application/json"
 WAIT = Query(
     description=f'Wait so long for the prediction, as "2s" or "500ms"; at most {LONGEST_WAIT_S:g}s.', max_length=20
@@ -77,7 +76,7 @@ def make_app(pipeline: Pipeline, doors: Doors, metrics: RoleMetrics) -> FastAPI:
     _add_keys(app, doors)
     _add_knowledge(app, pipeline, doors)
     add_inference(app, pipeline, doors.models, doors.throne.champion)
-    app.add_exception_handler(UnavailableError, _unavailable)
+    app.add_exception_handler(MillraceError, _unavailable)
     app.add_exception_handler(RequestValidationError, _invalid)
     return app
 
@@ -229,24 +228,16 @@ def _add_keys(app: FastAPI, doors: Doors) -> None:
         if not doors.keys.is_there:
             return _json({"detail": "the pipeline has no online store: [serve] redis is not declared"}, 404)
         try:
-            stored = await doors.keys.read(key[:MOST_KEY])
+            stored = await doors.keys.read(key)
         except StoreError as error:
             return _json({"detail": str(error)}, 503)
         if stored is None:
             return _json({"detail": "nothing is stored for this key"}, 404)
-        number, event_us = int(stored["number"]), int(stored["time_us"])
+        number = stored.number
         if min_number is not None and number < min_number:
             return _json({"detail": f"number {number} is stored, {min_number} was asked for", "number": number}, 409)
-        found = {
-            "key": key,
-            "number": number,
-            "generation": int(stored["generation"]),
-            "time_us": event_us,
-            "age_s": round(max(0.0, time.time() - event_us / SECOND_US), 3),
-            "features": msgspec.Raw(stored["features"]),
-            "prediction": msgspec.Raw(stored["prediction"]),
-        }
-        return _json(found)
+        age_s = round(max(0.0, time.time() - stored.time_us / SECOND_US), 3)
+        return _json({"key": key, **stored._asdict(), "age_s": age_s})
 
 
 def _add_knowledge(app: FastAPI, pipeline: Pipeline, doors: Doors) -> None:

@@ -9,11 +9,14 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import httpx
+import msgspec
 import pytest
 
 from serving import api_guard
 from serving.api import Doors, make_app
+from serving.api_doors import LastRow
 from serving.api_guard import Guard
+from streams.errors import StoreError, TopicError
 from streams.metrics import RoleMetrics
 from tests import rows
 
@@ -104,3 +107,50 @@ def test_a_body_that_stalls_is_408(path: str, monkeypatch: pytest.MonkeyPatch) -
     answer = ask("POST", path, stalling())
 
     assert (answer.status_code, answer.json()) == (408, {"detail": "the body did not come within 0.01 s"})
+
+
+class Keys:
+    """An online store of one key."""
+
+    is_there = True
+
+    def __init__(self, found: LastRow | StoreError | None) -> None:
+        self.found = found
+
+    async def read(self, key: str) -> LastRow | None:
+        if isinstance(self.found, StoreError):
+            raise self.found
+        return self.found
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+LAST = LastRow(7, 0, 1_700_000_000_000_000, msgspec.Raw(b'{"amount":1.0}'), msgspec.Raw(b'{"id":"a"}'))
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "said"),
+    [
+        (LAST, 200, {"key": "c1", "number": 7, "features": {"amount": 1.0}, "prediction": {"id": "a"}}),
+        (None, 404, {"detail": "nothing is stored for this key"}),
+        (StoreError("refused", "it is not ours"), 503, {"detail": "it is not ours"}),
+    ],
+)
+def test_a_key_is_found_or_not_or_cannot_be_read(found: Any, status: int, said: dict[str, Any]) -> None:
+    answer = ask("GET", "/keys/c1", doors={"keys": Keys(found)})
+
+    assert answer.status_code == status
+    assert answer.json().items() >= said.items()
+
+
+def test_what_cannot_be_done_now_is_503_with_one_line() -> None:
+    """Whichever error of ours it is."""
+
+    class Broken:
+        def newest(self, most: int) -> None:
+            raise TopicError("topic p.decisions does not exist (any more)")
+
+    answer = ask("GET", "/decisions", doors={"decisions": Broken()})
+
+    assert (answer.status_code, answer.json()) == (503, {"detail": "topic p.decisions does not exist (any more)"})
