@@ -20,8 +20,10 @@ from importlib.metadata import version
 from typing import Any
 
 import faust
+import msgspec
 
 from consumers.selection_desk import Desk, Doors
+from consumers.standings import standings_of
 from streams.errors import PipelineError
 from streams.kafka import KafkaOutbox, Reader, read_all
 from streams.metrics_server import open_metrics
@@ -103,6 +105,7 @@ class Shell:
         self._table = app.Table("selection", partitions=1, key_type=None, value_type=None, changelog_topic=log)
         app.agent(scores, name="scores", concurrency=1)(self._scores)
         app.agent(decisions, name="decisions", concurrency=1)(self._decisions)
+        app.page("/standings/")(self._page)
 
     async def run(self) -> None:
         """Start, wait for a signal or a failure, stop; raises the failure."""
@@ -133,6 +136,16 @@ class Shell:
     async def _decisions(self, stream: Any) -> None:
         async for _ in stream.events():
             self._guarded(self._hear)
+
+    @property
+    def _page(self) -> Any:
+        """Show who reigns and how each challenger stands, as of now; nothing before the first record."""
+
+        async def standings(view: Any, _request: Any) -> Any:  # Faust makes it a method of a class of its own
+            found = standings_of(self._desk.selection) if self._desk.is_open else None
+            return view.bytes(msgspec.json.encode(found), content_type="application/json")
+
+        return standings
 
     def _take(self, offset: int, value: bytes) -> None:
         self._open()
@@ -165,9 +178,11 @@ class Shell:
 
 
 def make_app(pipeline: Pipeline) -> Any:
-    """Make the application; nothing is started, nothing listens."""
+    """Make the application; nothing is started, and nothing listens unless `[select] web` says where."""
     folder = pipeline.state / "run" / "faust"  # nothing is kept there, yet Faust wants one
     folder.mkdir(parents=True, exist_ok=True)
+    web = None if pipeline.select is None else pipeline.select.web
+    host, port = web or ("127.0.0.1", 0)
     brokers = ";".join(f"kafka://{one.strip()}" for one in pipeline.kafka["bootstrap.servers"].split(","))
     return faust.App(
         f"{pipeline.name}.select",
@@ -181,7 +196,10 @@ def make_app(pipeline: Pipeline) -> Any:
         store="memory://",
         topic_allow_declare=False,  # they are made with all others, and the leader's is not needed
         topic_disable_leader=True,
-        web_enabled=False,
+        web_enabled=web is not None,
+        web_bind=host,  # Faust's own default is all interfaces
+        web_host=host,
+        web_port=port,
         key_serializer="json",
         value_serializer="json",
         autodiscover=False,

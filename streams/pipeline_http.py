@@ -15,7 +15,7 @@ LEAST_TOKEN = 16  # characters: fewer can be guessed
 
 def read_http(table: Table, environment: Mapping[str, str]) -> tuple[tuple[str, int] | None, str | None]:
     """Give the API's host and port, and its token; no message shows the token."""
-    http, token = _address(table), _token(table, environment)
+    http, token = address(table, "http"), _token(table, environment)
     if token is not None and "http" not in table.values:
         table.mistake("token", "there is no HTTP API to ask for it", "declare http too")
     if http is not None and "token" not in table.values and not is_loopback(http[0]):
@@ -23,8 +23,9 @@ def read_http(table: Table, environment: Mapping[str, str]) -> tuple[tuple[str, 
     return http, token
 
 
-def _address(table: Table) -> tuple[str, int] | None:
-    value = table.get("http")
+def address(table: Table, key: str) -> tuple[str, int] | None:
+    """Read a key that names a host and a port to listen at; None where it is absent, or wrong."""
+    value = table.get(key)
     if value is None:
         return None
     try:
@@ -33,7 +34,7 @@ def _address(table: Table) -> tuple[str, int] | None:
     except ValueError:
         host = port = None
     if not host or port is None or parts.username is not None or parts.path or parts.query:
-        table.mistake("http", f"{shown(value)} is not right", HTTP_FORM)
+        table.mistake(key, f"{shown(value)} is not right", HTTP_FORM)
         return None
     return host, port
 

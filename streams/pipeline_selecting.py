@@ -6,6 +6,7 @@ from typing import Any
 
 from streams.durations import DAY_US, MINUTE_US, SECOND_US
 from streams.pipeline import Task
+from streams.pipeline_http import address, is_loopback
 from streams.selecting import LARGEST, METRICS, Metric, Select
 from streams.toml_table import Table, shown
 
@@ -31,11 +32,21 @@ def read_select(values: dict[str, Any], task: Task, mistakes: list[str]) -> Sele
         max_training_s=_most(table, "max_training_s"),
         cooldown_us=table.duration("cooldown", usual.cooldown_us, 0),
         cap=cap,
+        web=_web(table),
     )
     if found.margin >= found.largest_loss:
         form = f"less than the largest loss, {found.largest_loss:.4g}"
         table.mistake("margin", f"{shown(found.margin)} can not be proven", form)
     table.finish()
+    return found
+
+
+def _web(table: Table) -> tuple[str, int] | None:
+    """Give where the selector shows itself: to this machine only, for nobody is asked there who he is."""
+    found = address(table, "web")
+    if found is not None and not is_loopback(found[0]):
+        table.mistake("web", f"{shown(found[0])} can be reached from other machines", "127.0.0.1, with a port")
+        return None
     return found
 
 

@@ -40,6 +40,7 @@ class Select(msgspec.Struct, frozen=True):
         max_training_s: the longest training of a model that is retrained, None: any.
         cooldown_us: of event time after a promotion, in which there is no other one.
         cap: the largest loss of a metric that has none itself; larger ones count as this.
+        web: host and port of this machine at which the selector shows its standings, None: nowhere.
     """
 
     metric: Metric = "log_loss"
@@ -52,6 +53,7 @@ class Select(msgspec.Struct, frozen=True):
     max_training_s: float | None = None
     cooldown_us: int = 0
     cap: float | None = None
+    web: tuple[str, int] | None = None
 
     @property
     def largest_loss(self) -> float:

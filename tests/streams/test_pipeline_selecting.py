@@ -32,9 +32,12 @@ def test_every_setting_arrives() -> None:
         "max_model_mib": 256,
         "max_training_s": 600.5,
         "cooldown": "6h",
+        "web": "localhost:6066",
     }
+    gates, cooldown = (1.0, 256.0, 600.5), 6 * HOUR_US
+    expected = Select("brier", 0.01, 0.002, 7 * DAY_US, 2 * HOUR_US, *gates, cooldown, web=("localhost", 6066))
 
-    assert read(values) == (Select("brier", 0.01, 0.002, 7 * DAY_US, 2 * HOUR_US, 1.0, 256.0, 600.5, 6 * HOUR_US), [])
+    assert read(values) == (expected, [])
 
 
 @pytest.mark.parametrize("kind", METRICS)
@@ -54,7 +57,7 @@ def test_a_loss_without_a_largest_value_needs_a_declared_one(metric: str, kind: 
 
 LARGE = "allowed: a number above 0 up to 1e+09"
 DURATION = 'allowed: a whole number with ms, s, m, h or d, such as "36h"'
-KEYS = "alpha, cap, cooldown, margin, max_age, max_model_mib, max_predict_ms, max_training_s, metric, span"
+KEYS = "alpha, cap, cooldown, margin, max_age, max_model_mib, max_predict_ms, max_training_s, metric, span, web"
 MISTAKES: list[tuple[TaskKind, dict[str, Any], str]] = [
     (
         "binary",
@@ -76,6 +79,12 @@ MISTAKES: list[tuple[TaskKind, dict[str, Any], str]] = [
     ("binary", {"max_training_s": True}, f"max_training_s: true is not right; {LARGE}"),
     ("binary", {"cap": 5.0}, 'cap: metric = "log_loss" has a largest loss itself; allowed: no cap'),
     ("regression", {"cap": 0}, "cap: 0 is not right; allowed: a number above 0 up to 1e+30"),
+    ("binary", {"web": 6066}, 'web: 6066 is not right; allowed: host and port, such as "127.0.0.1:8080"'),
+    (
+        "binary",
+        {"web": "0.0.0.0:6066"},
+        'web: "0.0.0.0" can be reached from other machines; allowed: 127.0.0.1, with a port',
+    ),
     ("anomaly", {"alfa": 0.1}, f'alfa: unknown key; allowed: {KEYS}; did you mean "alpha"?'),
 ]
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from consumers.score_records import ScoresRecord
 from consumers.standings import read_standings
+from consumers.supervisor import free_ports
 from serving.brokers import ensure_topics, load_pipeline
 from serving.drained import refuse_members
 from serving.reign_command import (
@@ -61,6 +65,7 @@ slow = {{ kind = "linear", lr = 0.5 }}
 [select]
 span = "1s"
 max_age = "1h"
+web = "127.0.0.1:{port}"
 [serve]
 champion = "base"
 """
@@ -71,7 +76,8 @@ class Running:
 
     def __init__(self, directory: Path, name: str, kafka: str) -> None:
         self.file = directory / f"{name}.toml"
-        self.file.write_text(PIPELINE.format(name=name, kafka=kafka))
+        self.web = free_ports(1)[0]
+        self.file.write_text(PIPELINE.format(name=name, kafka=kafka, port=self.web))
         self.pipeline: Pipeline = load_pipeline(self.file)
         ensure_topics(self.pipeline)
         self.log = directory / f"{name}.log"
@@ -143,6 +149,16 @@ def running(tmp_path: Path, prefix: str, kafka: str) -> Iterator[Running]:
         found.close()
 
 
+def shown(running: Running) -> object:
+    """Give what the selector's page says; it is there on loopback only."""
+    listening = {
+        one.laddr.ip for one in psutil.Process(running.process.pid).net_connections() if one.status == "LISTEN"
+    }
+    assert listening == {"127.0.0.1"}
+    with urllib.request.urlopen(f"http://127.0.0.1:{running.web}/standings/", timeout=10) as answer:
+        return json.loads(answer.read())
+
+
 def in_hundredths(records: list[ScoresRecord]) -> list[ScoresRecord]:
     """Let each block take a hundredth of a second of event time, so that a span of a second is a hundred."""
     return [
@@ -201,6 +217,7 @@ def test_a_selector_that_is_killed_promotes_and_takes_back_as_one_that_is_not(ru
     found = read_standings(state_of(running.pipeline))
     assert found is not None
     assert found.reign.champion == "base"
+    assert shown(running) == json.loads(msgspec.json.encode(found))
     assert [one.candidate for one in found.challengers] == ["good", "slow"]
 
 
