@@ -1,7 +1,8 @@
 """Predictions on their way to those who wait for them over HTTP.
 
-One thread follows P.predictions from its end; everything else belongs to the event loop. A record is decoded only if
-somebody waits: at 300,000 predictions a second decoding each would cost a core.
+One thread follows P.predictions from its end; everything else belongs to the event loop. A record is looked into only
+if somebody waits or listens, and only for its id: at 300,000 predictions a second decoding each would cost a core. What
+is no prediction is passed over: anyone may write to a topic.
 """
 
 from __future__ import annotations
@@ -23,13 +24,22 @@ RECENT = 4_096  # predictions kept for who asks late: an id that is the record's
 MOST_BEHIND = 10_000  # records that a listener may be behind; then it is let go
 POLL_RECORDS, POLL_S = 5_000, 0.1
 RETRY_S = 1.0
+LOST = f"this reader was more than {MOST_BEHIND:,} predictions behind and was let go; they are on the predictions topic"
 
 
 class _Id(msgspec.Struct):
     id: str
 
 
-_id_of = msgspec.json.Decoder(_Id).decode
+_decoded = msgspec.json.Decoder(_Id).decode
+
+
+def _id_of(value: bytes) -> str | None:
+    """Give a prediction's id; None of what is none, or not a line."""
+    try:
+        return None if b"\n" in value else _decoded(value.decode()).id
+    except (ValueError, RecursionError):
+        return None
 
 
 class AnswerBoard:
@@ -55,7 +65,7 @@ class AnswerBoard:
         waiting = asyncio.get_running_loop().create_future()
         if is_late:
             for value in reversed(self._recent):
-                if _id_of(value).id == event:
+                if _id_of(value) == event:
                     waiting.set_result(value)
                     return waiting
         self._waiting.setdefault(event, []).append(waiting)
@@ -82,12 +92,13 @@ class AnswerBoard:
     def post(self, values: Sequence[bytes]) -> None:
         """Hand out predictions as they came."""
         self._recent.extend(values[-RECENT:])
-        for listener in list(self._listeners):
-            listener.put(values)
-        if not self._waiting:
+        if not self._waiting and not self._listeners:
             return
-        for value in values:
-            for waiting in self._waiting.pop(_id_of(value).id, ()):
+        sound = [(event, value) for value in values if (event := _id_of(value)) is not None]
+        for listener in list(self._listeners):
+            listener.put([value for _, value in sound])
+        for event, value in sound:
+            for waiting in self._waiting.pop(event, ()):
                 if not waiting.done():
                     waiting.set_result(value)
 
@@ -159,9 +170,11 @@ class AnswerTail:
             try:
                 self._read()
             except MillraceError as error:
-                self._is_reading.clear()
                 LOG.warning("%s: %s", self._topic, error)
-                self._is_closing.wait(RETRY_S)
+            except Exception:  # without this thread nobody who waits is answered, and nobody would know
+                LOG.exception("%s: cannot be followed, and is tried again", self._topic)
+            self._is_reading.clear()
+            self._is_closing.wait(RETRY_S)
 
     def _read(self) -> None:
         reader = Reader(self._pipeline.kafka)

@@ -18,7 +18,7 @@ from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
 
-from serving.answer_board import AnswerBoard, AnswerTail
+from serving.answer_board import LOST, AnswerBoard, AnswerTail
 from serving.api_doors import Decisions, KeyStore, League, ModelShelf, Throne
 from serving.api_inference import add_inference
 from serving.event_door import EventDoor, RefusedError
@@ -166,13 +166,14 @@ def _add_events(app: FastAPI, pipeline: Pipeline, doors: Doors, board: AnswerBoa
         responses={200: {"content": {"application/x-ndjson": {}}, "description": "One JSON object a line."}},
     )
     async def predictions() -> Response:
-        """Stream all predictions from now on. A reader that is 10,000 behind is let go."""
+        """Stream all predictions from now on. One that reads too slowly ends with `{"lost": why}`."""
         listener = board.listen()
 
         async def lines() -> AsyncIterator[bytes]:
             try:
                 while values := await listener.take():
                     yield b"\n".join(values) + b"\n"
+                yield msgspec.json.encode({"lost": LOST}) + b"\n"
             finally:
                 listener.close()
 

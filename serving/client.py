@@ -28,6 +28,16 @@ class ApiError(MillraceError):
         super().__init__(f"{status}: {self.detail}")
 
 
+class LostError(ApiError):
+    """Predictions were read too slowly, and this reader is told no more. Asking again gives those from then on."""
+
+    def __init__(self, answer: Mapping[str, Any]) -> None:
+        super().__init__(200, {**answer, "detail": answer["lost"]})
+
+    def __str__(self) -> str:
+        return self.detail
+
+
 class Client:
     """Asks one API.
 
@@ -66,13 +76,16 @@ class Client:
 
         Raises:
             ApiError: it was refused.
+            LostError: they were read more slowly than they were made; some are not told.
         """
         with self._http.stream("GET", PREDICTIONS, timeout=_endless(self._timeout_s)) as answer:
             if answer.is_error:
                 answer.read()
                 _told(answer)
-            for line in answer.iter_lines():
-                yield msgspec.json.decode(line)
+            lines = _Lines()
+            for part in answer.iter_bytes():
+                for line in lines.take(part):
+                    yield _prediction(line)
 
     def features(self, key: str, min_number: int | None = None) -> dict[str, Any]:
         """Give a key's last features and prediction.
@@ -128,8 +141,10 @@ class AsyncClient:
             if answer.is_error:
                 await answer.aread()
                 _told(answer)
-            async for line in answer.aiter_lines():
-                yield msgspec.json.decode(line)
+            lines = _Lines()
+            async for part in answer.aiter_bytes():
+                for line in lines.take(part):
+                    yield _prediction(line)
 
     async def features(self, key: str, min_number: int | None = None) -> dict[str, Any]:
         """See `Client.features`."""
@@ -156,6 +171,25 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+class _Lines:
+    """Cuts what comes into lines. Not httpx's: a text may hold what Unicode takes for a line's end, such as U+2028."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def take(self, part: bytes) -> list[bytes]:
+        """Give the lines that have ended."""
+        *whole, self._rest = (self._rest + part).split(b"\n")
+        return whole
+
+
+def _prediction(line: bytes) -> dict[str, Any]:
+    told: dict[str, Any] = msgspec.json.decode(line)
+    if "lost" in told and "id" not in told:  # which every prediction has
+        raise LostError(told)
+    return told
 
 
 def _headers(token: str | None) -> dict[str, str]:

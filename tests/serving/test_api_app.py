@@ -12,7 +12,8 @@ import httpx
 import msgspec
 import pytest
 
-from serving import api_guard
+from serving import api, api_guard
+from serving.answer_board import LOST, MOST_BEHIND, AnswerBoard, Listener
 from serving.api import Doors, make_app
 from serving.api_doors import LastRow
 from serving.api_guard import Guard
@@ -107,6 +108,23 @@ def test_a_body_that_stalls_is_408(path: str, monkeypatch: pytest.MonkeyPatch) -
     answer = ask("POST", path, stalling())
 
     assert (answer.status_code, answer.json()) == (408, {"detail": "the body did not come within 0.01 s"})
+
+
+def test_a_stream_that_a_reader_was_too_slow_for_says_so_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After what it was still given."""
+
+    class Board(AnswerBoard):
+        def listen(self) -> Listener:
+            listener = super().listen()
+            self.post([b'{"id":"a"}'])
+            self.post([b'{"id":"b"}'] * MOST_BEHIND)
+            return listener
+
+    monkeypatch.setattr(api, "AnswerBoard", Board)
+    answer = ask("GET", "/predictions")
+
+    assert answer.status_code == 200
+    assert [json.loads(line) for line in answer.content.split(b"\n")[:-1]] == [{"id": "a"}, {"lost": LOST}]
 
 
 class Keys:
