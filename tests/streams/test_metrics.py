@@ -178,6 +178,17 @@ def test_the_page_and_the_code_agree() -> None:
     assert written == exists
 
 
+def test_the_page_names_every_incident() -> None:
+    """Of those that code names where it counts them: an alert can only be written on what people know of."""
+    parts = ("consumers", "models", "serving", "streams")
+    sources = [path.read_text(encoding="utf-8") for part in parts for path in (PAGE.parents[1] / part).glob("*.py")]
+    counted = {name for source in sources for name in re.findall(r'\.incident\(\s*"([a-z_]+)"', source)}
+    [line] = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if "millrace_incidents_total" in line]
+
+    assert {"answer_failed", "jump", "scores_unread"} <= counted
+    assert counted - set(re.findall(r"`([a-z_]+)`", line)) == set()
+
+
 def test_the_page_names_the_process_metrics() -> None:
     """What the client library adds is on the page too."""
     names = {
