@@ -16,6 +16,7 @@ from consumers.candidate_figures import about_version, watched_figures
 from consumers.drifting import Drifting
 from consumers.learn_snapshot import check_task, columns_in, lineage_of, parts_of, tell_columns
 from consumers.quarantine import Ward
+from consumers.shortfalls import Shortfalls
 from consumers.uptake import Uptake
 from models.blocks import Scoreboard
 from models.cost import Cost
@@ -106,7 +107,8 @@ class Candidate:
         self._bind = bind
         self._sample = sample
         self.cost = Cost()
-        self.ward = Ward(candidate, parameters)
+        self.shortfalls = Shortfalls()
+        self.ward = Ward(candidate, parameters, is_trained=uptake is not None)
         self._noted = dict.fromkeys(INCIDENTS, 0)
 
     @property
@@ -236,6 +238,8 @@ class Candidate:
             if found > self._noted[what]:
                 mine.incident(what, found - self._noted[what])
             self._noted[what] = found
+        for what, rows in self.shortfalls.take().items():
+            mine.incident(what, rows)
         self.drift.measure(mine)
         if self.uptake is not None and self.uptake.refused:
             mine.incident("version_refused", self.uptake.refused)

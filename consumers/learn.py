@@ -77,6 +77,7 @@ class LearnTask(Candidate):
         elif taken is not None and self.uptake.version is not None:
             self.learner = taken
             self._stand_at_version()
+            self.ward.release(version.row, (self.lineage, self.generation))
             self.board.renew(rows, version.row, np.empty(0, np.int8))
 
     def _pass(self, rows: Stretch, start: int, found: Found) -> None:
@@ -152,9 +153,11 @@ class LearnTask(Candidate):
     def _step(self, X_BF: Matrix, y_B: Vector, action_B: Actions) -> Vector:
         if self.uptake is not None and self.uptake.columns is not None:
             X_BF = fit_matrix(X_BF, self.columns, self.uptake.columns)
+        self.shortfalls.watch(self.learner)
         began = self._clock()
         score_B = self.learner.step(X_BF, y_B, action_B)
         took = self._clock() - began
+        self.shortfalls.count(self.learner)
         self.cost.add(took, *(int(np.count_nonzero(action_B == what)) for what in (PREDICT, LEARN)))
         return score_B
 

@@ -183,11 +183,15 @@ class LearnRole(ExamplesRole):
         return self._tried_us is None or now_us >= self._tried_us + max(every_us, self._pause_us)
 
     def _tell(self, task: LearnTask) -> None:
-        """Say once in each process that a candidate is set aside."""
-        if task.ward.quarantine is not None and not self._is_quarantine_told:
-            self._is_quarantine_told = True
-            text = "%s; it learns no more until its parameters change, or after `%s`"
-            LOG.error(text, task.ward.quarantine, rebuild_of(self.name))
+        """Say once in each process that a candidate is set aside, and once more if that was over in between."""
+        is_told, self._is_quarantine_told = self._is_quarantine_told, task.ward.quarantine is not None
+        if task.ward.quarantine is None or is_told:
+            return
+        if task.uptake is not None:
+            LOG.error("%s; an untrained model answers such rows until its next version", task.ward.quarantine)
+            return
+        text = "%s; it learns no more until its parameters change, or after `%s`"
+        LOG.error(text, task.ward.quarantine, rebuild_of(self.name))
 
     def publish(self, task: LearnTask) -> None:
         """Write the model as a version and announce it, unless it is not finite or too large."""

@@ -1,6 +1,7 @@
 """The quarantine: a candidate that raised learns nothing any more, and the others go on.
 
-It is part of the snapshot, so a restart changes nothing; other parameters in the pipeline file, or a rebuild, end it.
+It is part of the snapshot, so a restart changes nothing; other parameters in the pipeline file, or a rebuild, end it,
+and where the candidate is trained in batches its next version.
 Which row failed and what the model was before it follow from the rows alone, so that a replay finds the same.
 """
 
@@ -47,7 +48,7 @@ class Quarantined(msgspec.Struct, frozen=True, tag="quarantined", tag_field="dec
 
 
 class Released(msgspec.Struct, frozen=True, tag="released", tag_field="decision"):
-    """A record of P.decisions: other parameters ended a quarantine, and the candidate begins anew from here on."""
+    """A record of P.decisions: other parameters or a version ended a quarantine; the candidate begins anew here."""
 
     candidate: str
     lineage: int
@@ -61,11 +62,13 @@ class Ward:
     Args:
         candidate: its name.
         parameters: of the model as it is declared now, as `parameters_of` gives them.
+        is_trained: whether it is trained in batches. Then its next version ends it, where the file's parameters take
+            effect.
     """
 
-    def __init__(self, candidate: str, parameters: str) -> None:
+    def __init__(self, candidate: str, parameters: str, *, is_trained: bool = False) -> None:
         self.quarantine: Quarantined | None = None
-        self._candidate, self._parameters = candidate, parameters
+        self._candidate, self._parameters, self._is_trained = candidate, parameters, is_trained
         self._untold: list[tuple[int, Quarantined | Released]] = []
 
     def taken(self, learner: Learner, rows: Rows, start: int, stop: int, order: tuple[int, int]) -> int:
@@ -88,6 +91,11 @@ class Ward:
         place = int(rows.source[at]), int(rows.number[at]), int(rows.time[at])
         self.quarantine = Quarantined(self._candidate, *order, reason, kind, *place, self._parameters)
         self._untold.append((at, self.quarantine))
+
+    def release(self, at: int, order: tuple[int, int]) -> None:
+        """End a quarantine at a row where a version takes the place of the model that raised."""
+        if self.quarantine is not None:
+            self._end(at, Released(self._candidate, *order, "another version takes the place of the one that raised"))
 
     def notice(self, learner: Learner, order: tuple[int, int]) -> None:
         """Set a candidate aside whose state cannot be written; no row is to blame, so none is named."""
@@ -122,13 +130,17 @@ class Ward:
         except msgspec.MsgspecError as error:
             command = rebuild_of(f"learn.{self._candidate}")
             raise ModelError(f"the snapshot's quarantine cannot be read: {error}; run `{command}`") from error
-        if found.parameters == self._parameters:
+        if self._is_trained or found.parameters == self._parameters:
             self.quarantine = found
             return False
         reason = "its parameters are others than those that raised"
-        self._untold.append((0, Released(self._candidate, found.lineage + 1, generation, reason)))
-        LOG.warning("%s: is out of quarantine and begins anew: %s", self._candidate, reason)
+        self._end(0, Released(self._candidate, found.lineage + 1, generation, reason))
         return True
+
+    def _end(self, at: int, released: Released) -> None:
+        self.quarantine = None
+        self._untold.append((at, released))
+        LOG.warning("%s: is out of quarantine and begins anew: %s", self._candidate, released.reason)
 
     def halt(self, learner: Learner) -> None:
         """Let a restored learner learn nothing if it is set aside."""

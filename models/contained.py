@@ -1,10 +1,12 @@
 """A learner that may raise, and what it was before it did.
 
-River's models and users' own are code that Millrace does not know. One that raises at a row must not end the process,
-nor leave half of that row in the model. So this keeps the last state that was written anyway (a snapshot, a version)
-and the rows taken since; when a call raises, the state is brought back and the rows go again, one at a time, up to the
-one that fails. What remains is the model as it was before that row, whatever batches the rows came in: a replay finds
-the same row and the same model. From then on it learns nothing and answers with what it knew.
+River's models, scikit-learn's and users' own are code that Millrace does not know. One that raises at a row must not
+end the process, nor leave half of that row in the model. So this keeps the last state that was written anyway (a
+snapshot, a version) and the rows taken since; when a call raises, the state is brought back and the rows go again, one
+at a time, up to the one that fails. What remains is the model as it was before that row, whatever batches the rows came
+in: a replay finds the same row and the same model. From then on it learns nothing and answers with what it knew.
+
+Of one that learns nothing between two trainings nothing has to be kept.
 """
 
 from __future__ import annotations
@@ -15,11 +17,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.learner import LEARN, PREDICT, SKIP, Actions, Learner, Matrix, State, Vector, untrained_answer
+from models.learner import (
+    LEARN,
+    PREDICT,
+    SKIP,
+    Actions,
+    Learner,
+    Matrix,
+    State,
+    Vector,
+    replaced_of,
+    untrained_answer,
+)
 from streams.pipeline import Task
 
 MOST_REASON = 500  # characters; some exceptions show whole arrays
 MOST_KEPT_BYTES = 16 * 2**20  # of rows since the last state: then one is taken, which costs what a snapshot costs
+_NOT_AGAIN = "(and not again at the same rows: it is not deterministic)"
 
 
 class Failure(NamedTuple):
@@ -40,6 +54,7 @@ class Contained:
     Args:
         make: gives the untrained learner.
         task: what it answers; a row that it cannot answer gets what an untrained model says.
+        learns: whether rows may change it.
 
     Example:
         >>> from models.learner import make_learner
@@ -51,7 +66,7 @@ class Contained:
         array([0.5])
     """
 
-    def __init__(self, make: Callable[[], Learner], task: Task) -> None:
+    def __init__(self, make: Callable[[], Learner], task: Task, *, learns: bool = True) -> None:
         self.learner = make()
         self.failure: Failure | None = None  # of the last `step`
         self.is_halted = False
@@ -59,6 +74,7 @@ class Contained:
         self.failed_answers = 0  # answers that the learner raised at
         self._make = make
         self._task = task
+        self._learns = learns
         self._kept: State | None = None  # the last state; None: untrained
         self._since: list[tuple[Matrix, Vector, Actions]] = []  # rows taken after it
         self._since_bytes = 0
@@ -71,7 +87,7 @@ class Contained:
         except MemoryError:
             raise
         except Exception:  # noqa: BLE001 - unknown code: whatever it raises, the rows must be answered
-            return self._answered_singly(X_BF)
+            return self._answered_apart(X_BF)
 
     def learn(self, X_BF: Matrix, y_B: Vector) -> None:
         """Learn the rows one after the other, up to the first that the learner raises at."""
@@ -87,6 +103,8 @@ class Contained:
         except MemoryError:  # says nothing of the row
             raise
         except Exception as error:  # noqa: BLE001 - unknown code
+            if not self._learns:
+                return self._halted_unchanged(X_BF, action_B, str(error))
             return self._halted(X_BF, y_B, action_B, str(error))
         self._keep(X_BF, y_B, action_B)
         return score_B
@@ -96,6 +114,8 @@ class Contained:
 
         One that raises at it is halted as it was when it was last written, for nothing later could be kept.
         """
+        if not self._learns:
+            return self.learner.state()
         try:
             self._kept = self.learner.state()
         except MemoryError:
@@ -113,7 +133,7 @@ class Contained:
     def restore(self, state: State) -> None:
         """Take a state given by a learner of the same kind, parameters and columns."""
         self.learner.restore(state)
-        self._kept, self._since_bytes = state, 0
+        self._kept, self._since_bytes = state if self._learns else None, 0
         self._since.clear()
         self.failure, self.is_halted = None, False
 
@@ -136,6 +156,11 @@ class Contained:
             pass
         return self._size_bytes
 
+    @property
+    def replaced_predictions(self) -> int:
+        """Give how many of the learner's answers were none, and replaced; those it raised at are not among them."""
+        return replaced_of(self.learner)
+
     def halt(self) -> None:
         """Learn nothing from here on; after a restart, of a learner that had raised before it."""
         self.is_halted = True
@@ -143,7 +168,7 @@ class Contained:
 
     def _keep(self, X_BF: Matrix, y_B: Vector, action_B: Actions) -> None:
         worked_B = action_B != SKIP
-        if worked_B.any():
+        if self._learns and worked_B.any():
             self._since.append((X_BF[worked_B], y_B[worked_B], action_B[worked_B]))
             self._since_bytes += sum(array.nbytes for array in self._since[-1])
         if self._since_bytes > MOST_KEPT_BYTES:
@@ -160,7 +185,7 @@ class Contained:
             for row in range(len(y_B)):
                 one = slice(row, row + 1)
                 score_BS[row] = self.learner.step(X_BF[one], y_B[one], action_B[one])[0]
-            row, reason = 0, f"{reason} (and not again at the same rows: it is not deterministic)"
+            row, reason = 0, f"{reason} {_NOT_AGAIN}"
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - unknown code
@@ -170,6 +195,31 @@ class Contained:
         self.halt()
         score_BS[row:] = self._answered(X_BF[row:], action_B[row:])
         return score_BS
+
+    def _halted_unchanged(self, X_BF: Matrix, action_B: Actions, reason: str) -> Vector:
+        """Find the first row that one fails at which learns nothing: by halves, for it is asked for many at once."""
+        at_B = np.flatnonzero(action_B == PREDICT)
+        sound, failing = 0, at_B.size  # it answers all before the one, and raises at one before the other
+        while failing - sound > 1:
+            middle = (sound + failing) // 2
+            if self._raised(X_BF[at_B[sound:middle]]):
+                failing = middle
+            else:
+                sound = middle
+        row = int(at_B[sound]) if at_B.size else 0
+        self.failure = Failure(row, _line(self._raised(X_BF[row : row + 1]) or f"{reason} {_NOT_AGAIN}"))
+        self.halt()
+        return self._answered(X_BF, action_B)
+
+    def _raised(self, X_BF: Matrix) -> str:
+        """Give what the learner raises at rows, empty if it answers them."""
+        try:
+            self.learner.predict(X_BF)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - unknown code
+            return str(error) or type(error).__name__
+        return ""
 
     def _stand_before(self, X_BF: Matrix, y_B: Vector, action_B: Actions) -> None:
         """Bring the model to where it had taken these rows and no more."""
@@ -194,16 +244,14 @@ class Contained:
             score_BS[asked_B] = self.predict(X_BF[asked_B])
         return score_BS
 
-    def _answered_singly(self, X_BF: Matrix) -> Vector:
+    def _answered_apart(self, X_BF: Matrix) -> Vector:
+        """Answer rows of which one at least makes the learner raise: both halves, down to that one."""
+        half = len(X_BF) // 2
+        if half:
+            return np.concatenate([self.predict(X_BF[:half]), self.predict(X_BF[half:])])
         score_BS = self._blank(len(X_BF))
-        for row in range(len(X_BF)):
-            try:
-                score_BS[row] = self.learner.predict(X_BF[row : row + 1])[0]
-            except MemoryError:
-                raise
-            except Exception:  # noqa: BLE001 - as in `predict`
-                score_BS[row] = untrained_answer(self._task)
-                self.failed_answers += 1
+        score_BS[:] = untrained_answer(self._task)
+        self.failed_answers += len(X_BF)
         return score_BS
 
     def _blank(self, rows: int) -> Vector:

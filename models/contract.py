@@ -13,7 +13,7 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 
-from models.learner import LEARN, MAX_CODE, PREDICT, Learner, State, Vector
+from models.learner import LEARN, MAX_CODE, PREDICT, Learner, State, Vector, replaced_of
 from models.made_up_rows import COLUMNS, Bench
 from streams.errors import MillraceError
 from streams.frames import Column
@@ -283,6 +283,6 @@ def _must_be_answers(said_B: Vector, task: Task, what: str) -> None:
 
 
 def _must_replace_nothing(learner: Learner) -> None:
-    replaced = getattr(learner, "replaced_predictions", 0)
+    replaced = replaced_of(learner)
     if replaced:
         raise BrokenError(f"{replaced:,} answers were not finite or no probabilities")

@@ -110,7 +110,7 @@ def make_learner(
         model: the candidate's declaration.
         columns: the columns of the matrices it will be given, in order.
         key: seals models of River and scikit-learn (see models/sealed.py); other kinds do not need it. Without it they
-            can not be written, and what a River model raises is not held back.
+            can not be written, and what they raise is not held back.
         task: what labels are; yes or no if nothing is said.
 
     Raises:
@@ -118,10 +118,11 @@ def make_learner(
     """
     task = task or Task()
     make = partial(_make_surrounded, model, columns, key, task)
-    if (model.kind.startswith("river:") and key is not None) or is_own(model.kind):
+    is_estimator = model.kind.startswith("sklearn:")
+    if ((is_estimator or model.kind.startswith("river:")) and key is not None) or is_own(model.kind):
         from models.contained import Contained
 
-        return Contained(make, task)  # code that is not Millrace's own may raise
+        return Contained(make, task, learns=not is_estimator)  # code that is not Millrace's own may raise
     return make()
 
 
@@ -180,6 +181,14 @@ def untrained_answer(task: Task) -> Vector | np.float64:
     if task.alert is not None:
         answer_S[1] = np.nextafter(1.0, 2.0)
     return answer_S if task.outputs > 1 else answer_S[0]
+
+
+def replaced_of(learner: Learner) -> int:
+    """Give how many answers of a learner were none (not finite, or no probabilities) and were replaced since it began.
+
+    0 of a learner that does not count them.
+    """
+    return int(getattr(learner, "replaced_predictions", 0))
 
 
 def settings_of(model: Model, task: Task) -> dict[str, Value]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.learner import LEARN, PREDICT, SKIP, Actions, Learner, Matrix, State, Vector
+from models.learner import LEARN, PREDICT, SKIP, Actions, Learner, Matrix, State, Vector, replaced_of
 from streams.errors import ModelError
 
 _INNER = "inner."
@@ -76,6 +76,11 @@ class SurroundingLearner:
     def size_bytes(self) -> int:
         """Give the memory of both."""
         return self.inner.size_bytes() + sum(array.nbytes for array in self._own().values())
+
+    @property
+    def replaced_predictions(self) -> int:
+        """Give how many answers of the inner learner were replaced."""
+        return replaced_of(self.inner)
 
     def _own(self) -> dict[str, Vector]:
         raise NotImplementedError

@@ -97,13 +97,14 @@ class SklearnLearner:
             raise ModelError(f"the model {self._model.name} ({self._model.kind}) {what}")
 
     def predict(self, X_BF: Matrix) -> Vector:
-        """Give each row's score."""
+        """Give each row's score.
+
+        Raises:
+            ModelError: when the estimator raises.
+        """
         score_BS = np.full((len(X_BF), max(1, len(self._task.classes))), untrained_score(self._task))
         if self._estimator is not None and len(X_BF):
-            try:
-                said_BS = ask_in_blocks(self._ask, (self._inputs(X_BF),), self._sizes)
-            except Exception:  # noqa: BLE001  # unknown code: nothing was learned is what is left to say
-                said_BS = np.full_like(score_BS, np.nan)
+            said_BS = self._said(X_BF)
             is_right_B = np.isfinite(said_BS).all(axis=1)
             self._is_last_finite = bool(is_right_B.all())
             self._replaced += int((~is_right_B).sum())
@@ -159,8 +160,17 @@ class SklearnLearner:
 
     @property
     def replaced_predictions(self) -> int:
-        """Give how many predictions failed or were not finite, and answered as if nothing had been learned."""
+        """Give how many predictions were not finite, and answered as if nothing had been learned."""
         return self._replaced
+
+    def _said(self, X_BF: Matrix) -> Matrix:
+        try:
+            return ask_in_blocks(self._ask, (self._inputs(X_BF),), self._sizes)
+        except MemoryError:  # says nothing of the rows
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ModelError(f"the model {self._model.name} ({self._model.kind}) failed: {reason}") from error
 
     def _inputs(self, X_BF: Matrix) -> Matrix:
         """Give what the estimator gets of rows: numbers, then categories."""

@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 
 from models.checkpoints import Checkpoints
+from models.contained import bare
 from models.course import Course, Trained
 from models.examples import Examples, Indexes
 from models.figures import figures_of
@@ -164,10 +165,10 @@ def _fitted(job: Job, examples: Examples, training_N: Indexes, place: Place) -> 
 
 
 def _learner_of(job: Job, trained: Trained, place: Place) -> Learner:
-    """Give the trained model as it will be asked."""
+    """Give the trained model as it will be asked, but that it raises what it raises: then it is no version."""
     model = msgspec.structs.replace(job.model, params={**job.model.params, **trained.settings})
     key = key_for(job.model.kind, place)
-    learner = make_learner(model, job.columns, key, job.task)
+    learner = bare(make_learner(model, job.columns, key, job.task))
     inner: Learner = getattr(learner, "inner", learner)  # what stands around it is not trained
     inner.restore(trained.state)
     return learner

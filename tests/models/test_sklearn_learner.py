@@ -18,8 +18,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from models import contract, sklearn_learner
+from models.contained import bare
 from models.contract import check_contract
-from models.learner import LEARN, PREDICT, make_learner
+from models.learner import LEARN, PREDICT, make_learner, replaced_of
 from models.sealed import seal
 from models.sklearn_learner import SklearnLearner
 from models.sklearn_parts import SEALED, SKLEARN_VERSION, find_class
@@ -33,6 +34,7 @@ from tests.network_training import ANOMALY, BINARY, CLASSES, COLUMNS, NUMBERS, r
 Floats = npt.NDArray[np.float64]
 
 KEY = b"k" * 32
+ANOMALY_WITH_ALERTS = Task("anomaly", alert=0.1)
 NOVELTY = {"novelty": True}
 SCALED = {"steps": [["scale", {"use": "preprocessing.RobustScaler"}], ["fit", {"use": "svm.SVC"}]]}
 CASES: dict[str, tuple[Task, str, dict[str, Any]]] = {
@@ -205,7 +207,7 @@ def test_a_model_that_was_not_fitted_answers_as_one_that_knows_nothing_and_learn
     assert np.array_equal(learner.predict(X), np.full((4, 3), 1 / 3))
 
 
-def test_an_estimator_that_fails_when_asked_is_answered_for_and_counted() -> None:
+def test_an_answer_that_is_not_finite_is_replaced_and_counted() -> None:
     learner = restored("logistic")
     learner._estimator.coef_ = np.full_like(learner._estimator.coef_, np.nan)
     said = learner.predict(rows_of(BINARY, 3)[0])
@@ -213,6 +215,31 @@ def test_an_estimator_that_fails_when_asked_is_answered_for_and_counted() -> Non
     assert said.tolist() == [0.5] * 3
     assert learner.replaced_predictions == 3
     assert not learner.is_finite()
+
+
+def test_what_an_estimator_raises_is_said_with_its_name() -> None:
+    """Whoever asks decides what becomes of the row; it is no answer of one half."""
+    learner = restored("logistic")
+    learner._estimator.coef_ = np.ones((1, 99))
+    with pytest.raises(ModelError, match=r"the model logistic \(sklearn:linear_model.*\) failed: ValueError"):
+        learner.predict(rows_of(BINARY, 3)[0])
+
+    assert learner.replaced_predictions == 0
+
+
+@pytest.mark.parametrize(("task", "name"), [(BINARY, "logistic"), (ANOMALY_WITH_ALERTS, "isolation")])
+def test_what_stands_around_an_estimator_passes_its_count_on(task: Task, name: str) -> None:
+    """Whoever has a model of any kind can ask it how many of its answers were none."""
+    _, kind, params = CASES[name]
+    learner = make_learner(Model(name, f"sklearn:{kind}", params), COLUMNS, KEY, task)
+    inner: Any = getattr(bare(learner), "inner", bare(learner))
+    inner.restore(fitted(name))
+    inner._ask = lambda rows: np.full((len(rows[0]), 1), np.nan)
+    before, said = replaced_of(learner), learner.predict(rows_of(BINARY, 3)[0])
+
+    assert (before, replaced_of(learner)) == (0, 3)
+    assert np.isfinite(said).all()
+    assert replaced_of(make_learner(Model("m", "prior", {}), COLUMNS)) == 0
 
 
 @pytest.mark.parametrize(
