@@ -154,12 +154,17 @@ class LearnTask(Candidate):
         if self.uptake is not None and self.uptake.columns is not None:
             X_BF = fit_matrix(X_BF, self.columns, self.uptake.columns)
         self.shortfalls.watch(self.learner)
-        began = self._clock()
+        began = self._spent_s()
         score_B = self.learner.step(X_BF, y_B, action_B)
-        took = self._clock() - began
+        took = self._spent_s() - began
         self.shortfalls.count(self.learner)
         self.cost.add(took, *(int(np.count_nonzero(action_B == what)) for what in (PREDICT, LEARN)))
         return score_B
+
+    def _spent_s(self) -> float:
+        """Give the CPU time of this thread so far, and of those that a sharded model learns in."""
+        threads_s = self.learner.threads_s if isinstance(self.learner, ShardedLearner) else 0.0
+        return self._clock() + threads_s
 
     def _record(self, order: Order, lineage: int, blocks: tuple[Block, ...]) -> ScoresRecord:
         p99_us, size = round(self.cost.predict_p99_us, 3), self.learner.size_bytes()

@@ -8,6 +8,7 @@ changes no bit, and threads share nothing between two merges.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -61,20 +62,31 @@ class ShardedLearner:
     """Learns as several models of one kind, answers as one.
 
     Give the keys of the next rows to `place` before they are learned; rows are stepped in the same order. `merged` is
-    the model of the last merge, which answers; a version is made of it.
+    the model of the last merge, which answers; a version is made of it. `threads_s` is the CPU time of its threads so
+    far, which a clock of the caller's own thread does not see.
 
     Args:
         make: gives an untrained learner of the kind.
         shards: how many learn side by side.
         way: how they become one.
         merge_every: learned rows between merges.
+        clock: CPU seconds of the thread that asks.
     """
 
-    def __init__(self, make: Callable[[], Learner], shards: int, way: Way, merge_every: int = MERGE_EVERY) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Learner],
+        shards: int,
+        way: Way,
+        merge_every: int = MERGE_EVERY,
+        clock: Callable[[], float] = time.thread_time,
+    ) -> None:
         self.merged, self._shards = make(), [make() for _ in range(shards)]
         self._way, self._merge_every = way, merge_every
         self._learned: Ints = np.zeros(shards, np.int64)  # by each shard since the last merge
         self._places: Ints = np.empty(0, np.int64)
+        self.threads_s = 0.0
+        self._clock = clock
         self._threads = ThreadPoolExecutor(shards, thread_name_prefix="shard")
 
     def place(self, keys: Text) -> None:
@@ -113,17 +125,19 @@ class ShardedLearner:
         return [(start, stop) for start, stop in pairwise(ends) if start < stop]
 
     def _learn(self, X_BF: Matrix, y_B: Vector, shard_B: Ints) -> None:
-        def learn(shard: int) -> None:
+        def learn(shard: int) -> float:
+            began_s = self._clock()
             mine = np.flatnonzero(shard_B == shard)
             if mine.size:
                 self._shards[shard].learn(np.ascontiguousarray(X_BF[mine]), y_B[mine])
+            return self._clock() - began_s
 
         shards, counts = range(len(self._shards)), np.bincount(shard_B + 1, minlength=len(self._shards) + 1)[1:]
         if counts.sum() < LEAST_THREADED:
             for shard in shards:
                 learn(shard)
         else:
-            list(self._threads.map(learn, shards))
+            self.threads_s += sum(self._threads.map(learn, shards))
         self._learned += counts
 
     def _merge(self) -> None:

@@ -17,6 +17,7 @@ from consumers.learn import LearnTask
 from consumers.score_records import MAX_BLOCKS_PER_RECORD, Block, ScoresRecord
 from models.learner import make_learner
 from models.sampling import in_sample
+from models.sharded import ShardedLearner, way_of
 from models.tally import log_loss
 from streams.errors import ModelError
 from streams.frames import (
@@ -294,6 +295,18 @@ def test_what_a_candidate_costs_reaches_the_scrape() -> None:
     assert sum(value or 0.0 for value in spent) == pytest.approx(1.0)
     row = metrics.registry.get_sample_value("millrace_model_row_seconds", {**labels, "what": "predict"})
     assert row == pytest.approx(learn.cost.predict_us / 1e6)
+
+
+def test_what_a_sharded_model_costs_has_the_cpu_time_of_its_threads() -> None:
+    """Of which the candidate's own clock, which here stands still, knows nothing."""
+    ticks, model = iter(range(10**9)), MODELS["prior"]
+    made = ShardedLearner(
+        lambda: make_learner(model, COLUMNS), 2, way_of(model, Task()), clock=lambda: float(next(ticks))
+    )
+    learn = LearnTask("m", made, COLUMNS, clock=lambda: 0.0)
+    process(learn, examples(2_000))
+
+    assert sum(learn.cost.take()) == made.threads_s >= 2.0
 
 
 def test_a_model_that_is_not_finite_goes_on_but_may_not_be_published() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.learner import LEARN, PREDICT, Learner, make_learner
-from models.sharded import ShardedLearner, way_of
+from models.sharded import LEAST_THREADED, ShardedLearner, way_of
 from models.tally import log_loss
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
@@ -126,3 +126,19 @@ def test_only_kinds_that_can_become_one_have_shards() -> None:
     assert isinstance(make_learner(model, COLUMNS), ShardedLearner)
     with pytest.raises(PipelineError, match="models of kind 'last' cannot become one"):
         make_learner(msgspec.structs.replace(model, kind="last"), COLUMNS)
+
+
+def test_the_cpu_time_of_its_threads_is_counted_and_not_that_of_the_callers() -> None:
+    """A clock that moves by a second at each look; a few rows are learned where the caller's own clock sees it."""
+    ticks, task, model = iter(range(10**9)), TASKS["binary"], Model("m", "prior", {})
+    way = way_of(model, task)
+    learner = ShardedLearner(lambda: make_learner(model, COLUMNS), 2, way, clock=lambda: float(next(ticks)))
+    X_BF, y_B, keys = rows(LEAST_THREADED, task)
+    found = []
+    for rows_now in (LEAST_THREADED - 1, LEAST_THREADED):
+        learner.place(text_of(keys[:rows_now]))
+        learner.learn(X_BF[:rows_now], y_B[:rows_now])
+        found.append(learner.threads_s)
+
+    assert found[0] == 0.0
+    assert found[1] >= 2.0
