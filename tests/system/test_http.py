@@ -7,7 +7,10 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from streams.features import columns
 from streams.kafka import Reader
 from streams.pipeline_file import read_pipeline
 from tests.system.conftest import until
-from tests.system.shop import ANSWER_WAIT_S, PARTITIONS, PIPELINE, START_WAIT_S, Shop, running_shop
+from tests.system.shop import ANSWER_WAIT_S, PARTITIONS, PIPELINE, ROOT, START_WAIT_S, Shop, running_shop
 
 pytestmark = pytest.mark.timeout(300)
 TOKEN = "a-token-of-the-tests"  # noqa: S105 - of a server that lives for these tests
@@ -341,3 +344,33 @@ def test_a_body_in_parts_is_refused_as_soon_as_it_is_too_long(shop: Http, path: 
 
     assert (answer.status_code, answer.json()["detail"][:22]) == (413, "the body is longer tha")
     assert answer.headers["x-request-id"]
+
+
+@contextmanager
+def another_api(shop: Http) -> Iterator[str]:
+    """A second process of the API beside the first; gives its address."""
+    address = free_address()
+    file = shop.file.with_name("beside.toml")
+    file.write_text(shop.file.read_text().replace(shop.address, address), encoding="utf-8")
+    command = [sys.executable, "-m", "serving.cli", "run", "api", str(file)]
+    with (shop.run_dir / "beside.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
+    try:
+        until(lambda: is_ready(address), START_WAIT_S)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_two_apis_answer_side_by_side(shop: Http, client: Client) -> None:
+    """Neither takes the other's predictions; and one starts though others have written to the topics it reads."""
+    shop.outbox.produce("shop.decisions", 0, b"no JSON")
+    shop.outbox.flush()
+    with another_api(shop) as address, Client(f"http://{address}", TOKEN) as other:
+        waiting = [(one, name) for name, one in [("one-1", client), ("two-1", other), ("one-2", client)]]
+        answered = [one.publish(order(name, "tess"), wait_s=30)["id"] for one, name in waiting]
+        until(lambda: other.models() == client.models(), ANSWER_WAIT_S)
+
+        assert answered == ["one-1", "two-1", "one-2"]
+        assert (other.decisions(), client.decisions()) == ([], [])
