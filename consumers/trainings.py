@@ -145,7 +145,7 @@ class Trainings:
 
     def stop(self) -> None:
         """End the process that trains, if there is one; it may be started again where it was."""
-        if self._running is not None:
+        if self._running is not None and self._running.process.exit_code() is None:
             _end(self._running.process)
         self._let_go()
 
@@ -219,7 +219,7 @@ class Trainings:
     ) -> FailedTraining | None:
         """Note why there is no version. A result that nobody can use is removed, or the next try would find it."""
         run, now = self._running, queue.ongoing
-        self._let_go()
+        self.stop()  # what cannot be watched any more would keep the lock, and train beside the next one
         if now is None:
             return None
         if run is not None and not is_kept and (run.directory / RESULT).exists():

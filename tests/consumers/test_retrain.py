@@ -21,6 +21,7 @@ from models.version_file import digest_of
 from models.weights_file import decode, encode
 from streams.archive import read_rows, segments_of
 from streams.durations import DAY_US
+from streams.errors import ModelError
 from streams.pipeline import Model
 from streams.retraining import Retrain
 from tests.consumers.training import LONG_S, START_US, Plant
@@ -40,6 +41,10 @@ def learned(plant: Plant) -> LearnTask:
     found = worker.stations[0].task
     assert isinstance(found, LearnTask)
     return found
+
+
+def unreadable(_: Path) -> None:
+    raise ModelError("progress.json cannot be read: [Errno 5] Input/output error")
 
 
 def test_what_is_due_is_trained_announced_taken_up_and_published(tmp_path: Path) -> None:
@@ -436,6 +441,26 @@ def test_a_hung_training_is_ended_and_said_to_have_hung(tmp_path: Path, monkeypa
 
     [record] = decided(plant, "training failed")
     assert record["error"] == "it was ended, for it took longer than 2 times its budget of 10 s"
+
+
+def test_a_training_whose_progress_cannot_be_read_is_ended_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk or a network that gives an error: left alone, its process would hold the lock against all others."""
+    plant = Plant(tmp_path, Retrain(examples=20))
+    plant.feed(30)
+    plant.step(3)
+    [process] = plant.started
+    with monkeypatch.context() as patch:
+        patch.setattr(trainings, "read_progress", unreadable)
+        plant.step(2, after_s=2.0)
+    code = process.code
+    plant.step(2, after_s=LONG_S)
+
+    [record] = decided(plant, "training failed")
+    assert record["error"] == "progress.json cannot be read: [Errno 5] Input/output error"
+    assert code == -15
+    assert [one.directory for one in plant.started] == [process.directory] * 2
 
 
 def test_several_processes_are_started_by_torchrun(tmp_path: Path) -> None:
