@@ -23,8 +23,9 @@ def figures_of(task: Task, y_B: Vector, score_B: npt.ArrayLike) -> Figures:
         y_B: labels; predictions without one (NaN) are passed over, unless the task judges every event.
         score_B: what a learner answered, [B] or [B, S]; anomaly scores without a threshold get the task's.
 
-    >>> figures_of(Task("regression"), np.array([1.0, 3.0]), np.array([1.0, 2.0]))
-    {'labels': 2.0, 'mae': 0.5, 'rmse': 0.707106781, 'r2': 0.5}
+    >>> found = figures_of(Task("regression"), np.array([1.0, 3.0]), np.array([1.0, 2.0]))
+    >>> found["labels"], found["mae"], found["rmse"], found["r2"]
+    (2.0, 0.5, 0.707106781, 0.5)
     """
     said_BS = np.asarray(score_B, np.float64)
     said_BS = said_BS[:, None] if said_BS.ndim == 1 else said_BS

@@ -17,7 +17,6 @@ from models.exact_sums import empty_sums
 from models.tally import (
     ANOMALY,
     AUC_BINS,
-    CLUSTERING,
     CODES,
     EXACT_SUMS,
     MOST_CLUSTERS,
@@ -28,9 +27,11 @@ from models.tally import (
     ROLLING_LABELS,
     SCORED,
     SUMS,
+    Counts,
     Tally,
     Vector,
 )
+from models.tally_classes import class_bins
 from streams.errors import ModelError
 from streams.pipeline import Task
 
@@ -70,14 +71,13 @@ class Scores:
         self.task = task or Task()
         code, classes = CODES[self.task.kind], len(self.task.classes)
         is_anomaly = code == ANOMALY
-        bins = (1, MOST_CLUSTERS) if code == CLUSTERING else (2, AUC_BINS if self.task.is_yes_or_no else 0)
         sides = 2 if is_anomaly else classes
         self.tally = Tally(
             code,
             np.zeros(SUMS),
             self.task.threshold,
             np.zeros(5 if is_anomaly else 3, np.int64),
-            np.zeros(bins, np.int64),
+            _bins(self.task),
             np.zeros((2, RANK_LABELS if is_anomaly else 0)),
             np.zeros((sides, sides), np.int64),
             empty_sums(EXACT_SUMS if code == REGRESSION else 0),
@@ -86,11 +86,11 @@ class Scores:
         )
 
     def since_start(self) -> Quality:
-        """Judge all labels so far; of binary ones this costs 16,384 steps."""
+        """Judge all labels so far; of binary ones this costs 16,384 steps, of others 6,144 for each class."""
         return _judge(self.task).since_start(self.tally)
 
     def rolling(self) -> Quality:
-        """Judge the last 10,000 labels. Costs a sort of them (about 1 ms): for a scrape, not for a row."""
+        """Judge the last 10,000 labels. Costs a sort of them (about 1 ms), of several classes for each."""
         labels = min(int(self.tally.totals[SCORED]), ROLLING_LABELS)
         return _judge(self.task).recent(self.tally.recent_said[:labels], self.tally.recent_y[:labels])
 
@@ -111,6 +111,14 @@ class Scores:
 
     def _arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         return {name: array for name, array in self.tally._asdict().items() if name not in ("code", "threshold")}
+
+
+def _bins(task: Task) -> Counts:
+    """Make room for the counts of a task by score, class or cluster."""
+    if task.kind == "multiclass":
+        return class_bins(len(task.classes))
+    shape = (1, MOST_CLUSTERS) if task.kind == "clustering" else (2, AUC_BINS if task.is_yes_or_no else 0)
+    return np.zeros(shape, np.int64)
 
 
 class _Judge(Protocol):

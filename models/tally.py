@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.exact_sums import add_exactly, add_square_exactly
+from models.tally_classes import count_classes
 from streams.compiled import bare, inlined
 
 P_MIN, P_MAX = 0.001, 0.999  # bounds the log loss at 6.91 nats, as evidence needs it
@@ -35,7 +36,7 @@ SILHOUETTE = 1  # of clusterings
 RANK_LABELS = 100  # of each kind, whose anomaly scores the next are ranked among
 LABELS, RIGHT, ALERTS = 0, 1, 1  # places in `totals`; of anomalies and clusterings labels are all events judged
 SCORED, SIDES = 2, 3  # what was scored stays scored, though its label be retracted; normal events and anomalies
-ERRORS, SQUARED_ERRORS, ANSWERS, SQUARED_ANSWERS, EXACT_SUMS = 0, 1, 2, 3, 4  # places in `exact`
+UNDER, SQUARED_ERRORS, ANSWERS, SQUARED_ANSWERS, OVER, EXACT_SUMS = 0, 1, 2, 3, 4, 5  # places in `exact`
 
 Vector = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -48,10 +49,10 @@ class Tally(NamedTuple):
     sums: Vector  # [SUMS]; not of regressions
     threshold: float  # of anomaly scores, where a prediction brings none of its own
     totals: Counts  # [labels, right answers, labels ever scored], of anomalies [events, alerts, scored, of each kind]
-    bins: Counts  # negatives and positives by the logit of their score [2, AUC_BINS]; events by cluster [1, K]
+    bins: Counts  # negatives and positives by their score's logit [2, AUC_BINS]; by class (tally_classes.py), cluster
     ranked: npt.NDArray[np.float64]  # anomaly: [2, RANK_LABELS], a ring of the last scores of either kind
     confusion: Counts  # multiclass: [C, C], labels by what was the likeliest class; anomaly: [2, 2], labels by alert
-    exact: Counts  # regression: [EXACT_SUMS, WORDS], of errors and of labels (exact_sums.py)
+    exact: Counts  # regression: [EXACT_SUMS, WORDS], of errors, what was said too little or too much, and of labels
     recent_said: npt.NDArray[np.float64]  # [ROLLING_LABELS, S], a ring
     recent_y: Vector  # the labels of the same
 
@@ -195,7 +196,8 @@ def _count_score(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label
     tally.totals[LABELS] += sign
     if tally.code == REGRESSION:
         error: float = said_NS[row, 0] - label
-        add_exactly(tally.exact, ERRORS, abs(error), sign)
+        tally.totals[RIGHT] += sign if error >= 0.0 else 0
+        add_exactly(tally.exact, OVER if error > 0.0 else UNDER, abs(error), sign)
         add_exactly(tally.exact, SQUARED_ERRORS, error * error, sign)
         add_exactly(tally.exact, ANSWERS, label, sign)
         add_square_exactly(tally.exact, SQUARED_ANSWERS, label, sign)
@@ -211,6 +213,7 @@ def _count_score(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label
         place, said = int(label), likeliest(said_NS, row)
         loss = log_loss(said_NS[row, place], True)
         tally.totals[RIGHT] += sign * (said == place)
+        tally.sums[SQUARED] += sign * count_classes(tally.bins, said_NS, row, place, said, sign)
         tally.confusion[place, said] += sign
     tally.sums[LOSS] += sign * loss
     return loss

@@ -18,11 +18,11 @@ from streams.pipeline import Pipeline, Task
 
 BASELINES = ("prior", "last")
 SHOWN = (
-    "brier", "accuracy", "auc", "macro_f1", "calibration_error", "rmse", "r2", "precision", "recall", "alert_rate",
-    "silhouette", "clusters",
+    "brier", "accuracy", "auc", "macro_auc", "macro_f1", "calibration_error", "rmse", "r2", "pinball_10", "pinball_90",
+    "coverage", "precision", "recall", "alert_rate", "silhouette", "clusters",
 )  # fmt: skip
 """Figures of a league beside the loss, as far as a task has them."""
-SHARES = ("accuracy", "precision", "recall", "alert_rate")  # those that are told in percent
+SHARES = ("accuracy", "coverage", "precision", "recall", "alert_rate")  # those that are told in percent
 
 
 class Candidate(NamedTuple):

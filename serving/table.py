@@ -13,6 +13,11 @@ from serving.overview import AnswersLine, ModelLine, Overview
 from streams.served import SERVED
 
 SHOWN_FIGURES = ("accuracy", "auc", "macro_f1", "kappa", "rmse", "r2")  # figures of a league table; /metrics has all
+_WORDS = {
+    "auc": "AUC", "mae": "MAE", "rmse": "RMSE", "r2": "R2",
+    "macro_auc": "macro AUC", "pinball_10": "pinball 0.1", "pinball_90": "pinball 0.9",
+}  # fmt: skip
+QUANTILE_FIGURES = ("pinball_10", "pinball_90")  # in their place where a candidate is to tell a quantile
 PLAIN_WIDTH = 110  # columns of a table that goes to a file or a pipe
 
 
@@ -120,7 +125,7 @@ def _standing(model: ModelLine) -> Text:
 
 def words(figure: str) -> str:
     """Say a figure's name as people write it."""
-    return {"auc": "AUC", "mae": "MAE", "rmse": "RMSE", "r2": "R2"}.get(figure, figure.replace("_", " "))
+    return _WORDS.get(figure, figure.replace("_", " "))
 
 
 def _health(overview: Overview) -> Text:
@@ -156,8 +161,8 @@ def decimal(value: float) -> str:
 
 
 def figure(name: str, value: float | None) -> str:
-    """Write a figure of a model: accuracy in percent, others as `decimal` does; None is not known."""
-    return "-" if value is None else share(value) if name == "accuracy" else decimal(value)
+    """Write a figure of a model: shares in percent, others as `decimal` does; None is not known."""
+    return "-" if value is None else share(value) if name in ("accuracy", "coverage") else decimal(value)
 
 
 def share(value: float) -> str:

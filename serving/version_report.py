@@ -17,7 +17,7 @@ from serving.feature_report import size
 from serving.json_output import write_json
 from serving.served_report import served_row, served_words
 from serving.standing_report import champion_of, show_standings
-from serving.table import SHOWN_FIGURES, console, decimal, duration, figure, grid, number, words
+from serving.table import QUANTILE_FIGURES, SHOWN_FIGURES, console, decimal, duration, figure, grid, number, words
 from serving.training_report import show_training
 from serving.versions import Weights
 from streams.pipeline import Pipeline
@@ -33,7 +33,9 @@ def show_models(pipeline: Pipeline, newest: Newest) -> None:
     """Print the league: the newest version of each candidate, the best first."""
     out, (loss, *others) = console(), figure_names(pipeline.task)
     told = {name for version in newest.values() if version for name in version.figures}
-    shown = [name for name in others if name in SHOWN_FIGURES and name in told]
+    is_quantile = any(model.params.get("loss") == "quantile" for model in pipeline.models)
+    wanted = QUANTILE_FIGURES if is_quantile else SHOWN_FIGURES
+    shown = [name for name in others if name in wanted and name in told]
     table = grid(
         "candidate", "version", f">{words(loss)}", ">rolling", *(f">{words(name)}" for name in shown),
         ">predict", ">learn", ">size", ">age", "",

@@ -44,6 +44,9 @@ def test_figures_of_classes_are_scikit_learns() -> None:
     assert found["log_loss"] == pytest.approx(metrics.log_loss(y, p), abs=1e-9)
     assert found["macro_f1"] == pytest.approx(metrics.f1_score(y, p.argmax(axis=1), average="macro"), abs=1e-9)
     assert found["kappa"] == pytest.approx(metrics.cohen_kappa_score(y, p.argmax(axis=1)), abs=1e-9)
+    assert found["macro_auc"] == pytest.approx(metrics.roc_auc_score(y, p, multi_class="ovr"), abs=1e-9)
+    assert found["macro_pr_auc"] == pytest.approx(metrics.average_precision_score(y, p, average="macro"), abs=1e-9)
+    assert found["brier"] == pytest.approx(metrics.brier_score_loss(y, p, scale_by_half=False), abs=1e-9)
 
 
 def test_figures_of_numbers_are_scikit_learns() -> None:
@@ -56,6 +59,8 @@ def test_figures_of_numbers_are_scikit_learns() -> None:
     assert found["mae"] == pytest.approx(metrics.mean_absolute_error(y, said), abs=1e-6)
     assert found["rmse"] == pytest.approx(metrics.root_mean_squared_error(y, said), abs=1e-6)
     assert found["r2"] == pytest.approx(metrics.r2_score(y, said), abs=1e-6)
+    assert found["pinball_10"] == pytest.approx(metrics.mean_pinball_loss(y, said, alpha=0.1), abs=1e-6)
+    assert found["pinball_90"] == pytest.approx(metrics.mean_pinball_loss(y, said, alpha=0.9), abs=1e-6)
 
 
 @pytest.mark.parametrize("alert", [None, 0.1])

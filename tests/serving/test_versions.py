@@ -98,6 +98,29 @@ def test_the_league_has_the_best_first(file: str) -> None:
     assert max(map(len, output.splitlines())) <= 110
 
 
+def test_where_a_candidate_tells_a_quantile_the_league_has_its_loss(tmp_path: Path) -> None:
+    path, columns, task = tmp_path / "delays.toml", COLUMNS[:1], Task("regression")
+    text = FILE[: FILE.index("[models.logistic]")].replace("[labels]", '[task]\nkind = "regression"\n[labels]')
+    linear = '[models.linear]\nkind = "linear"\n'
+    path.write_text(text + linear + '[serve]\nchampion = "linear"\n', encoding="utf-8")
+    model = Model("linear", "linear", {})
+    figures: dict[str, float | None] = {"mae": 3.0, "r2": 0.5, "pinball_10": 2.4, "pinball_90": 0.6, "coverage": 0.875}
+    about = About(figures, {"mae": 2.5}, Costs(0.4, 2.5, 0.8, 1_536))
+    write_version(
+        tmp_path, model, columns, make_learner(model, columns, task=task), (0, 300), NOW_US, task=task, about=about
+    )
+    before = millrace("models", str(path))
+    path.write_text(
+        f'{text}{linear}loss = "quantile"\nquantile = 0.9\n[serve]\nchampion = "linear"\n', encoding="utf-8"
+    )
+    output = millrace("models", str(path))
+
+    assert "R2" in before
+    assert "MAE rolling pinball 0.1 pinball 0.9 predict" in " ".join(output.split())
+    assert "3.0000 2.5000 2.4000 0.6000" in " ".join(output.split())
+    assert "87.50%" in millrace("show", str(path), "linear")
+
+
 def test_the_league_as_json_has_whole_records(file: str) -> None:
     found = json.loads(millrace("models", file, "--json"))
 
