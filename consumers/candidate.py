@@ -107,6 +107,7 @@ class Candidate:
         self._bind = bind
         self._sample = sample
         self.cost = Cost()
+        self.unpublished_us: int | None = None  # wall clock since when no version could be published
         self.shortfalls = Shortfalls()
         self.ward = Ward(candidate, parameters, is_trained=uptake is not None)
         self._noted = dict.fromkeys(INCIDENTS, 0)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from consumers.gates import LASTING, closed_gates
+from consumers.gates import LASTING, STALE, closed_gates
 from consumers.selection_state import SelectionState
 from models.evidence import LEAST_BLOCKS, Evidence, Verdict, verdict
 from models.guard import GuardVerdict, guard_verdict
@@ -52,8 +52,8 @@ def broken(state: SelectionState, lost: float, settings: Select) -> Wish | None:
     elif champion.is_slow:
         found = "slow", {"predict_ms": champion.predict_p99_us / 1e3}, {"predict_ms": settings.max_predict_ms}
     else:
-        for gate in closed_gates(champion, state.time_us, settings):
-            if gate.name == "age":
+        for gate in closed_gates(champion, state.time_us, settings, is_reigning=True):
+            if gate.name in STALE:
                 found = "stale", {"age_s": gate.value}, {"age_s": gate.limit}
     successor = None if found is None else _successor(state, settings)
     return None if found is None or successor is None else Wish(successor, *found)

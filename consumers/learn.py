@@ -10,6 +10,7 @@ is trained in batches takes up each version at the row that announces it (uptake
 from __future__ import annotations
 
 import logging
+import time
 from functools import partial
 
 import numpy as np
@@ -168,4 +169,5 @@ class LearnTask(Candidate):
 
     def _record(self, order: Order, lineage: int, blocks: tuple[Block, ...]) -> ScoresRecord:
         p99_us, size = round(self.cost.predict_p99_us, 3), self.learner.size_bytes()
-        return ScoresRecord(self.candidate, lineage, self.generation, order, p99_us, size, blocks)
+        late_s = 0.0 if self.unpublished_us is None else round(max(0.0, time.time() - self.unpublished_us / 1e6), 3)
+        return ScoresRecord(self.candidate, lineage, self.generation, order, p99_us, size, blocks, late_s)

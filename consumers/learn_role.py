@@ -199,13 +199,21 @@ class LearnRole(ExamplesRole):
             version = self._written(task)
         except UnavailableError:
             self._metrics.incident("version_unwritten")  # learning goes on; its snapshots say what is wrong
+            self._fall_behind(task)
             raise
         self._published = task.version
         if version is None:
             self._metrics.incident("version_unsound")
+            self._fall_behind(task)
             return
+        task.unpublished_us = None
         self._control.publish_version(self._model.name, encode_record(version))
         fail_point("after_publish")
+
+    def _fall_behind(self, task: LearnTask) -> None:
+        """Note since when what answers is older than what is scored: the selector is to know (consumers/gates.py)."""
+        if task.unpublished_us is None:
+            task.unpublished_us = int(time.time() * 1e6)
 
     def _written(self, task: LearnTask) -> Version | None:
         """Write the model as a version, None if it must not be one; what has learned nothing is the trained file."""

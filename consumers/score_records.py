@@ -1,13 +1,14 @@
 """Records of P.scores: the blocks of losses that one step completed, as evidence for promotions.
 
-    {"candidate", "lineage", "generation", "order": "number" or "label", "predict_p99_us", "bytes",
+    {"candidate", "lineage", "generation", "order": "number" or "label", "predict_p99_us", "bytes", "unpublished_s",
      "blocks": [{"source", "block", "n", "first_time_us", "last_time_us", "losses"}, ...]}
 
 Blocks by number are of 100 consecutive events of a source (models/blocks.py), those by label of up to 100 events in the
 order in which their labels were set (models/label_blocks.py).
 
-`predict_p99_us` and `bytes` are measurements; all else depends on the rows alone (see docs/learning.md). A record is of
-one lineage, and leaves with the row that completed its last block.
+`predict_p99_us`, `bytes` and `unpublished_s` (for how long no version could be published, 0 if the last one could) are
+measurements; all else depends on the rows alone (see docs/learning.md). A record is of one lineage, and leaves with the
+row that completed its last block.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class ScoresRecord(msgspec.Struct, frozen=True):
     predict_p99_us: float
     bytes: int
     blocks: tuple[Block, ...]
+    unpublished_s: float = 0.0
 
 
 def decode_scores(value: bytes) -> ScoresRecord:

@@ -159,7 +159,7 @@ class Selection:
         if 0 <= known.lineage < record.lineage:
             self._renew(record.candidate)
             known.illness, known.slow = "", 0
-        known.lineage, known.size_bytes = record.lineage, record.bytes
+        known.lineage, known.size_bytes, known.unpublished_s = record.lineage, record.bytes, record.unpublished_s
         known.measured(record.predict_p99_us, self.settings)
         return True
 

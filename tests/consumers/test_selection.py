@@ -274,6 +274,26 @@ def test_a_champion_that_falls_behind_is_replaced() -> None:
     assert quiet.values == []
 
 
+def test_a_champion_that_cannot_publish_is_replaced_by_one_that_can() -> None:
+    """Its scores are as new as anybody's, but what answers is not what is scored."""
+
+    def failing(names: set[str], since: int, records: list[ScoresRecord]) -> list[ScoresRecord]:
+        return [
+            msgspec.structs.replace(one, unpublished_s=float(one.blocks[0].block - since))
+            if one.candidate in names and one.blocks[0].block > since
+            else one
+            for one in records
+        ]
+
+    records = scores([BETTER] * 130, orders=("number",))
+    _, log = run(failing({"base", "good"}, 10, records))
+    (decision,) = log.promotions()
+
+    assert told(log) == [("slow", "stale", 3 * 71)]
+    assert (decision.numbers["age_s"], decision.thresholds) == (61.0, {"age_s": 60.0})
+    assert run(failing(set(BETTER), 10, records))[1].values == []
+
+
 def test_a_champion_that_owes_answers_is_taken_back_at_once() -> None:
     """Where others give a number and it gives none, its output was not finite."""
     records = scores([BETTER] * 3)
