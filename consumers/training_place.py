@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 import msgspec
 
 from models.registry import KEPT_VERSIONS, write_trained
-from models.training_job import Job, read_job, read_result, write_job
+from models.training_job import Job, read_failure, read_job, read_result, write_job
 from models.version import Version
 from streams.errors import ModelError, UnavailableError
 from streams.faults import fail_point
@@ -60,6 +60,27 @@ class TrainingPlace:
             return None
         return held
 
+    def broken_off(self, job: Job, newest: Version | None) -> tuple[Path, Job] | None:
+        """Find the training that a person has begun by asking for the same when the archive had less; with its own job.
+
+        It has not ended, or its version is not announced. One that has failed is tried again from the same rows only,
+        for others may let it succeed; one that a later version has overtaken is not gone on with.
+
+        Args:
+            job: what is asked for now.
+            newest: version of the candidate, its own if it is written; None: there is none.
+        """
+        for directory in self._directories(job.candidate)[-1:]:
+            found = _job_in(directory)
+            if found is None or (directory / ANNOUNCED).exists() or not _is_open(directory, found, newest):
+                continue
+            if found.rows != job.rows and _has_failed(directory):
+                continue
+            from_us = found.from_us if found.is_window and job.is_window else job.from_us
+            if _is_same(found, msgspec.structs.replace(job, rows=found.rows, from_us=from_us)):
+                return directory, found
+        return None
+
     def prepare(self, job: Job) -> tuple[Path, Job]:
         """Find the directory of the same training that was begun before, or make one; gives it with its own job.
 
@@ -71,10 +92,22 @@ class TrainingPlace:
             is_open = found is not None and (not (directory / ANNOUNCED).exists() or found.lineage == job.lineage)
             if found is not None and is_open and _is_same(found, job):
                 return directory, found  # announced, but whoever asks does not know it: it is announced once more
+        return self.begin(job), job
+
+    def begin(self, job: Job) -> Path:
+        """Make the directory of a training that begins anew.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         directory = self._directory / job.candidate / f"{job.lineage:06d}"
         shutil.rmtree(directory, ignore_errors=True)
         write_job(directory, job)
-        return directory, job
+        return directory
+
+    def forget(self, directory: Path) -> None:
+        """Remove a training that came to nothing of use, or the next try would find it."""
+        shutil.rmtree(directory, ignore_errors=True)
 
     def announced(self, directory: Path) -> None:
         """Note that everyone knows the version; older trainings of the candidate but one are removed."""
@@ -115,6 +148,24 @@ def _job_in(directory: Path) -> Job | None:
         return read_job(directory)
     except ModelError:
         return None
+
+
+def _is_open(directory: Path, job: Job, newest: Version | None) -> bool:
+    """Whether a training may still make the newest version; that may be its own already."""
+    if newest is None or newest.lineage < job.lineage:
+        return True
+    try:
+        result = read_result(directory)
+    except ModelError:
+        return False
+    return result is not None and newest.digest == result.digest
+
+
+def _has_failed(directory: Path) -> bool:
+    try:
+        return read_failure(directory) is not None
+    except ModelError:
+        return True
 
 
 def _is_same(found: Job, job: Job) -> bool:

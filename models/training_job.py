@@ -45,6 +45,7 @@ class Job(msgspec.Struct, frozen=True):
         reason: "every", "examples", "drift" or "command".
         seed: of everything that is drawn.
         created_us: wall clock, for people.
+        is_window: whether `from_us` is the window's, which goes by the newest event there was.
     """
 
     candidate: str
@@ -62,6 +63,7 @@ class Job(msgspec.Struct, frozen=True):
     reason: str = "command"
     seed: int = 0
     created_us: int = 0
+    is_window: bool = False
 
 
 class Progress(msgspec.Struct):

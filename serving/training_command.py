@@ -33,7 +33,7 @@ from streams.advice import NOTHING_ARCHIVED
 from streams.archive import segments_of
 from streams.children import Child
 from streams.control import Control
-from streams.errors import MillraceError, PipelineError, UnavailableError
+from streams.errors import MillraceError, ModelError, PipelineError, UnavailableError
 from streams.kafka import KafkaOutbox
 from streams.pipeline import Model, Pipeline
 from streams.state_folder import state_of
@@ -61,22 +61,40 @@ def run_trainings(pipeline: Pipeline, wanted: Wanted) -> None:
         MillraceError: the training failed; it has the exit code of the reason.
     """
     models = chosen_models(pipeline, wanted)
-    segments = segments_of(state_of(pipeline))
-    if not segments:
+    if not segments_of(state_of(pipeline)):
         raise UnavailableError(NOTHING_ARCHIVED)
-    rows = max(segment.last for segment in segments)
     out, place = console(), TrainingPlace(pipeline.state)
     with _locked(place, pipeline.state) as lock:
         for model in models:
-            directory, job = place.prepare(_job(pipeline, model, wanted, rows))
-            out.print(Text(f"{model.name}: training version {job.lineage} from {number(rows)} archived rows"))
+            directory, job = _begun(pipeline, model, wanted, place, out)
             _train(pipeline, job, directory, lock, out)
-            state = state_of(pipeline)
-            version = read_trained(directory, job, state, key_for(model.kind, state), pipeline.run.keep_versions)
+            version = _read(pipeline, job, directory, place)
             show_training(version, out)
             _announce(pipeline, version, job)
             place.announced(directory)
             out.print(Text(f"{version.name} is announced; a running pipeline takes it up", style="bold"))
+
+
+def _begun(pipeline: Pipeline, model: Model, wanted: Wanted, place: TrainingPlace, out: Console) -> tuple[Path, Job]:
+    """Give the directory and the job of the training to make: one that was broken off, or else a new one."""
+    versions = versions_of(state_of(pipeline), model.name)
+    newest = versions[-1] if versions else None
+    asked = _job(pipeline, model, wanted, newest)
+    found = place.broken_off(asked, newest)
+    directory, job = found or (place.begin(asked), asked)
+    doing = "training" if found is None else "going on with"
+    out.print(Text(f"{model.name}: {doing} version {job.lineage} from {number(job.rows)} archived rows"))
+    return directory, job
+
+
+def _read(pipeline: Pipeline, job: Job, directory: Path, place: TrainingPlace) -> Version:
+    """Read what came of a training; what nobody can use is removed."""
+    state = state_of(pipeline)
+    try:
+        return read_trained(directory, job, state, key_for(job.model.kind, state), pipeline.run.keep_versions)
+    except ModelError:
+        place.forget(directory)
+        raise
 
 
 def chosen_models(pipeline: Pipeline, wanted: Wanted) -> list[Model]:
@@ -108,24 +126,27 @@ def _adjusted(model: Model, wanted: Wanted) -> Model:
     return msgspec.structs.replace(model, retrain=msgspec.structs.replace(model.retrain, **changes))
 
 
-def _job(pipeline: Pipeline, model: Model, wanted: Wanted, rows: int) -> Job:
+def _job(pipeline: Pipeline, model: Model, wanted: Wanted, newest: Version | None) -> Job:
+    """Say what is asked for, of all that is archived now."""
     state = state_of(pipeline)
-    lineage = 1 + max((version.lineage for version in versions_of(state, model.name)), default=0)
+    lineage = 1 + (newest.lineage if newest is not None else 0)
     parent = parent_of(state, model, lineage)
     window_us = model.retrain.window_us if model.retrain is not None else None
-    newest_us = max(segment.to_us for segment in segments_of(state))
-    from_us = newest_us - window_us if wanted.from_us is None and window_us is not None else wanted.from_us
+    segments = segments_of(state)
+    newest_us = max(segment.to_us for segment in segments)
+    is_window = wanted.from_us is None and window_us is not None
     return new_job(
         pipeline,
         model,
         features.columns(pipeline),
         parent,
-        from_us=from_us,
+        from_us=newest_us - (window_us or 0) if is_window else wanted.from_us,
         to_us=wanted.to_us,
-        rows=rows,
+        rows=max(segment.last for segment in segments),
         lineage=lineage,
         reason="command",
         created_us=int(time.time() * 1e6),
+        is_window=is_window,
     )
 
 

@@ -14,13 +14,13 @@ from consumers import version_rows
 from consumers.training_place import TrainingPlace
 from models.registry import versions_of
 from models.training_job import Training
-from models.version import Version
+from models.version import Version, encode_record
 from serving import training_command
 from serving.training_command import Wanted, chosen_models, run_trainings
 from serving.training_report import training_facts
 from streams import frames
 from streams.durations import DAY_US
-from streams.errors import MillraceError, PipelineError, UnavailableError
+from streams.errors import MillraceError, ModelError, PipelineError, UnavailableError
 from streams.frames import FrameSchema
 from streams.pipeline import Model, Pipeline
 from streams.retraining import Retrain
@@ -41,6 +41,16 @@ from pathlib import Path
 from tests.consumers.training import FakeTraining
 FakeTraining(sys.argv, Path()).fail("too few examples: 3 found, 30 needed")
 sys.exit(11)
+"""
+
+
+DAMAGES = SUCCEEDS.replace("succeed()", "succeed(lambda payload: payload[:-1])")
+KILLED = """
+import os, sys
+from pathlib import Path
+with open(Path(sys.argv[-1]) / "calls", "a") as calls:
+    calls.write("killed ")
+os.kill(os.getpid(), 9)
 """
 
 
@@ -144,6 +154,105 @@ def test_without_kafka_the_version_is_written_and_the_next_call_announces_it_wit
     assert told == [1]
     assert [version.number for version in found] == ["1.28"]
     assert [version.number for version in versions_of(plant.pipeline.state, "net")] == ["1.28"]
+
+
+def grow(plant: Plant) -> None:
+    """Let a week more be archived."""
+    plant.feed(28)
+    plant.step(3)
+
+
+def begun(plant: Plant) -> list[tuple[str, int]]:
+    """What was done in which directory, and from how many rows."""
+    found = sorted((plant.pipeline.state / "train" / "net").iterdir())
+    jobs = [msgspec.json.decode((directory / "job.json").read_bytes()) for directory in found]
+    return [
+        ((directory / "calls").read_text().strip(), job["rows"]) for directory, job in zip(found, jobs, strict=True)
+    ]
+
+
+def test_a_training_that_was_broken_off_goes_on_as_it_was_asked_for_though_the_archive_has_grown(
+    plant: Plant, announced: list[Version], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its checkpoints are of the rows that there were; the next training has the newer ones, window and all."""
+    use(monkeypatch, KILLED)
+    with pytest.raises(MillraceError, match="net could not be trained: it was killed"):
+        run_trainings(plant.pipeline, Wanted())
+    grow(plant)
+    use(monkeypatch, SUCCEEDS)
+    for _ in range(2):
+        run_trainings(plant.pipeline, Wanted())
+
+    assert [version.number for version in announced] == ["1.28", "2.56"]
+    assert begun(plant) == [("killed trained", 28), ("trained", 56)]
+    assert "net: going on with version 1 from 28 archived rows" in capsys.readouterr().out
+
+
+def test_a_version_that_was_not_announced_is_announced_though_the_archive_has_grown(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, SUCCEEDS)
+    found: list[Version] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(training_command, "ensure_topics", unanswered)
+        with pytest.raises(UnavailableError, match="the same command announces it without training"):
+            run_trainings(plant.pipeline, Wanted())
+    grow(plant)
+    monkeypatch.setattr(training_command, "_announce", lambda _, version, __: found.append(version))
+    run_trainings(plant.pipeline, Wanted())
+
+    assert [version.number for version in found] == ["1.28"]
+    assert versions_of(plant.pipeline.state, "net") == found
+
+
+def unanswered(_: Any) -> None:
+    raise UnavailableError("Kafka does not answer at 127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("first", "wanted"),
+    [(FAILS, Wanted()), (KILLED, Wanted(from_us=START_US)), (KILLED, Wanted(minutes=3.0))],
+    ids=["failed", "asked for another range", "asked for another budget"],
+)
+def test_what_failed_or_is_asked_for_otherwise_begins_anew_from_what_is_archived_now(
+    plant: Plant, announced: list[Version], monkeypatch: pytest.MonkeyPatch, first: str, wanted: Wanted
+) -> None:
+    use(monkeypatch, first)
+    with pytest.raises(MillraceError):
+        run_trainings(plant.pipeline, Wanted())
+    grow(plant)
+    use(monkeypatch, SUCCEEDS)
+    run_trainings(plant.pipeline, wanted)
+
+    assert [version.number for version in announced] == ["1.56"]
+
+
+def test_a_training_that_another_version_has_overtaken_is_not_gone_on_with(
+    plant: Plant, announced: list[Version], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own would be older than what everyone has, and nobody would take it up."""
+    use(monkeypatch, SUCCEEDS)
+    run_trainings(plant.pipeline, Wanted())
+    (plant.pipeline.state / "train" / "net" / "000001" / "announced").unlink()
+    other = msgspec.structs.replace(announced[0], digest="0" * 64, blob=announced[0].blob.replace("1-", "2-", 1))
+    beside = plant.pipeline.state / other.blob
+    beside.with_name(beside.name + ".json").write_bytes(encode_record(msgspec.structs.replace(other, lineage=2)))
+    run_trainings(plant.pipeline, Wanted())
+
+    assert [version.lineage for version in announced] == [1, 3]
+
+
+def test_a_result_that_nobody_can_use_is_removed(
+    plant: Plant, announced: list[Version], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the same command would find it for ever."""
+    use(monkeypatch, DAMAGES)
+    with pytest.raises(ModelError, match="is not the file of its result"):
+        run_trainings(plant.pipeline, Wanted())
+    use(monkeypatch, SUCCEEDS)
+    run_trainings(plant.pipeline, Wanted())
+
+    assert [version.number for version in announced] == ["1.28"]
 
 
 def test_announced_versions_get_successors(
