@@ -1,8 +1,14 @@
-"""The whole system with features of two entities: two windowed stages and the last by the key, through Kafka."""
+"""The whole system with features of two entities: two windowed stages and the last by the key, through Kafka.
+
+Once with the sixteen features of the bench pipeline, every other window of them by a category; and once, for
+comparison, with each window by both, 31 features in all.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 from tests.bench.figure import Figure
@@ -11,29 +17,42 @@ from tests.bench.kafka import BenchError
 from tests.bench.workplace import BENCH_FILE, DIRECTORY, Workplace
 
 OTHER = "region"  # a field with 100 values
-FIGURES = (Figure("end_to_end_two_stages", "events/s", bound=120_000, is_rate=True),)
+WINDOW = re.compile(r'^(\w+)( = \{ .*)by = "key"(, window = .*)$', re.MULTILINE)
+FIGURES = (
+    Figure("end_to_end_two_stages", "events/s", bound=120_000, is_rate=True),
+    Figure("end_to_end_two_stages_doubled", "events/s", is_rate=True),
+)
 
 
 def measure(workplace: Workplace) -> dict[str, float]:
-    """Run the bench pipeline with its windows doubled."""
-    return {"end_to_end_two_stages": speed(workplace, write_chain())}
+    """Run the bench pipeline with its windows shared between two entities, and with all of them by both."""
+    return {
+        "end_to_end_two_stages": speed(workplace, write_chain("shared", _shared)),
+        "end_to_end_two_stages_doubled": speed(workplace, write_chain("doubled", _doubled)),
+    }
 
 
-def write_chain() -> Path:
-    """Write the bench pipeline with every window once more by another entity, under .bench.
+def write_chain(name: str, change: Callable[[int, re.Match[str]], str]) -> Path:
+    """Write the bench pipeline with other windows, under .bench.
 
     Raises:
         BenchError: bench.toml has no windows by the key any more.
     """
-    text, found = re.subn(
-        r'^(\w+)( = \{ .*)by = "key"(, window = .*)$',
-        rf'\1\2by = "key"\3\n\1_of_{OTHER}\2by = "{OTHER}"\3',
-        BENCH_FILE.read_text(),
-        flags=re.MULTILINE,
-    )
+    place = count()
+    text, found = WINDOW.subn(lambda match: change(next(place), match), BENCH_FILE.read_text())
     if not found:
         raise BenchError(f"{BENCH_FILE} has no windows by the key")
     DIRECTORY.mkdir(exist_ok=True)
-    file = DIRECTORY / "two_stages.toml"
+    file = DIRECTORY / f"two_stages_{name}.toml"
     file.write_text(text)
     return file
+
+
+def _shared(place: int, window: re.Match[str]) -> str:
+    name, before, behind = window.groups()
+    return f'{name}{before}by = "{OTHER if place % 2 else "key"}"{behind}'
+
+
+def _doubled(_place: int, window: re.Match[str]) -> str:
+    name, before, behind = window.groups()
+    return f'{window[0]}\n{name}_of_{OTHER}{before}by = "{OTHER}"{behind}'
