@@ -9,6 +9,7 @@ from streams.pipeline import Model, Task
 from streams.retraining import Archive, Retrain, Start, Then
 from streams.toml_table import Table
 
+COOLDOWN_US = DAY_US  # unless the file says otherwise; no longer than `every`, which it would override unseen
 LEAST_EXAMPLES = 100  # fewer say nothing about a split into three
 MOST_EXAMPLES = 1_000_000_000
 MOST_PROCESSES = 64
@@ -36,7 +37,7 @@ def read_retrain(table: Table, kind: str, task: Task) -> Retrain:
         every_us=every_us,
         examples=examples if "examples" in inner.values else None,
         on_drift=inner.boolean("on_drift", default=False),
-        cooldown_us=inner.duration("cooldown", DAY_US, 0),
+        cooldown_us=inner.duration("cooldown", min(COOLDOWN_US, every_us or COOLDOWN_US), 0),
         window_us=window_us,
         budget_s=inner.duration("budget", round(usual.budget_s * SECOND_US), SECOND_US) / SECOND_US,
         nproc=nproc,

@@ -17,8 +17,9 @@ from streams.kafka_settings import SET_BY_MILLRACE, read_settings, redacted
 from streams.pipeline import Feature, Model, Task
 from streams.pipeline_description import describe
 from streams.pipeline_file import TABLES, read_pipeline
+from streams.pipeline_retraining import read_retrain
 from streams.retraining import Archive, Retrain
-from streams.toml_table import mistake_line, one_line, shown
+from streams.toml_table import Table, mistake_line, one_line, shown
 from streams.topic_specs import TopicSpec, topic_specs
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights.toml"
@@ -175,6 +176,27 @@ def test_the_description_lists_every_column_in_order() -> None:
     assert columns == [column.name for column in feature_columns(read_pipeline(FLIGHTS, {}))]
     assert len(columns) == len(set(columns))
     assert [line.name for line in description.features if line.is_category] == ["carrier", "origin", "dest"]
+
+
+@pytest.mark.parametrize(
+    ("said", "cooldown_us"),
+    [
+        ({}, DAY_US),
+        ({"every": "6h"}, 6 * HOUR_US),
+        ({"every": "7d"}, DAY_US),
+        ({"examples": 500}, DAY_US),
+        ({"every": "6h", "cooldown": "2d"}, 2 * DAY_US),
+        ({"every": "6h", "cooldown": "0s"}, 0),
+    ],
+)
+def test_the_usual_cool_down_is_a_day_and_no_longer_than_the_time_between_trainings(
+    said: dict[str, str | int], cooldown_us: int
+) -> None:
+    """Else `every = "6h"` would train once a day, and nothing would say so."""
+    mistakes: list[str] = []
+    found = read_retrain(Table("models.net", {"retrain": said}, mistakes), "torch:mlp", Task())
+
+    assert (found.cooldown_us, mistakes) == (cooldown_us, [])
 
 
 def test_the_description_says_when_candidates_are_trained_and_by_which_role() -> None:
