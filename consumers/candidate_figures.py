@@ -16,6 +16,7 @@ def about_version(scores: Scores, cost: Cost, size_bytes: int, parent: str) -> A
     costs = Costs(_known(cost.predict_us), _known(cost.predict_p99_us) or None, _known(cost.learn_us), size_bytes)
     spans = scores.since_start()._asdict(), scores.rolling()._asdict()
     start, rolling = ({name: _known(value) for name, value in span.items()} for span in spans)
+    start |= {f"loss_{delay}": _known(loss) for delay, (labels, loss) in scores.by_delay().items() if labels}
     return About(start, rolling, costs, parent)
 
 

@@ -29,6 +29,7 @@ from models.sharded import ShardedLearner
 from streams.errors import ModelError
 from streams.fitting import fit_matrix
 from streams.frames import AMENDED, Batch, Outgoing
+from streams.metrics import RoleMetrics
 
 LOG = logging.getLogger("consumers.learn")
 
@@ -61,6 +62,11 @@ class LearnTask(Candidate):
         told = [*self.ward.told(), *found.told]
         blocks = encode_records(found.blocks, partial(self._record, "number"))
         return [*blocks, *encode_records(found.labels, partial(self._record, "label")), *decisions(told)]
+
+    def measure(self, metrics: RoleMetrics) -> None:
+        """Set the gauges of this candidate, losses by the delay of labels among them."""
+        super().measure(metrics)
+        metrics.of(self.candidate).scored_by_delay(self.scores.by_delay())
 
     def _versions(self, batch: Batch) -> list[Announced]:
         """Give the rows that announce a version of this candidate."""

@@ -257,6 +257,7 @@ class ServedTask:
         quality = self.scores.since_start()
         mine.scored("start", quality._asdict())
         mine.scored("rolling", self.scores.rolling()._asdict())
+        mine.scored_by_delay(self.scores.by_delay())
         mine.learned(quality.labels, self.size_bytes())
         mine.pending(0, self.board.pending())
         mine.staleness({"start": cost.since_start().cost, "rolling": cost.rolling().cost})

@@ -43,7 +43,7 @@ class Nodes(NamedTuple):
     loss: npt.NDArray[np.float64]  # [N, 100]
     status: npt.NDArray[np.uint8]  # [N, 100]
     label: npt.NDArray[np.float64]  # [N, 100] the newest of a settled event, NaN where none counts
-    until: Int64  # [N, 100] up to which clock a settled event is remembered
+    until: Int64  # [N, 100] up to which clock a settled event is remembered; of a pending one its own time
     last_until: Int64  # [N] the largest of these
     first_time: Int64
     last_time: Int64

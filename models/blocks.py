@@ -107,6 +107,7 @@ class Scoreboard:
         self._sources = new_sources(4, 16)
         self._nodes = new_nodes(0, outputs)
         self._place: Int64 = np.zeros(0, np.int64)
+        self._time = self._place  # of a label's event
         self._ready = np.zeros(0, np.int32), np.zeros(0, np.int64)  # room for all nodes and the rows that complete them
 
     def plan(self, rows: Rows, start: int, clock_B: Int64 | None = None) -> tuple[int, Actions]:
@@ -124,7 +125,8 @@ class Scoreboard:
         """
         size = rows.kind.size
         clock = np.full(size, BEGINNING) if clock_B is None else clock_B
-        action, self._place = np.zeros(size - start, np.int8), np.full(size - start, -1, np.int64)
+        action, self._time = np.zeros(size - start, np.int8), np.zeros(size - start, np.int64)
+        self._place = np.full(size - start, -1, np.int64)
         stop = start
         while stop < size:
             stop = plan_kernel(
@@ -140,6 +142,7 @@ class Scoreboard:
                 self.counters,
                 action,
                 self._place,
+                self._time,
                 self._learns_all,
             )
             why = int(self._sizes[STOPPED])
@@ -161,6 +164,7 @@ class Scoreboard:
             stop,
             score_B.reshape(len(score_B), self._outputs),
             self._place,
+            self._time,
             self._sources,
             self._nodes,
             scores.tally,
@@ -174,7 +178,7 @@ class Scoreboard:
         )
         if self.tells_labels:
             self._add_labels(rows, start, self.settled_to)
-        self._place = self._place[self.settled_to - start :]
+        self._place, self._time = self._place[self.settled_to - start :], self._time[self.settled_to - start :]
         blocks = self._take(node[:ready], row[:ready])
         if not self._place.size:  # what is planned may yet correct what its clock has not forgotten
             forget_kernel(self._sources, self._nodes, self._sizes)

@@ -17,6 +17,7 @@ from models.block_arrays import BLOCK_EVENTS, CLOCK, FREE, SETTLED_TO, SOURCES, 
 from models.drift import Detectors, observe_loss
 from models.learner import LEARN, PREDICT, Actions, Vector
 from models.tally import CLUSTERING, Tally, add_score, give_score, take_score
+from models.tally_delays import count_delay
 from streams.compiled import bare, inlined
 from streams.event_numbers import number_kernel, source_kernel
 from streams.frames import AMENDED, BEGINNING, EVENT, LABEL, MISSING, SET
@@ -81,6 +82,7 @@ def _enter(rows: Rows, i: int, place: int, sources: Sources, nodes: Nodes, sizes
         nodes.owner[fresh] = place
     node = sources.ring[place, block & mask]
     nodes.status[node, offset] = PENDING
+    nodes.until[node, offset] = rows.time[i]
     nodes.first_time[node] = min(nodes.first_time[node], rows.time[i])
     nodes.last_time[node] = max(nodes.last_time[node], rows.time[i])
     sources.next[place] = number + 1
@@ -88,10 +90,12 @@ def _enter(rows: Rows, i: int, place: int, sources: Sources, nodes: Nodes, sizes
 
 
 @inlined
-def _find_event(number: int, place: int, until_us: int, sources: Sources, nodes: Nodes, counters: Int64) -> int:
+def _find_event(
+    number: int, place: int, until_us: int, sources: Sources, nodes: Nodes, counters: Int64, time_at: Int64, at: int
+) -> int:
     """Find a label's pending prediction; -1: its event was not seen, or is settled already.
 
-    It is remembered until the clock has passed `until_us`.
+    It is remembered until the clock has passed `until_us`, in the place of its event's time, which goes to `time_at`.
     """
     if place < 0 or number < sources.first[place] or number >= sources.next[place]:
         counters[UNSEEN] += 1
@@ -102,6 +106,7 @@ def _find_event(number: int, place: int, until_us: int, sources: Sources, nodes:
         counters[REPEATED] += 1
         return -1
     nodes.status[node, offset] = DUE
+    time_at[at] = nodes.until[node, offset]
     nodes.until[node, offset] = until_us
     nodes.last_until[node] = max(nodes.last_until[node], until_us)
     return int(node * BLOCK_EVENTS + offset)
@@ -133,6 +138,7 @@ def plan_kernel(
     counters: Int64,
     action: Actions,
     place_at: Int64,
+    time_at: Int64,
     learns_all: bool,
 ) -> int:
     """Run `Scoreboard.plan` from row `begin`; stops, before changing anything for that row, where it needs room."""
@@ -169,7 +175,8 @@ def plan_kernel(
             number, outcome = number_kernel(rows.number[i]), rows.outcome[i]
             place = _find(sources, sizes[SOURCES], source_kernel(rows.number[i], rows.source[i]), place)
             if outcome in (SET, MISSING):
-                place_at[at] = _find_event(number, place, rows.time[i] + keep_us, sources, nodes, counters)
+                until = rows.time[i] + keep_us
+                place_at[at] = _find_event(number, place, until, sources, nodes, counters, time_at, at)
                 if place_at[at] >= 0 and (learns_all or not math.isnan(rows.label[i])):
                     action[at] = LEARN
             else:
@@ -189,6 +196,7 @@ def settle_kernel(
     stop: int,
     score_BS: npt.NDArray[np.float64],
     place_at: Int64,
+    time_at: Int64,
     sources: Sources,
     nodes: Nodes,
     tally: Tally,
@@ -224,6 +232,8 @@ def settle_kernel(
         if has_label or (learns_all and not is_silent):
             loss = add_score(tally, nodes.said, place_at[at], rows.label[i])
             nodes.loss[node, offset] = loss
+            if has_label:
+                count_delay(tally.delays, rows.time[i] - time_at[at], loss)
             is_ours = nodes.block[node] * BLOCK_EVENTS + offset >= sources.since[nodes.owner[node]]
             if is_ours and not math.isnan(loss):
                 has_alarm = observe_loss(detectors, loss)

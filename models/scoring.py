@@ -16,7 +16,6 @@ import numpy.typing as npt
 from models.exact_sums import empty_sums
 from models.tally import (
     ANOMALY,
-    AUC_BINS,
     CODES,
     EXACT_SUMS,
     MOST_CLUSTERS,
@@ -27,11 +26,14 @@ from models.tally import (
     ROLLING_LABELS,
     SCORED,
     SUMS,
+    YES_STEPS,
     Counts,
     Tally,
     Vector,
 )
 from models.tally_classes import class_bins
+from models.tally_delays import DELAYS, no_delays
+from models.tally_odds import odds_bins
 from streams.errors import ModelError
 from streams.pipeline import Task
 
@@ -83,16 +85,22 @@ class Scores:
             empty_sums(EXACT_SUMS if code == REGRESSION else 0),
             np.full((ROLLING_LABELS, 2 if is_anomaly else self.task.outputs), np.nan),
             np.zeros(ROLLING_LABELS),
+            no_delays(),
         )
 
     def since_start(self) -> Quality:
-        """Judge all labels so far; of binary ones this costs 16,384 steps, of others 6,144 for each class."""
+        """Judge all labels so far; of binary ones this costs 24,576 steps, of others 6,144 for each class."""
         return _judge(self.task).since_start(self.tally)
 
     def rolling(self) -> Quality:
         """Judge the last 10,000 labels. Costs a sort of them (about 1 ms), of several classes for each."""
         labels = min(int(self.tally.totals[SCORED]), ROLLING_LABELS)
         return _judge(self.task).recent(self.tally.recent_said[:labels], self.tally.recent_y[:labels])
+
+    def by_delay(self) -> dict[str, tuple[int, float]]:
+        """Give how many labels since the start took so long, and their mean loss, NaN of none; see tally_delays.py."""
+        pairs = zip(DELAYS, self.tally.delays.T.tolist(), strict=True)
+        return {delay: (int(labels), loss / labels if labels else math.nan) for delay, (labels, loss) in pairs}
 
     def state(self) -> State:
         """Copy the tally."""
@@ -117,7 +125,7 @@ def _bins(task: Task) -> Counts:
     """Make room for the counts of a task by score, class or cluster."""
     if task.kind == "multiclass":
         return class_bins(len(task.classes))
-    shape = (1, MOST_CLUSTERS) if task.kind == "clustering" else (2, AUC_BINS if task.is_yes_or_no else 0)
+    shape = (1, MOST_CLUSTERS) if task.kind == "clustering" else (2, odds_bins(YES_STEPS) if task.is_yes_or_no else 0)
     return np.zeros(shape, np.int64)
 
 

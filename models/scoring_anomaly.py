@@ -43,7 +43,7 @@ _NOTHING = AnomalyQuality(0, *[math.nan] * 8)
 
 
 def since_start(tally: Tally) -> AnomalyQuality:
-    """Judge all events so far; areas are of 16,384 bins of the score's logit, as in scoring_binary.py."""
+    """Judge all events so far; areas are of 24,576 bins of the score's odds, as in scoring_binary.py."""
     events = int(tally.totals[LABELS])
     if not events:
         return _NOTHING

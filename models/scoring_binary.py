@@ -1,8 +1,8 @@
 """How good probabilities of yes were.
 
-The figures since the start that need an order (areas, calibration) count scores in 16,384 equal bins of the logit
-between -16 and 16 (beyond: the outer bins), and scores of one bin as ties; `auc_error` bounds what that costs. Over the
-last 10,000 labels they are exact.
+The figures since the start that need an order (areas, calibration) count scores in 24,576 bins of the odds
+(tally_odds.py), and scores of one bin as ties; `auc_error` bounds what that costs. Over the last 10,000 labels they are
+exact.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.scoring import bounded_log_loss, f1_scores, kappa
-from models.tally import AUC_BINS, AUC_LOGIT, LOSS, SQUARED, Counts, Tally, Vector
+from models.tally import LOSS, SQUARED, YES_STEPS, Counts, Tally, Vector
+from models.tally_odds import bin_centers
 
 CALIBRATION_BINS = 10
 
@@ -50,9 +51,8 @@ def since_start(tally: Tally) -> BinaryQuality:
     negatives, positives = tally.bins
     area, error = area_under_curve(negatives, positives)
     mean_loss, brier = float(tally.sums[LOSS]) / labels, float(tally.sums[SQUARED]) / labels
-    half = AUC_BINS // 2
+    half = negatives.size // 2
     confusion = np.array([[side[:half].sum(), side[half:].sum()] for side in (negatives, positives)], float)
-    centers = 1.0 / (1.0 + np.exp(-((np.arange(AUC_BINS) + 0.5) * (2.0 * AUC_LOGIT / AUC_BINS) - AUC_LOGIT)))
     return BinaryQuality(
         labels,
         mean_loss,
@@ -63,7 +63,7 @@ def since_start(tally: Tally) -> BinaryQuality:
         average_precision(negatives, positives),
         float(f1_scores(confusion)[1]),
         kappa(confusion),
-        calibration_error(centers, negatives, positives),
+        calibration_error(bin_centers(YES_STEPS), negatives, positives),
     )
 
 

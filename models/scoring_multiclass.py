@@ -1,7 +1,7 @@
 """How good probabilities of several classes were; accuracy, F1 and kappa take the likeliest class as the answer.
 
 Areas are those of each class against the others, on average over the classes that have both. Since the start they are
-of 3,072 bins of the odds (tally_classes.py), scores of one bin taken as ties; `macro_auc_error` bounds what that costs.
+of 3,072 bins of the odds (tally_odds.py), scores of one bin taken as ties; `macro_auc_error` bounds what that costs.
 Over the last 10,000 labels they are exact. The calibration error is that of the answer's probability.
 """
 
@@ -16,7 +16,8 @@ import numpy.typing as npt
 from models.scoring import bounded_log_loss, f1_scores, kappa
 from models.scoring_binary import area_under_curve, average_precision, calibration_error
 from models.tally import LABELS, LOSS, SQUARED, Counts, Tally, Vector
-from models.tally_classes import bin_centers
+from models.tally_classes import CLASS_STEPS
+from models.tally_odds import bin_centers
 
 
 class MulticlassQuality(NamedTuple):
@@ -60,7 +61,7 @@ def since_start(tally: Tally) -> MulticlassQuality:
     found = []
     for others, own in zip(of_classes[::2], of_classes[1::2], strict=True):
         found.append((*area_under_curve(others, own), average_precision(others, own)))
-    ordered = _means(found, calibration_error(bin_centers(), wrong, right))
+    ordered = _means(found, calibration_error(bin_centers(CLASS_STEPS), wrong, right))
     return _quality(float(tally.sums[LOSS]) / labels, float(tally.sums[SQUARED]) / labels, tally.confusion, ordered)
 
 

@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from models.exact_sums import add_exactly, add_square_exactly
 from models.tally_classes import count_classes
+from models.tally_odds import odds_bin
 from streams.compiled import bare, inlined
 
 P_MIN, P_MAX = 0.001, 0.999  # bounds the log loss at 6.91 nats, as evidence needs it
 ROLLING_LABELS = 10_000
-AUC_BINS = 2**14
-AUC_LOGIT = 16.0  # a probability of 1e-7
+YES_STEPS = 512  # a bin of probabilities of yes is less than 0.2 % of the odds wide
 MOST_CLUSTERS = 100  # those that are told apart; a cluster with a larger number counts as the last of these
 BINARY, MULTICLASS, REGRESSION, ANOMALY, CLUSTERING = 0, 1, 2, 3, 4
 CODES = {
@@ -49,12 +49,13 @@ class Tally(NamedTuple):
     sums: Vector  # [SUMS]; not of regressions
     threshold: float  # of anomaly scores, where a prediction brings none of its own
     totals: Counts  # [labels, right answers, labels ever scored], of anomalies [events, alerts, scored, of each kind]
-    bins: Counts  # negatives and positives by their score's logit [2, AUC_BINS]; by class (tally_classes.py), cluster
+    bins: Counts  # negatives and positives by their score's odds [2, bins]; by class (tally_classes.py); clusters
     ranked: npt.NDArray[np.float64]  # anomaly: [2, RANK_LABELS], a ring of the last scores of either kind
     confusion: Counts  # multiclass: [C, C], labels by what was the likeliest class; anomaly: [2, 2], labels by alert
     exact: Counts  # regression: [EXACT_SUMS, WORDS], of errors, what was said too little or too much, and of labels
     recent_said: npt.NDArray[np.float64]  # [ROLLING_LABELS, S], a ring
     recent_y: Vector  # the labels of the same
+    delays: npt.NDArray[np.float64]  # [2, delays], labels and losses by how long the label took (tally_delays.py)
 
 
 @bare
@@ -65,18 +66,6 @@ def log_loss(p: float, is_positive: bool) -> float:
         given = P_MIN
     given = min(given, P_MAX)
     return -math.log(given)
-
-
-@inlined
-def auc_bin(p: float) -> int:
-    """Give the place of a probability among equal bins of its logit."""
-    if not p > 0.0:
-        return 0
-    if not p < 1.0:
-        return AUC_BINS - 1
-    logit = math.log(p) - math.log1p(-p)
-    place = int((logit + AUC_LOGIT) * (AUC_BINS / (2.0 * AUC_LOGIT)))
-    return min(max(place, 0), AUC_BINS - 1)
 
 
 @inlined
@@ -134,7 +123,7 @@ def _add_anomaly(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label
 def _count_side(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label: float, sign: int) -> None:
     """Count a score among those of its label. The rank loss stays what it was among the labels of its time."""
     score, side = said_NS[row, 0], 1 if label > 0.5 else 0
-    tally.bins[side, auc_bin(score)] += sign
+    tally.bins[side, odds_bin(score, YES_STEPS)] += sign
     tally.confusion[side, 1 if score >= _threshold(tally, said_NS, row) else 0] += sign
 
 
@@ -208,7 +197,7 @@ def _count_score(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label
         tally.totals[RIGHT] += sign * ((p >= 0.5) == is_positive)
         side = 1 if is_positive else 0
         tally.sums[SQUARED] += sign * ((p - side) * (p - side))
-        tally.bins[side, auc_bin(p)] += sign
+        tally.bins[side, odds_bin(p, YES_STEPS)] += sign
     else:
         place, said = int(label), likeliest(said_NS, row)
         loss = log_loss(said_NS[row, place], True)

@@ -16,6 +16,8 @@ SHOWN_FIGURES = ("accuracy", "auc", "macro_f1", "kappa", "rmse", "r2")  # figure
 _WORDS = {
     "auc": "AUC", "mae": "MAE", "rmse": "RMSE", "r2": "R2",
     "macro_auc": "macro AUC", "pinball_10": "pinball 0.1", "pinball_90": "pinball 0.9",
+    "loss_1m": "loss where the label took less than 1 min", "loss_1h": "… 1 min to 1 h", "loss_1d": "… 1 h to 1 day",
+    "loss_7d": "… 1 to 7 days", "loss_more": "… more",
 }  # fmt: skip
 QUANTILE_FIGURES = ("pinball_10", "pinball_90")  # in their place where a candidate is to tell a quantile
 PLAIN_WIDTH = 110  # columns of a table that goes to a file or a pipe

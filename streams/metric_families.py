@@ -82,6 +82,8 @@ class Families:
         self.snapshot_bytes = gauge("millrace_snapshot_bytes", "Size of the newest snapshot.", "partition")
         self.snapshot_age = gauge("millrace_snapshot_age_seconds", "Time since the newest snapshot.", "partition")
         self.quality = gauge("millrace_model_quality", "How good predictions were, by figure.", "figure", "span")
+        self.delay_loss = gauge("millrace_model_loss_by_delay", "Mean loss, by how long the label took.", "delay")
+        self.delay_labels = gauge("millrace_model_labels_by_delay", "Labels, by how long they took.", "delay")
         self.staleness = gauge("millrace_staleness_cost", "Mean loss of answers minus their models' own.", "span")
         self.served_events = gauge("millrace_served_events", "Events, by what became of their answers.", "state")
         self.served_answers = gauge("millrace_served_answers", "Answers that counted, by who gave them.", "model")

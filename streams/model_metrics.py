@@ -29,6 +29,12 @@ class ModelMetrics:
         for figure, value in figures.items():
             self.families.quality.labels(*self._base, figure, span).set(value)
 
+    def scored_by_delay(self, found: Mapping[str, tuple[int, float]]) -> None:
+        """Set how many labels since the start took so long, and their mean loss, NaN where there are none."""
+        for delay, (labels, loss) in found.items():
+            self.families.delay_labels.labels(*self._base, delay).set(labels)
+            self.families.delay_loss.labels(*self._base, delay).set(loss)
+
     def staleness(self, cost: Mapping[Span, float]) -> None:
         """Set how much more answers lost than the candidates that gave them, NaN where nothing was compared."""
         for span, value in cost.items():

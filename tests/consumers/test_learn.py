@@ -249,6 +249,10 @@ def test_metrics_reach_the_scrape() -> None:
     )
     assert value == learn.metrics()["log_loss_start"]
     assert metrics.registry.get_sample_value("millrace_model_examples", labels) == learn.examples_seen
+    for delay, (scored, loss) in learn.scores.by_delay().items():
+        found = metrics.registry.get_sample_value("millrace_model_loss_by_delay", {**labels, "delay": delay})
+        assert found == pytest.approx(loss, nan_ok=True)
+        assert metrics.registry.get_sample_value("millrace_model_labels_by_delay", {**labels, "delay": delay}) == scored
 
 
 def test_a_candidate_with_a_sample_predicts_and_scores_all_and_learns_its_share() -> None:

@@ -257,6 +257,10 @@ def test_metrics_have_the_figures_under_the_name_served() -> None:
 
     quality = task.scores.since_start()._asdict()
     assert sample("millrace_model_quality", figure="log_loss", span="start") == quality["log_loss"]
+    by_delay = task.scores.by_delay()
+    assert {delay: sample("millrace_model_labels_by_delay", delay=delay) for delay in by_delay} == {
+        delay: labels for delay, (labels, _) in by_delay.items()
+    }
     assert sample("millrace_staleness_cost", span="start") == cost
     assert sample("millrace_served_events", state="answered") == task.answered
     assert sample("millrace_served_answers", model="tree") == task.answers.given["tree"]

@@ -12,7 +12,7 @@ from sklearn import metrics
 from models.scoring import Scores
 from models.scoring_multiclass import MulticlassQuality
 from models.tally import ROLLING_LABELS, add_score, give_score, take_score
-from models.tally_classes import ODDS_BINS, bin_centers, odds_bin
+from models.tally_odds import bin_centers, odds_bin, odds_bins
 from streams.errors import ModelError
 from streams.pipeline import Task
 
@@ -153,8 +153,11 @@ def test_a_tally_without_counts_by_class_is_refused() -> None:
 
 def test_every_probability_has_one_bin_in_rising_order() -> None:
     rising = np.sort(np.concatenate([np.random.default_rng(6).random(500) ** 8, [5e-324, 1e-300, 0.5, 1.0 - 1e-16]]))
-    places = [odds_bin(p) for p in rising.tolist()]
+    for steps in (64, 512):
+        places = [odds_bin(p, steps) for p in rising.tolist()]
+        last = odds_bins(steps) - 1
 
-    assert places == sorted(places)
-    assert [odds_bin(p) for p in bin_centers().tolist()] == list(range(ODDS_BINS))
-    assert [odds_bin(p) for p in (0.0, -0.5, math.nan, 1.0, 1.5)] == [0, 0, 0, ODDS_BINS - 1, ODDS_BINS - 1]
+        assert places == sorted(places)
+        assert [odds_bin(p, steps) for p in bin_centers(steps).tolist()] == list(range(last + 1))
+        assert [odds_bin(p, steps) for p in (0.0, -0.5, math.nan, 1.0, 1.5)] == [0, 0, 0, last, last]
+        assert odds_bin(0.5, steps) == odds_bin(0.49999999999999994, steps) + 1 == (last + 1) // 2
