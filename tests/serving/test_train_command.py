@@ -249,9 +249,11 @@ def test_a_result_that_nobody_can_use_is_removed(
     use(monkeypatch, DAMAGES)
     with pytest.raises(ModelError, match="is not the file of its result"):
         run_trainings(plant.pipeline, Wanted())
+    is_there = (plant.pipeline.state / "train" / "net" / "000001").exists()
     use(monkeypatch, SUCCEEDS)
     run_trainings(plant.pipeline, Wanted())
 
+    assert not is_there
     assert [version.number for version in announced] == ["1.28"]
 
 
