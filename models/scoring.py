@@ -26,7 +26,7 @@ from models.tally import (
     ROLLING_LABELS,
     SCORED,
     SUMS,
-    YES_STEPS,
+    YES_BITS,
     Counts,
     Tally,
     Vector,
@@ -125,7 +125,7 @@ def _bins(task: Task) -> Counts:
     """Make room for the counts of a task by score, class or cluster."""
     if task.kind == "multiclass":
         return class_bins(len(task.classes))
-    shape = (1, MOST_CLUSTERS) if task.kind == "clustering" else (2, odds_bins(YES_STEPS) if task.is_yes_or_no else 0)
+    shape = (1, MOST_CLUSTERS) if task.kind == "clustering" else (2, odds_bins(YES_BITS) if task.is_yes_or_no else 0)
     return np.zeros(shape, np.int64)
 
 

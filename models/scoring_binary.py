@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.scoring import bounded_log_loss, f1_scores, kappa
-from models.tally import LOSS, SQUARED, YES_STEPS, Counts, Tally, Vector
+from models.tally import LOSS, SQUARED, YES_BITS, Counts, Tally, Vector
 from models.tally_odds import bin_centers
 
 CALIBRATION_BINS = 10
@@ -63,7 +63,7 @@ def since_start(tally: Tally) -> BinaryQuality:
         average_precision(negatives, positives),
         float(f1_scores(confusion)[1]),
         kappa(confusion),
-        calibration_error(bin_centers(YES_STEPS), negatives, positives),
+        calibration_error(bin_centers(YES_BITS), negatives, positives),
     )
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from models.scoring import bounded_log_loss, f1_scores, kappa
 from models.scoring_binary import area_under_curve, average_precision, calibration_error
 from models.tally import LABELS, LOSS, SQUARED, Counts, Tally, Vector
-from models.tally_classes import CLASS_STEPS
+from models.tally_classes import CLASS_BITS
 from models.tally_odds import bin_centers
 
 
@@ -61,7 +61,7 @@ def since_start(tally: Tally) -> MulticlassQuality:
     found = []
     for others, own in zip(of_classes[::2], of_classes[1::2], strict=True):
         found.append((*area_under_curve(others, own), average_precision(others, own)))
-    ordered = _means(found, calibration_error(bin_centers(CLASS_STEPS), wrong, right))
+    ordered = _means(found, calibration_error(bin_centers(CLASS_BITS), wrong, right))
     return _quality(float(tally.sums[LOSS]) / labels, float(tally.sums[SQUARED]) / labels, tally.confusion, ordered)
 
 

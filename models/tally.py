@@ -20,7 +20,7 @@ from streams.compiled import bare, inlined
 
 P_MIN, P_MAX = 0.001, 0.999  # bounds the log loss at 6.91 nats, as evidence needs it
 ROLLING_LABELS = 10_000
-YES_STEPS = 512  # a bin of probabilities of yes is less than 0.2 % of the odds wide
+YES_BITS = 9  # a bin of probabilities of yes is less than 0.2 % of the odds wide
 MOST_CLUSTERS = 100  # those that are told apart; a cluster with a larger number counts as the last of these
 BINARY, MULTICLASS, REGRESSION, ANOMALY, CLUSTERING = 0, 1, 2, 3, 4
 CODES = {
@@ -123,7 +123,7 @@ def _add_anomaly(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label
 def _count_side(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label: float, sign: int) -> None:
     """Count a score among those of its label. The rank loss stays what it was among the labels of its time."""
     score, side = said_NS[row, 0], 1 if label > 0.5 else 0
-    tally.bins[side, odds_bin(score, YES_STEPS)] += sign
+    tally.bins[side, odds_bin(score, YES_BITS)] += sign
     tally.confusion[side, 1 if score >= _threshold(tally, said_NS, row) else 0] += sign
 
 
@@ -197,7 +197,7 @@ def _count_score(tally: Tally, said_NS: npt.NDArray[np.float64], row: int, label
         tally.totals[RIGHT] += sign * ((p >= 0.5) == is_positive)
         side = 1 if is_positive else 0
         tally.sums[SQUARED] += sign * ((p - side) * (p - side))
-        tally.bins[side, odds_bin(p, YES_STEPS)] += sign
+        tally.bins[side, odds_bin(p, YES_BITS)] += sign
     else:
         place, said = int(label), likeliest(said_NS, row)
         loss = log_loss(said_NS[row, place], True)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from models.tally_odds import odds_bin, odds_bins
 from streams.compiled import inlined
 
-CLASS_STEPS = 64  # a bin is less than 1.6 % of the odds wide
+CLASS_BITS = 6  # a bin is less than 1.6 % of the odds wide
 
 Counts = npt.NDArray[np.int64]
 
@@ -22,7 +22,7 @@ def class_bins(classes: int) -> Counts:
     Of class c there are the labels of others (row 2 c) and its own (2 c + 1) by the probability it was given; behind
     them the wrong answers and the right ones by that of the answer.
     """
-    return np.zeros((2 * classes + 2, odds_bins(CLASS_STEPS)), np.int64)
+    return np.zeros((2 * classes + 2, odds_bins(CLASS_BITS)), np.int64)
 
 
 @inlined
@@ -36,7 +36,7 @@ def count_classes(
     classes, brier = said_NS.shape[1], 0.0
     for c in range(classes):
         p, is_own = said_NS[row, c], 1 if c == place else 0
-        at = odds_bin(p, CLASS_STEPS)
+        at = odds_bin(p, CLASS_BITS)
         bins[2 * c + is_own, at] += sign
         if c == answer:
             bins[2 * classes + is_own, at] += sign
