@@ -235,11 +235,8 @@ class Scoreboard:
 
     def state(self) -> State:
         """Give sources, open and remembered blocks, in an order that depends on the rows alone."""
-        state = arrays_state(self._sources, self._nodes, int(self._sizes[SOURCES]))
-        state |= self.labels.state()
-        state["counters"] = self.counters.copy()
-        state["clock"] = self._sizes[CLOCK : CLOCK + 1].copy()
-        return state
+        own: State = {"counters": self.counters.copy(), "clock": self._sizes[CLOCK : CLOCK + 1].copy()}
+        return arrays_state(self._sources, self._nodes, int(self._sizes[SOURCES])) | self.labels.state() | own
 
     def restore(self, state: State) -> None:
         """Take back what `state` gave.
