@@ -226,8 +226,7 @@ class Scoreboard:
 
     def pending(self) -> int:
         """Give how many predictions wait for a label row."""
-        counters = self.counters
-        return int(counters[PREDICTED] - counters[SCORED] - counters[UNLABELLED] - counters[DROPPED])
+        return int(self.counters[PREDICTED] - self.counters[[SCORED, UNLABELLED, DROPPED]].sum())
 
     def count(self, name: str) -> int:
         """Give one of COUNTERS."""

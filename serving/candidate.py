@@ -115,6 +115,8 @@ class Candidate:
         answer more of them, else as an untrained model would. Ask for `version` afterwards.
         """
         answered = self.at_hand.answer(x_BF, self._columns, self.task)
+        if answered.replaced:
+            self._metrics.incident("answer_not_finite", answered.replaced)
         if not answered.failed:
             return answered.score_BS
         before = self._before

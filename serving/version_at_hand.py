@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.contained import Contained
-from models.learner import Learner, untrained_answer
+from models.learner import Learner, replaced_of, untrained_answer
 from models.version import Version
 from streams.fitting import fit_matrix
 from streams.frames import Column
@@ -23,12 +23,14 @@ class Answered(NamedTuple):
     Attributes:
         score_BS: [B] or [B, S]; of a row that the model could not answer what an untrained one says.
         failed: how many rows that are.
+        replaced: how many the model has answered, though with nothing that it had reckoned: a library gave no number.
         reason: what went wrong, empty if nothing did.
     """
 
     score_BS: Matrix
     failed: int = 0
     reason: str = ""
+    replaced: int = 0
 
 
 class VersionAtHand:
@@ -79,6 +81,7 @@ class VersionAtHand:
         """Answer rows of these columns, all of them."""
         if self.learner is None:
             return Answered(_blank(len(x_BF), task))
+        replaced = replaced_of(self.learner)
         try:
             score_BS = self.learner.predict(self.fitted(x_BF, columns))
         except MemoryError:
@@ -94,7 +97,7 @@ class VersionAtHand:
             score_BS = score_BS.copy()
             score_BS[is_bad_B] = untrained_answer(task)
             failed, reason = failed + int(np.count_nonzero(is_bad_B)), reason or "the prediction is not finite"
-        return Answered(score_BS, failed, reason)
+        return Answered(score_BS, failed, reason, replaced_of(self.learner) - replaced)
 
 
 def _blank(rows: int, task: Task) -> Matrix:

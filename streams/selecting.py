@@ -33,8 +33,8 @@ class Select(msgspec.Struct, frozen=True):
         alpha: the chance of any false promotion among all challengers of a reign. Smaller takes more events.
         margin: a challenger must be better by more than this, in units of the loss.
         span_us: event time that must be seen before a promotion, as long as what repeats itself: a day, a week.
-        max_age_us: of event time; a block waits no longer for its pair, and a candidate whose scores are further behind,
-            or that could publish no version for so long by the wall clock, is not eligible.
+        max_age_us: of event time; a block waits no longer for its pair, and a candidate whose scores are further behind
+            is not eligible; nor does a champion stay that could publish no version for so long by the wall clock.
         max_predict_ms: the most that one prediction may take (99th percentile), None: as long as it takes.
         max_model_mib: the largest model, None: any.
         max_training_s: the longest training of a model that is retrained, None: any.

@@ -232,6 +232,7 @@ def test_many_blocks_share_a_record_but_no_record_grows_without_bound() -> None:
         "order": "number",
         "predict_p99_us": round(1e6 / (2 * events), 3),
         "bytes": 24,
+        "unpublished_s": 0.0,
     }
     assert records[1]["blocks"][-1].keys() == {"source", "block", "n", "first_time_us", "last_time_us", "losses"}
     assert np.diff(out.values.offsets).max() < 200_000

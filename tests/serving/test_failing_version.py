@@ -20,7 +20,7 @@ class Failing:
     """A model of a library that cannot answer rows it has never seen the like of."""
 
     def __init__(self, said: list[float] | None = None) -> None:
-        self.said = said
+        self.said, self.replaced_predictions = said, 0
 
     def predict(self, x_BF: object) -> np.ndarray:
         if self.said is None:
@@ -80,6 +80,26 @@ def test_where_no_version_can_answer_rows_get_what_an_untrained_model_says(tmp_p
 
     assert stage.candidate.predict(ROWS).tolist() == [0.1, 0.5, 0.2]
     assert (stage.candidate.version, stage.count("answer_failed")) == ("0.8", 1.0)
+
+
+def test_answers_that_a_library_gave_no_number_for_are_counted(tmp_path: Path) -> None:
+    """Its learner has put something in their place; the version stays."""
+    failing = Failing([0.1, 0.5, 0.2])
+    stage = Stage(tmp_path, failing)
+    failing.replaced_predictions = 4
+
+    def predict(_: object) -> np.ndarray:
+        failing.replaced_predictions += 1
+        return np.array([0.1, 0.5, 0.2])
+
+    failing.predict = predict  # type: ignore[assignment,method-assign]  # as River's does
+    stage.candidate.predict(ROWS)
+
+    assert (stage.candidate.version, stage.count("answer_not_finite"), stage.count("answer_failed")) == (
+        "0.8",
+        1.0,
+        None,
+    )
 
 
 def test_an_answer_that_cannot_be_explained_is_given_all_the_same(
