@@ -13,6 +13,7 @@ demo: $(STAMP)
 # Three at a time on two cores, files whole: tests wait for Kafka more than they compute, and share a broker within a
 # file. The order is that of tests/conftest.py; xdist's own puts the files of few tests last, which are the longest.
 test: $(STAMP)
+	.venv/bin/python -m tests.warm_kernels
 	.venv/bin/python -m pytest tests --ignore=tests/bench -m "not chaos" -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
