@@ -18,7 +18,7 @@ from consumers.score_records import decode_scores
 from consumers.served import PATIENCE_US, ServedTask
 from consumers.served_figures import figures_of, write_served
 from streams.control import Control
-from streams.errors import FrameError
+from streams.errors import FrameError, UnavailableError
 from streams.frames import BEGINNING, END, FrameSchema
 from streams.kafka import Tail, Tailing, Topics
 from streams.metrics import RoleMetrics
@@ -139,11 +139,15 @@ class ServedRole(ExamplesRole):
         """Read from the positions of the task at hand, which is another one when the partition comes again."""
         if self._tails is None or task is not self._task:
             if self._tails is not None:
-                self._tails.answers.close()
-                self._tails.scores.close()
-            self._tails, self._task = self._open_tails(), task
-            task.positions = self._tails.answers.begin(task.positions)
-            task.scores_to = self._tails.scores.begin({0: task.scores_to})[0]
+                _close(self._tails)
+                self._tails = self._task = None
+            tails = self._open_tails()
+            try:
+                positions, scores_to = tails.answers.begin(task.positions), tails.scores.begin({0: task.scores_to})[0]
+            except UnavailableError:  # the next tick opens them anew: what was not begun cannot be read
+                _close(tails)
+                raise
+            self._tails, self._task, task.positions, task.scores_to = tails, task, positions, scores_to
         return self._tails
 
     def _read_answers(self, task: ServedTask, tail: Tailing) -> bool:
@@ -170,6 +174,11 @@ class ServedRole(ExamplesRole):
         task.scores_to = int(records.offsets[-1]) + 1
         records.release()
         return True
+
+
+def _close(tails: Tails) -> None:
+    tails.answers.close()
+    tails.scores.close()
 
 
 def _is_at_end(tail: Tailing, partition: int, positions: Mapping[int, int]) -> bool:

@@ -17,6 +17,7 @@ from consumers.station import Shop
 from consumers.worker import Settings, Worker
 from streams import frames
 from streams.control import Claim, Control
+from streams.errors import UnavailableError
 from streams.frames import END, EVENT, MARK, SCHEMA_HEADER
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model, Pipeline
@@ -30,10 +31,11 @@ from tests.rows import events, labels, pipeline
 from tests.workers import START_S, EagerInbox
 
 PARTITION = ("p.examples", 0)
+AWAY = 0.3  # the chance of that when a tail is to begin
 
 
 class MemoryTail:
-    """A topic in memory, of which a reader finds as much as chance has it."""
+    """A topic in memory, of which a reader finds as much as chance has it; now and then the broker is away."""
 
     def __init__(self, broker: Broker, topic: str, partitions: int, chance: random.Random) -> None:
         self.partitions = partitions
@@ -41,6 +43,8 @@ class MemoryTail:
         self._at: dict[int, int] = {}
 
     def begin(self, positions: Mapping[int, int]) -> dict[int, int]:
+        if self._chance.random() < AWAY:
+            raise UnavailableError("Kafka is away")
         lows = {partition: self._broker.low[self._topic, partition] for partition in range(self.partitions)}
         self._at = {partition: max(low, positions.get(partition, low)) for partition, low in lows.items()}
         return dict(self._at)
@@ -179,7 +183,9 @@ def test_what_there_is_to_say_lies_where_the_league_finds_it(tmp_path: Path) -> 
     before = read_served(state_of(place.pipeline))
     task = place.run(2, 0.0)
     again = place.worker(random.Random(3))
-    again.step(0.0)
+    for _ in range(9):  # the broker may be away at first
+        again.step(0.0)
+        place.now += 0.06
     told = read_served(state_of(place.pipeline))
 
     (station,) = again.stations
