@@ -24,7 +24,7 @@ from consumers.worker import Settings, Worker
 from streams import faults
 from streams.control import Control
 from streams.kafka import BEGINNING, KafkaInbox, KafkaOutbox, Message, Outbox, Reader, Topics
-from streams.memory import release_libraries
+from streams.memory import release_heap, release_libraries
 from streams.metrics import RoleMetrics
 from streams.metrics_server import open_metrics
 from streams.pipeline import Pipeline
@@ -152,6 +152,7 @@ class RoleProcess:
         # What is loaded stays: a full collection would look through all of it, 0.2 s in the middle of the stream.
         gc.collect()
         gc.freeze()
+        release_heap()
         release_libraries()
         run_all([partial(self._work, worker, stopping) for worker in self._workers], stopping)
         self._log.close()

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from streams.scraping import Sample, parse
 from tests.bench.kafka import BenchError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +25,7 @@ class Process:
     def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self.name, self._log = name, log
+        self.metrics_port = 0  # where a role answers /metrics
         with log.open("wb") as output:
             self._child = subprocess.Popen(
                 command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -72,6 +75,11 @@ class Process:
         """Give the processor time that the child has used since its start, of all its threads, in steps of 10 ms."""
         after_name = Path(f"/proc/{self._child.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime
+
+    def metrics(self) -> list[Sample]:
+        """Give all series that a role tells now."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as answer:
+            return list(parse(answer.read().decode()))
 
     def _last_lines(self, lines: int = 12) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])

@@ -105,6 +105,7 @@ class Workplace:
         if role == "learn":
             command += ["--models", ",".join(models or candidates())]
         process = processes.start(role, command)
+        process.metrics_port = port
         wait_for_metrics(port, process)
         return process
 
