@@ -67,7 +67,7 @@ def _promote(pipeline: Pipeline, decided_us: list[int], swaps: int) -> None:
     for turn in range(swaps):
         wait_until_s(began_s + 1.0 + turn * APART_S)
         made = decide(pipeline, promoting(pipeline, candidates()[0] if turn % 2 else "second"), "bench").record
-        assert made is not None  # noqa: S101 - a decision has one
+        assert made is not None
         decided_us.append(made.time_us)
 
 
