@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import inlined
+from streams.durations import DAY_US, HOUR_US, MINUTE_US
 
-MINUTE_US, HOUR_US, DAY_US, WEEK_US = 60_000_000, 3_600_000_000, 86_400_000_000, 604_800_000_000
+WEEK_US = 7 * DAY_US
 DELAYS = ("1m", "1h", "1d", "7d", "more")  # below each, and not below the one before
 LABELS_OF, LOSS_OF = 0, 1  # rows of `delays`
 

@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 
@@ -20,11 +19,12 @@ from models.learner import Matrix, State, Vector, make_learner
 from models.registry import read_version, write_version
 from models.sklearn_learner import SklearnLearner
 from models.version import Version
-from streams.frames import EVENT, LABEL, NO_OUTCOME, SET, Batch, Column, Outgoing, build, examples_schema
+from streams.frames import EVENT, LABEL, NO_OUTCOME, SET, Column, Outgoing, build, examples_schema
 from streams.metrics import RoleMetrics
 from streams.pipeline import Model
 from streams.retraining import Retrain
 from streams.tables import Table, join
+from tests.consumers.test_quarantine import process, rows_of, told
 
 KEY = b"k" * 32
 COLUMNS = (Column("a", False),)
@@ -83,23 +83,12 @@ def learn_task(state: Path) -> LearnTask:
     return LearnTask("m", make_learner(MODEL, COLUMNS, KEY), COLUMNS, clock=lambda: 0.0, uptake=uptake)
 
 
-def process(learn: LearnTask, given: Table) -> list[Outgoing]:
-    clock = np.zeros(given.num_rows, np.int64)
-    return learn.process(Batch(given, clock, clock))
-
-
-def told(outgoing: list[Outgoing]) -> list[Any]:
-    found = [value for out in outgoing if out.topic == "decisions" for value in out.values.unpack()]
-    return [msgspec.json.decode(value, type=Quarantined | Released) for value in found]
-
-
 def where(told: Quarantined) -> tuple[int, str, int]:
     return told.lineage, told.row, told.number
 
 
 def losses(outgoing: list[Outgoing]) -> list[str]:
-    records = [msgspec.json.decode(value) for out in outgoing if out.topic == "scores" for value in out.values.unpack()]
-    return [block["losses"] for record in records for block in record["blocks"] if record["order"] == "number"]
+    return [block["losses"] for block in rows_of(outgoing)]
 
 
 def test_it_is_set_aside_with_the_row_and_the_reason_and_its_next_version_ends_that(tmp_path: Path) -> None:

@@ -14,26 +14,14 @@ from models.scoring import Scores
 from models.scoring_binary import BinaryQuality
 from models.tally import ROLLING_LABELS, add_score, log_loss
 from streams.errors import ModelError
+from streams.pipeline import Task
+from tests.scoring import judged, scored
 
 
 def brute_force_auc(p: npt.NDArray[np.float64], y: npt.NDArray[np.bool_]) -> float:
     """Compare every positive with every negative."""
     difference = p[y][:, None] - p[~y][None, :]
     return float(((difference > 0) + 0.5 * (difference == 0)).mean())
-
-
-def scored(p: npt.NDArray[np.float64], y: npt.NDArray[np.bool_]) -> Scores:
-    scores = Scores()
-    for row in range(p.size):
-        add_score(scores.tally, p[:, None], row, float(y[row]))
-    return scores
-
-
-def judged(scores: Scores) -> tuple[BinaryQuality, BinaryQuality]:
-    start, rolling = scores.since_start(), scores.rolling()
-    assert isinstance(start, BinaryQuality)
-    assert isinstance(rolling, BinaryQuality)
-    return start, rolling
 
 
 @given(
@@ -49,8 +37,8 @@ def judged(scores: Scores) -> tuple[BinaryQuality, BinaryQuality]:
 @settings(max_examples=150, deadline=None)
 def test_scores_equal_their_definitions(pairs: list[tuple[float, bool]]) -> None:
     p, y = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
-    scores = scored(p, y)
-    start, rolling = judged(scores)
+    scores = scored(Task(), p, y)
+    start, rolling = judged(scores, BinaryQuality)
 
     loss = -np.log(np.clip(np.where(y, p, 1 - p), 0.001, 0.999)).mean()
     for quality in (start, rolling):
@@ -70,7 +58,7 @@ def test_the_binned_area_of_a_realistic_model_is_within_a_ten_thousandth() -> No
     logit = rng.normal(-4, 1.5, 20_000)  # rare positives: most scores lie near 0
     y = rng.random(20_000) < 1 / (1 + np.exp(-logit))
     p = 1 / (1 + np.exp(-logit - rng.normal(0, 0.5, 20_000)))
-    start, _ = judged(scored(p, y))
+    start, _ = judged(scored(Task(), p, y), BinaryQuality)
 
     assert abs(start.auc - brute_force_auc(p, y)) <= start.auc_error < 2e-4
     assert abs(start.auc - brute_force_auc(p, y)) < 1e-5
@@ -79,7 +67,10 @@ def test_the_binned_area_of_a_realistic_model_is_within_a_ten_thousandth() -> No
 def test_rolling_scores_cover_exactly_the_last_ten_thousand_labels() -> None:
     rng = np.random.default_rng(1)
     p, y = rng.random(ROLLING_LABELS + 500), rng.random(ROLLING_LABELS + 500) < 0.3
-    (_, whole), last = judged(scored(p, y)), judged(scored(p[500:], y[500:]))
+    (_, whole), last = (
+        judged(scored(Task(), p, y), BinaryQuality),
+        judged(scored(Task(), p[500:], y[500:]), BinaryQuality),
+    )
 
     assert whole.auc == last[1].auc == pytest.approx(brute_force_auc(p[500:], y[500:]), abs=1e-12)
     assert whole.log_loss == pytest.approx(last[0].log_loss, abs=1e-12)
@@ -107,13 +98,13 @@ def test_without_labels_nothing_is_claimed() -> None:
     scores = Scores()
 
     assert scores.since_start().labels == scores.rolling().labels == 0
-    assert all(math.isnan(value) for value in (*judged(scores)[0][1:], *judged(scores)[1][1:]))
+    assert all(math.isnan(value) for quality in judged(scores, BinaryQuality) for value in quality[1:])
 
 
 def test_restored_scores_go_on() -> None:
     rng = np.random.default_rng(2)
     p, y = rng.random(400), rng.random(400) < 0.5
-    first, whole = scored(p[:250], y[:250]), scored(p, y)
+    first, whole = scored(Task(), p[:250], y[:250]), scored(Task(), p, y)
     second = Scores()
     second.restore(first.state())
     for row in range(250, 400):

@@ -15,6 +15,7 @@ from models.tally import ROLLING_LABELS, add_score, give_score, take_score
 from models.tally_odds import bin_centers, odds_bin, odds_bins
 from streams.errors import ModelError
 from streams.pipeline import Task
+from tests.scoring import judged, scored
 
 Floats = npt.NDArray[np.float64]
 
@@ -31,20 +32,6 @@ def drawn(rows: int, seed: int = 0) -> tuple[Floats, Floats]:
     return said, label
 
 
-def scored(said: Floats, label: Floats) -> Scores:
-    scores = Scores(TASK)
-    for row in range(len(label)):
-        add_score(scores.tally, said, row, label[row])
-    return scores
-
-
-def judged(scores: Scores) -> tuple[MulticlassQuality, MulticlassQuality]:
-    start, rolling = scores.since_start(), scores.rolling()
-    assert isinstance(start, MulticlassQuality)
-    assert isinstance(rolling, MulticlassQuality)
-    return start, rolling
-
-
 def calibration(said: Floats, label: Floats) -> float:
     """Go by the definition, tenth by tenth."""
     top, is_right, total = said.max(axis=1), said.argmax(axis=1) == label, 0.0
@@ -58,7 +45,7 @@ def calibration(said: Floats, label: Floats) -> float:
 def test_figures_that_need_no_order_equal_scikit_learns_since_the_start_and_of_late() -> None:
     said, label = drawn(2_000)
 
-    for quality in judged(scored(said, label)):
+    for quality in judged(scored(TASK, said, label), MulticlassQuality):
         brier = ((said - np.eye(4)[label.astype(int)]) ** 2).sum(axis=1).mean()
         assert quality.brier == pytest.approx(brier, abs=1e-12)
         assert quality.accuracy == pytest.approx(metrics.accuracy_score(label, said.argmax(axis=1)), abs=1e-12)
@@ -66,7 +53,7 @@ def test_figures_that_need_no_order_equal_scikit_learns_since_the_start_and_of_l
 
 def test_rolling_areas_and_calibration_equal_scikit_learns_and_the_definition() -> None:
     said, label = drawn(2_000)
-    quality, hot = judged(scored(said, label))[1], np.eye(4)[label.astype(int)]
+    quality, hot = judged(scored(TASK, said, label), MulticlassQuality)[1], np.eye(4)[label.astype(int)]
 
     assert quality.macro_auc == pytest.approx(metrics.roc_auc_score(hot, said, average="macro"), abs=1e-12)
     assert quality.macro_auc_error == 0.0
@@ -76,7 +63,7 @@ def test_rolling_areas_and_calibration_equal_scikit_learns_and_the_definition() 
 
 def test_areas_and_calibration_since_the_start_are_as_near_as_they_say() -> None:
     said, label = drawn(4_000, seed=1)
-    quality, hot = judged(scored(said, label))[0], np.eye(4)[label.astype(int)]
+    quality, hot = judged(scored(TASK, said, label), MulticlassQuality)[0], np.eye(4)[label.astype(int)]
     area = metrics.roc_auc_score(hot, said, average="macro")
 
     assert abs(quality.macro_auc - area) <= quality.macro_auc_error < 0.1  # many probabilities are equal
@@ -89,7 +76,7 @@ def test_the_binned_area_of_spread_out_probabilities_is_within_a_thousandth() ->
     rng = np.random.default_rng(2)
     said = rng.dirichlet([1.0, 1.0, 1.0, 0.2], 4_000)
     label = np.array([rng.choice(4, p=row) for row in said], float)
-    quality = judged(scored(said, label))[0]
+    quality = judged(scored(TASK, said, label), MulticlassQuality)[0]
     area = metrics.roc_auc_score(np.eye(4)[label.astype(int)], said, average="macro")
 
     assert abs(quality.macro_auc - area) <= quality.macro_auc_error < 2e-3
@@ -101,7 +88,7 @@ def test_a_class_that_never_came_is_in_no_mean() -> None:
     label[label == 3.0] = 0.0
     hot = np.eye(4)[label.astype(int)]
 
-    for quality, within in zip(judged(scored(said, label)), (1e-4, 1e-12), strict=True):
+    for quality, within in zip(judged(scored(TASK, said, label), MulticlassQuality), (1e-4, 1e-12), strict=True):
         expected = metrics.roc_auc_score(hot[:, :3], said[:, :3], average="macro")
         assert quality.macro_auc == pytest.approx(expected, abs=within)
 
@@ -109,7 +96,7 @@ def test_a_class_that_never_came_is_in_no_mean() -> None:
 def test_of_one_class_there_is_no_area_and_its_precision_is_whole() -> None:
     said, _ = drawn(50)
 
-    for quality in judged(scored(said, np.zeros(50))):
+    for quality in judged(scored(TASK, said, np.zeros(50)), MulticlassQuality):
         assert math.isnan(quality.macro_auc)
         assert math.isnan(quality.macro_auc_error)
         assert quality.macro_pr_auc == 1.0
@@ -117,14 +104,17 @@ def test_of_one_class_there_is_no_area_and_its_precision_is_whole() -> None:
 
 def test_rolling_figures_are_of_the_last_ten_thousand_labels() -> None:
     said, label = drawn(ROLLING_LABELS + 300, seed=3)
-    whole, late = judged(scored(said, label))[1], judged(scored(said[300:], label[300:]))[1]
+    whole, late = (
+        judged(scored(TASK, said, label), MulticlassQuality)[1],
+        judged(scored(TASK, said[300:], label[300:]), MulticlassQuality)[1],
+    )
 
     assert whole == pytest.approx(late, abs=1e-12)
 
 
 def test_a_score_that_is_taken_away_leaves_no_trace_in_counts() -> None:
     said, label = drawn(300, seed=4)
-    scores, other = scored(said, label), Scores(TASK)
+    scores, other = scored(TASK, said, label), Scores(TASK)
     for row in range(100):
         take_score(scores.tally, said, row, label[row])
     for row in range(100, 300):
@@ -136,7 +126,7 @@ def test_a_score_that_is_taken_away_leaves_no_trace_in_counts() -> None:
 
 def test_restored_scores_go_on() -> None:
     said, label = drawn(400, seed=5)
-    first, whole, second = scored(said[:250], label[:250]), scored(said, label), Scores(TASK)
+    first, whole, second = scored(TASK, said[:250], label[:250]), scored(TASK, said, label), Scores(TASK)
     second.restore(first.state())
     for row in range(250, 400):
         add_score(second.tally, said, row, label[row])

@@ -13,7 +13,8 @@ from models.blocks import Scoreboard
 from models.cost import Cost
 from models.pending import Rows
 from models.scoring import Scores
-from models.tally_delays import DAY_US, DELAYS, HOUR_US, MINUTE_US, WEEK_US
+from models.tally_delays import DELAYS, WEEK_US
+from streams.durations import DAY_US, HOUR_US, MINUTE_US
 from streams.errors import ModelError
 from streams.frames import AMENDED, EVENT, LABEL, MISSING, NO_OUTCOME, RETRACTED, SET
 from streams.pipeline import Task

@@ -13,9 +13,10 @@ from sklearn import metrics
 from models.learner import LEARN, PREDICT, make_learner
 from models.scoring import Scores
 from models.scoring_regression import RegressionQuality
-from models.tally import ROLLING_LABELS, add_score, give_score, take_score
+from models.tally import ROLLING_LABELS, give_score, take_score
 from streams.errors import ModelError
 from streams.pipeline import Model, Task
+from tests.scoring import judged, scored
 
 Floats = npt.NDArray[np.float64]
 
@@ -31,24 +32,10 @@ def drawn(rows: int, seed: int = 0) -> tuple[Floats, Floats]:
     return said[:, None], label
 
 
-def scored(said: Floats, label: Floats) -> Scores:
-    scores = Scores(TASK)
-    for row in range(len(label)):
-        add_score(scores.tally, said, row, label[row])
-    return scores
-
-
-def judged(scores: Scores) -> tuple[RegressionQuality, RegressionQuality]:
-    start, rolling = scores.since_start(), scores.rolling()
-    assert isinstance(start, RegressionQuality)
-    assert isinstance(rolling, RegressionQuality)
-    return start, rolling
-
-
 def test_quantile_losses_equal_scikit_learns_since_the_start_and_of_late() -> None:
     said, label = drawn(3_000)
 
-    for quality in judged(scored(said, label)):
+    for quality in judged(scored(TASK, said, label), RegressionQuality):
         assert quality.pinball_10 == pytest.approx(metrics.mean_pinball_loss(label, said[:, 0], alpha=0.1), rel=1e-12)
         assert quality.pinball_90 == pytest.approx(metrics.mean_pinball_loss(label, said[:, 0], alpha=0.9), rel=1e-12)
         assert quality.coverage == (label <= said[:, 0]).mean()
@@ -57,7 +44,7 @@ def test_quantile_losses_equal_scikit_learns_since_the_start_and_of_late() -> No
 @pytest.mark.parametrize("q", [0.01, 0.25, 0.5, 0.75, 0.99])
 def test_the_loss_of_any_quantile_lies_on_the_line_through_both(q: float) -> None:
     said, label = drawn(1_000)
-    quality, _ = judged(scored(said, label))
+    quality, _ = judged(scored(TASK, said, label), RegressionQuality)
     slope = (quality.pinball_90 - quality.pinball_10) / 0.8
 
     expected = metrics.mean_pinball_loss(label, said[:, 0], alpha=q)
@@ -70,19 +57,22 @@ def test_since_the_start_they_are_rounded_once() -> None:
     errors = [Fraction(error) for error in (said[:, 0] - label).tolist()]
     of_each = [error / 10 * 9 if error > 0 else -error / 10 for error in errors]
 
-    assert judged(scored(said, label))[0].pinball_10 == float(sum(of_each, Fraction(0))) / 500
+    assert judged(scored(TASK, said, label), RegressionQuality)[0].pinball_10 == float(sum(of_each, Fraction(0))) / 500
 
 
 def test_rolling_figures_are_of_the_last_ten_thousand_labels() -> None:
     said, label = drawn(ROLLING_LABELS + 300, seed=1)
 
-    whole, late = judged(scored(said, label))[1], judged(scored(said[300:], label[300:]))[1]
+    whole, late = (
+        judged(scored(TASK, said, label), RegressionQuality)[1],
+        judged(scored(TASK, said[300:], label[300:]), RegressionQuality)[1],
+    )
     assert whole == pytest.approx(late, rel=1e-12)
 
 
 def test_a_mistyped_label_that_is_amended_leaves_no_trace() -> None:
     said, label = drawn(200)
-    scores, right = scored(said, label), scored(said, label)
+    scores, right = scored(TASK, said, label), scored(TASK, said, label)
     for mistyped in (1e30, -1e30):
         take_score(scores.tally, said, 7, label[7])
         give_score(scores.tally, said, 7, mistyped)
@@ -101,7 +91,7 @@ def test_a_model_that_learns_a_quantile_has_the_least_loss_of_it_and_covers_it()
         params = {"loss": "quantile", "quantile": q, "intercept_lr": 0.01}
         learner = make_learner(Model("m", "linear", params), (), None, TASK)
         said = learner.step(rows, label.repeat(2), action)[::2]
-        found[q] = judged(scored(said[10_000:, None], label[10_000:]))[0]
+        found[q] = judged(scored(TASK, said[10_000:, None], label[10_000:]), RegressionQuality)[0]
 
     assert found[0.1].pinball_10 < found[0.9].pinball_10
     assert found[0.9].pinball_90 < found[0.1].pinball_90
@@ -113,7 +103,7 @@ def test_a_sum_beyond_all_numbers_is_infinite_and_nothing_raises() -> None:
     said, label = np.array([[1.7e308], [-1.7e308], [1.0]]), np.array([-1.7e308, 1.7e308, math.inf])
     for rows in (2, 3):
         with np.errstate(all="ignore"):  # NumPy would warn of what compiled code does silently
-            quality, _ = judged(scored(said[:rows], label[:rows]))
+            quality, _ = judged(scored(TASK, said[:rows], label[:rows]), RegressionQuality)
 
         assert quality.pinball_10 == quality.pinball_90 == quality.mae == math.inf
 

@@ -17,10 +17,10 @@ from models.scoring import Scores
 from models.scoring_binary import BinaryQuality
 from models.scoring_multiclass import MulticlassQuality
 from models.scoring_regression import RegressionQuality
-from models.tally import add_score
 from streams.errors import ModelError, PipelineError
 from streams.frames import Column
 from streams.pipeline import Model, Task
+from tests.scoring import scored
 
 KEY = b"k" * 32
 COLUMNS = (Column("delay", False), Column("carrier", True), Column("distance", False))
@@ -165,13 +165,6 @@ def test_a_river_model_of_another_task_is_refused(kind: str, task: Task, reason:
 
 
 # Figures
-
-
-def scored(task: Task, said: Floats, label: Floats) -> Scores:
-    scores = Scores(task)
-    for row in range(len(label)):
-        add_score(scores.tally, said.reshape(len(label), -1), row, label[row])
-    return scores
 
 
 def test_figures_of_numbers_equal_rivers() -> None:

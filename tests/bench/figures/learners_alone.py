@@ -11,20 +11,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from models.learner import LEARN, PREDICT, make_learner
+from models.learner import make_learner
 from models.mlp import MlpLearner
 from streams.frames import Column
 from streams.model_setting import Value
 from streams.pipeline import Model, Task
-from tests.bench.figure import Figure, Ratio, middle
+from tests.bench.compiled_speed import Floats, compiled_speed
+from tests.bench.figure import Figure, Ratio
 from tests.bench.kafka import BenchError
 from tests.bench.workplace import FULL, Workplace
 
 NUMBERS = 12
-BATCH_ROWS = 500
-REPEATS = 3  # of the compiled ones, which take a fraction of a second; the median counts
 WITHIN = 1e-9  # of every answer, as the tests of each learner require it
 LR = 0.01
 
@@ -42,8 +40,6 @@ RATIOS = (
 )
 COLUMNS = tuple(Column(f"n{place:02}", False) for place in range(NUMBERS))
 CLASSES = Task("multiclass", ("low", "middle", "high"))
-
-Floats = npt.NDArray[np.float64]
 
 
 class Pair(NamedTuple):
@@ -136,25 +132,9 @@ def _drive(pair: Pair, X: Floats, y: Floats) -> tuple[float, float, Floats, Floa
     """Give rows a second of both, and what both said of the rows that River got."""
     river_rows = len(X) // 10
     model = Model("m", pair.kind, pair.params)
-    ours, said = _speed(lambda: make_learner(model, COLUMNS, None, pair.task), X, y)
+    ours, said = compiled_speed(lambda: make_learner(model, COLUMNS, None, pair.task), X, y)
     theirs, expected = _river_speed(pair, X[:river_rows], y[:river_rows])
     return ours, theirs, said[:river_rows, : expected.shape[1]], expected
-
-
-def _speed(make: Callable[[], Any], X: Floats, y: Floats) -> tuple[float, Floats]:
-    """Give rows a second of a compiled learner in batches, and what it said of each row."""
-    event = np.repeat(np.arange(len(X)), 2)
-    X_BF, y_B, action = X[event], y[event], np.tile(np.array([PREDICT, LEARN], np.int8), len(X))
-    make().step(X_BF[:10], y_B[:10], action[:10])  # compiles
-    speeds, said = [], np.empty(0)
-    for _ in range(REPEATS):
-        learner, found, began_s = make(), [], time.perf_counter()
-        for start in range(0, len(event), 2 * BATCH_ROWS):
-            part = slice(start, start + 2 * BATCH_ROWS)
-            found.append(learner.step(X_BF[part], y_B[part], action[part]))
-        speeds.append(len(X) / (time.perf_counter() - began_s))
-        said = np.concatenate(found)[::2]
-    return middle(speeds), said.reshape(len(X), -1)
 
 
 def _river_speed(pair: Pair, X: Floats, y: Floats) -> tuple[float, Floats]:
@@ -173,7 +153,7 @@ def _river_speed(pair: Pair, X: Floats, y: Floats) -> tuple[float, Floats]:
 def _networks(X: Floats, y: Floats) -> tuple[float, float, Floats, Floats]:
     """Give the same of the online network and of torch, one row a step, from the same first weights."""
     model, torch_rows = Model("m", "mlp", {}), len(X) // 10
-    ours, said = _speed(lambda: MlpLearner(model, COLUMNS), X, y)
+    ours, said = compiled_speed(lambda: MlpLearner(model, COLUMNS), X, y)
     weights = MlpLearner(model, COLUMNS).torch_weights()
     _torch_speed(weights, X[:10], y[:10])  # its first step imports what steps need, for seconds
     theirs, expected = _torch_speed(weights, X[:torch_rows], y[:torch_rows])

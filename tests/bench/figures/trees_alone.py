@@ -7,20 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from models.half_space_trees import HalfSpaceTreesLearner
 from models.hoeffding_tree import HoeffdingTreeLearner
-from models.learner import LEARN, PREDICT, Learner
 from streams.frames import Column
 from streams.pipeline import Model
-from tests.bench.figure import Figure, Ratio, middle
+from tests.bench.compiled_speed import Floats, compiled_speed
+from tests.bench.figure import Figure, Ratio
 from tests.bench.kafka import BenchError
 from tests.bench.workplace import FULL, Workplace
 
 NUMBERS, CATEGORIES, VALUES = 12, 4, 8
-BATCH_ROWS = 500
-REPEATS = 3  # of the compiled ones, which take a fraction of a second; the median counts
 WITHIN = 1e-9
 
 FIGURES = (
@@ -37,8 +34,6 @@ COLUMNS = (
     *(Column(f"n{i:02}", False) for i in range(NUMBERS)),
     *(Column(f"c{i}", True) for i in range(CATEGORIES)),
 )
-
-Floats = npt.NDArray[np.float64]
 
 
 def measure(workplace: Workplace) -> dict[str, float]:
@@ -60,12 +55,12 @@ def measure(workplace: Workplace) -> dict[str, float]:
         return float(said)
 
     model, numbers = Model("m", "hoeffding_tree", {}), X[:, :NUMBERS]
-    ours, said = _speed(lambda: HoeffdingTreeLearner(model, COLUMNS), X, y)
+    ours, said = compiled_speed(lambda: HoeffdingTreeLearner(model, COLUMNS), X, y)
     theirs, expected = _river_speed(classify, X, y)
     spaces_model = Model("m", "half_space_trees", {})
-    our_spaces, scored = _speed(lambda: HalfSpaceTreesLearner(spaces_model, COLUMNS[:NUMBERS]), numbers, y)
+    our_spaces, scored = compiled_speed(lambda: HalfSpaceTreesLearner(spaces_model, COLUMNS[:NUMBERS]), numbers, y)
     their_spaces, wanted = _river_speed(score, numbers, y)
-    if np.abs(said - expected).max() > WITHIN or np.abs(scored - wanted).max() > WITHIN:
+    if np.abs(said[:, 0] - expected).max() > WITHIN or np.abs(scored[:, 0] - wanted).max() > WITHIN:
         raise BenchError("a compiled tree and River's answer differently")
     return {
         "hoeffding": ours,
@@ -81,22 +76,6 @@ def _rows(rows: int) -> tuple[Floats, Floats]:
     X = np.column_stack([rng.normal(size=(rows, NUMBERS)), rng.integers(0, VALUES, (rows, CATEGORIES))])
     logit = 3.0 * (X[:, 0] > 0.5) * (X[:, NUMBERS] > 3) - 2.0 * (X[:, 1] > 0) + X[:, 2]
     return X, (rng.random(rows) < 1.0 / (1.0 + np.exp(-logit))).astype(np.float64)
-
-
-def _speed(make: Callable[[], Learner], X: Floats, y: Floats) -> tuple[float, Floats]:
-    """Give rows a second of a compiled learner in batches, and what it said of each row."""
-    event = np.repeat(np.arange(len(X)), 2)
-    X_BF, y_B, action = X[event], y[event], np.tile(np.array([PREDICT, LEARN], np.int8), len(X))
-    make().step(X_BF[:10], y_B[:10], action[:10])  # compiles
-    speeds, said = [], np.empty(0)
-    for _ in range(REPEATS):
-        learner, found, began_s = make(), [], time.perf_counter()
-        for start in range(0, len(event), 2 * BATCH_ROWS):
-            part = slice(start, start + 2 * BATCH_ROWS)
-            found.append(learner.step(X_BF[part], y_B[part], action[part]))
-        speeds.append(len(X) / (time.perf_counter() - began_s))
-        said = np.concatenate(found)[::2]
-    return middle(speeds), said
 
 
 def _river_speed(one: Callable[[dict[str, Any], int], float], X: Floats, y: Floats) -> tuple[float, Floats]:
