@@ -34,7 +34,7 @@ class FeaturesRole:
     has_state = True
     start = "earliest"
     is_renewable = False
-    intervals_apart = 0.0
+    gathers = 0
     ahead_kib = 1_024
     most_rows = 10_000
     is_full = False

@@ -75,7 +75,7 @@ class IngestRole:
     has_state = False
     start = "earliest"
     is_renewable = False
-    intervals_apart = 1.0
+    gathers = 1
     ahead_kib = 1_024  # a raw record takes three times its size in the client
     most_rows = 10_000
     is_full = False

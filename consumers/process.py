@@ -11,7 +11,6 @@ import os
 import queue
 import signal
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -136,6 +135,7 @@ class RoleProcess:
             group_protocol=run.group_protocol,
             group_instance_id=instance if is_static else None,
             ahead_kib=role.ahead_kib,
+            gather_ms=role.gathers * run.poll_interval_ms,
         )
         outputs = KafkaOutputs(pipeline) if role.answers_to else None
         shop = Shop(role, pipeline, inbox, self.control, self.topics, outputs, self.state / "snapshots")
@@ -159,8 +159,8 @@ class RoleProcess:
         self.topics.close()
 
     def _work(self, worker: Worker, stopping: threading.Event) -> None:
-        apart_ms = worker.shop.role.intervals_apart * self.pipeline.run.poll_interval_ms
-        run_until(worker, stopping.is_set, apart_ms / 1000)
+        while not stopping.is_set():
+            worker.step(POLL_S)
         worker.stop()
 
 
@@ -186,16 +186,3 @@ def _told(run: Callable[[], None], ended: queue.SimpleQueue[Exception | None], s
         failure = error
         stopping.set()
     ended.put(failure)
-
-
-def run_until(worker: Worker, is_over: Callable[[], bool], apart_s: float) -> None:
-    """Let a worker go round.
-
-    Under load rounds begin at most every `apart_s`. Rows of all partitions then travel together, and the number of
-    requests, which is what limits a busy broker, does not grow with the number of rows. What ingest has gathered stays
-    together: roles behind it take it at once.
-    """
-    while not is_over():
-        is_busy = worker.step(POLL_S)
-        if is_busy and not worker.has_more:
-            time.sleep(max(0.0, apart_s - (time.monotonic() - worker.began_s)))

@@ -77,8 +77,7 @@ class Worker:
         self._next_tick = self._next_measure = self._next_marks = 0.0
         self._is_live = False
         self._most_rows = FIRST_ROWS
-        self.has_more = False
-        self.began_s = 0.0  # when the last step had its records, on the monotonic clock
+        self._has_more = False
 
     # Life cycle
 
@@ -93,11 +92,10 @@ class Worker:
         """Do one round; gives whether rows were taken, so that the caller knows if it may wait."""
         rooms = {key: self._room(station) for key, station in self._stations.items()}
         wanted = {key: room for key, room in rooms.items() if room}
-        found = self._inbox.poll(wanted, 0.0 if self.has_more else timeout_s)
-        self.began_s = time.monotonic()
+        found = self._inbox.poll(wanted, 0.0 if self._has_more else timeout_s)
         self._receive(found)
         has_taken = self._take()
-        self.has_more |= any(r.offsets.size == wanted.get((r.topic, r.partition)) for r in found)
+        self._has_more |= any(r.offsets.size == wanted.get((r.topic, r.partition)) for r in found)
         self._regular()
         return has_taken
 
@@ -163,7 +161,7 @@ class Worker:
         now = self._clock()
         ready = self._aligner.counts(intakes, int(now * 1e6))
         counts = self._aligner.capped(intakes, ready, self._most_of_a_step())
-        self.has_more = counts != ready
+        self._has_more = counts != ready
         stamps = [i.head_stamp for i, count in zip(intakes, counts, strict=True) if count]
         self._is_live = not stamps or now - min(stamps) / 1e6 < self._settings.align_wait_s + LIVE_AGE_US / 1e6
         for station, count in zip(stations, counts, strict=True):

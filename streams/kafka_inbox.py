@@ -22,6 +22,9 @@ from streams.kafka_reader import CALL_DEADLINE_S, Partition, Subscriber, read_al
 from streams.librdkafka import handle_of
 from streams.records import Records
 
+GATHERED_BYTES = 200_000
+"""A fetch that gathers is answered early when there is so much: who is behind does not wait."""
+
 OnAssign = Callable[[list[Partition]], dict[Partition, int]]
 OnRevoke = Callable[[list[Partition]], None]
 
@@ -100,6 +103,7 @@ class KafkaInbox:
             `consumer` protocol refuses the name until the old session is over, which ends the process at once; it
             pays only with `classic`.
         ahead_kib: how much is fetched of each partition before it is wanted; a fetch may overshoot it by its own size.
+        gather_ms: how long the broker lets records gather before it answers a fetch; 0 for an answer at the first one.
 
     Example:
         >>> inbox = KafkaInbox({"bootstrap.servers": "127.0.0.1:9092"}, "flights.features")  # doctest: +SKIP
@@ -114,6 +118,7 @@ class KafkaInbox:
         group_protocol: Literal["consumer", "classic"] = "consumer",
         group_instance_id: str | None = None,
         ahead_kib: int = 1_024,
+        gather_ms: int = 0,
     ) -> None:
         own: dict[str, Any] = {
             "queued.max.messages.kbytes": ahead_kib,
@@ -121,6 +126,8 @@ class KafkaInbox:
             "group.protocol": group_protocol,
             "enable.partition.eof": False,
         }
+        if gather_ms:
+            own |= {"fetch.wait.max.ms": gather_ms, "fetch.min.bytes": GATHERED_BYTES}
         if group_protocol == "classic":
             own["partition.assignment.strategy"] = "cooperative-sticky"
         if group_instance_id is not None:

@@ -49,7 +49,7 @@ CONSUMER_SETTINGS: dict[str, Any] = {
     "enable.auto.offset.store": False,
     "auto.offset.reset": "error",  # `earliest` and `latest` silently double or skip
     "fetch.queue.backoff.ms": 5,  # default 1000 stalls a fast reader
-    "fetch.min.bytes": 1,  # the broker answers at once; what gathers rows is the worker's poll interval
+    "fetch.min.bytes": 1,  # the broker answers at the first record, but to roles that let it gather some
     "fetch.wait.max.ms": 500,  # with nothing to read one request stays open: an idle consumer costs nothing
     "queued.min.messages": 200_000,
     "queued.max.messages.kbytes": 4_096,  # per partition; a fetch may overshoot it by its own size

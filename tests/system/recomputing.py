@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from consumers.process import RoleProcess, run_until
+from consumers.process import POLL_S, RoleProcess
 from consumers.roles import add_workers
 from serving.brokers import ensure_topics
 from serving.feed import KafkaFeed, bounds
@@ -34,12 +34,8 @@ def work(pipeline: Pipeline, role: str, partitions: int, stage: int | None = Non
     add_workers(process, role, None, stage)
     (worker,) = process._workers
     worker.start()
-
-    def is_over() -> bool:
-        marks = [station.inlet.mark() for station in worker.stations]
-        return marks == [END] * partitions
-
-    run_until(worker, is_over, 0.0)
+    while [station.inlet.mark() for station in worker.stations] != [END] * partitions:
+        worker.step(POLL_S)
     worker.stop()
     process._log.close()
     process.topics.close()
