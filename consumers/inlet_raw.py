@@ -262,7 +262,7 @@ class RecordInlet:
     def admit(self, rows: Table) -> tuple[Batch, Int64s | None]:
         """Note how far the partition was taken; nothing is dropped here, readers do that."""
         time = rows.numbers("time")
-        self._largest = max(self._largest, int(time.max()))
+        self._largest = max(self._largest, int(time[time.argmax()]))
         return Batch(rows, time, time), None
 
     def raise_mark(self, time_us: int) -> None:

@@ -37,9 +37,10 @@ def _decode_group(found: Found) -> list[Decoded | None]:
     """Decode partitions of one topic; None for those that have to go alone."""
     first, sizes = found[0][0], [records.sizes.size for _, records in found]
     columns = first.read_plain(joined([records for _, records in found]))
-    ends = np.cumsum(sizes)
-    stops = ends - np.searchsorted(columns.rest, ends)  # rows up to each partition's end
-    counts = np.diff(stops, prepend=0)
+    ends = np.array(sizes).cumsum()
+    stops = ends - columns.rest.searchsorted(ends)  # rows up to each partition's end
+    counts = stops.copy()
+    counts[1:] -= stops[:-1]
     rows = first.build_plain(columns, np.repeat([inlet.source for inlet, _ in found], counts))
     made: list[Decoded | None] = []
     for (inlet, _), size, count, stop in zip(found, sizes, counts.tolist(), stops.tolist(), strict=True):

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from consumers.outlet import Outlet
 from consumers.saving import Saver, Writer, at_once
@@ -78,6 +80,7 @@ class Worker:
         self._is_live = False
         self._most_rows = FIRST_ROWS
         self._has_more = False
+        self._taken: list[npt.NDArray[np.int8]] = []  # the kinds of the rows that this step has taken
 
     # Life cycle
 
@@ -167,6 +170,9 @@ class Worker:
         for station, count in zip(stations, counts, strict=True):
             if count:
                 self._process(station, count)
+        if self._taken:
+            self._metrics.count_in(np.concatenate(self._taken))
+            self._taken.clear()
         self._adapt(sum(counts), self._clock() - now)
         self._put_marks(now, is_due=bool(stamps) and not self._is_live)
         self._outlet.send()
@@ -193,7 +199,7 @@ class Worker:
             self._metrics.repeats(rows.num_rows - kept.size)
             keys = keys[kept]
         if batch.rows.num_rows:
-            self._metrics.count_in(batch.rows.numbers("kind"))
+            self._taken.append(batch.rows.numbers("kind"))
             for output in station.task.process(batch):
                 self._outlet.put(output, keys, station.intake)
 

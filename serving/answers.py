@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.tally import ANOMALY, BINARY, CLUSTERING, CODES, REGRESSION, likeliest
-from streams.compiled import bare, inlined
+from streams.compiled import bare, inlined, straight
 from streams.event_numbers import MANY
 from streams.frames import EVENT
 from streams.intrinsics import load_8, load_32
@@ -150,7 +150,7 @@ def render(asked: Asked, picked: Picked, score_BS: Matrix, frame: Frame, now_us:
     total_us = render_kernel(
         asked,
         picked,
-        score_BS,
+        np.ascontiguousarray(score_BS, np.float64),
         now_us,
         frame.code,
         frame.threshold,
@@ -169,6 +169,7 @@ def _filled(packed: Packed) -> Packed:
     return packed._replace(data=packed.data[: packed.offsets[-1]])
 
 
+@straight
 @bare
 def pick_kernel(
     kind: npt.NDArray[np.int8],
@@ -232,6 +233,7 @@ def _write_score(at: int, code: int, threshold: float, score_BS: Matrix, i: int,
     return write_bytes(at, frame_at + parts[_PARTS - 1, 0], 1)
 
 
+@straight
 @bare
 def render_kernel(
     asked: Asked,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 from numba.extending import register_jitable
@@ -71,6 +71,27 @@ def bare(function: Callable[P, R]) -> Callable[P, R]:
     A row-by-row kernel over dozens of arrays otherwise spends most of its time counting references to them.
     """
     return _compile(function, _nrt=False)
+
+
+def straight(kernel: Callable[P, R]) -> Callable[P, R]:
+    """Let Python call a kernel, which always gets the same types, without numba's look at each argument.
+
+    That look takes longer than a few rows over dozens of arrays. The first call settles the types; nobody checks those
+    of later calls, so this is for kernels whose arguments are all made in one place. Kernels cannot call what it gives.
+    """
+    compiled: Any = kernel
+    entry: Any = None
+
+    def called(*arguments: Any) -> Any:
+        nonlocal entry
+        if entry is not None:
+            return entry(*arguments)
+        result = compiled(*arguments)
+        (only,) = compiled.overloads.values()
+        entry = only.entry_point
+        return result
+
+    return cast("Callable[P, R]", called)
 
 
 _types: Any = numba.types

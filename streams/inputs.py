@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import bare, inlined
+from streams.compiled import bare, inlined, straight
 from streams.frames import Batch
 from streams.hashing import CATEGORY_SEED, ENTITY_SEED, category_code, hash_text
 from streams.layouts import Text
@@ -152,6 +152,7 @@ def copy_others_kernel(target: npt.NDArray[np.int64], at: int, source: npt.NDArr
         target[at, entity] = source[row, entity]
 
 
+@straight
 @bare
 def longest_kernel(offsets: npt.NDArray[np.int32]) -> int:
     """Bytes of the longest text of a column."""
@@ -172,6 +173,7 @@ def encode_categories_kernel(texts: Text, values_KB: npt.NDArray[np.float64], pl
         values_KB[place, row] = value
 
 
+@straight
 @bare
 def name_rows_kernel(rows: Input, is_by_id: bool) -> None:
     """Fill in the hashes: XXH64 of the key, and of the id seeded with it; where labels have no key, both of the id."""

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import bare, njit
+from streams.compiled import bare, njit, straight
 from streams.frames import BEGINNING, END, EVENT, LABEL, MISSING, NO_OUTCOME
 from streams.tables import Table, join
 
@@ -144,6 +144,7 @@ def merge_keys(rows: Table, before: int) -> Int64s:
     return keys
 
 
+@straight
 @njit
 def _merge_keys_kernel(
     kind: npt.NDArray[np.int8], outcome: npt.NDArray[np.int8], time: Int64s, before: int, keys: Int64s

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import bare, inlined
+from streams.compiled import bare, inlined, straight
 from streams.intrinsics import load_8, load_32, load_64, store_8, store_64
 from streams.messages import BODY, BUFFERS, NODES, ROWS, MessageForm
 
@@ -33,6 +33,7 @@ def _closed(body: int, end: int) -> int:
     return _padded(end)
 
 
+@straight
 @bare
 def place_kernel(widths: Int64s, rows: int, sizes: Int64s, nulls: Int64s, head: int, places: Int64s) -> int:
     """Lay out a block behind a head; gives its length. `places` is [C, 3], -1 where there is no bitmap or text."""
@@ -50,6 +51,7 @@ def place_kernel(widths: Int64s, rows: int, sizes: Int64s, nulls: Int64s, head: 
     return at
 
 
+@straight
 @bare
 def head_kernel(
     form: MessageForm,
@@ -101,6 +103,7 @@ def head_kernel(
             buffer += 16
 
 
+@straight
 @bare
 def locate_kernel(
     addresses: Int64s,
@@ -166,6 +169,7 @@ def locate_kernel(
     return addresses.size
 
 
+@straight
 @bare
 def source_kernel(places: Int64s, address: int, start: int, source: Int64s) -> None:
     """Make the source of the rows from `start` on of a block at `address`."""

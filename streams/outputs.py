@@ -84,11 +84,10 @@ class Room:
     def column(self, name: str) -> npt.NDArray[Any]:
         """View the room of a column, of text its offsets."""
         column = self._layout.places[name]
-        at, width = int(self._places[column, ITEMS]), int(self._layout.widths[column])
-        dtype = self._layout.dtypes[column]
+        at, dtype = self._places.item(column, ITEMS), self._layout.dtypes[column]
         if dtype is None:
             return self._block[at : at + 4 * (self._rows + 1)].view(np.int32)
-        return self._block[at : at + self._rows * width].view(dtype)
+        return self._block[at : at + self._rows * self._layout.widths.item(column)].view(dtype)
 
     def table(self, source: int, sequence_B: npt.NDArray[np.int64]) -> Table:
         """Give the rows so far, with these numbers."""
@@ -109,7 +108,7 @@ class Room:
         rows = np.flatnonzero(self.output.kind[: examples.num_rows] == EVENT)
         sequences = self._block[self._second : self._second + 8 * self._rows].view(np.int64)
         sequences[rows] = np.arange(sequence, sequence + rows.size)
-        places = self._places[[self._layout.places[name] for name in layout.names]]
+        places = self._places[self._layout.picked(layout)]
         places[layout.places["sequence"], ITEMS] = self._second
         return Table(layout, self._block, places, 0, examples.num_rows), rows
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import bare, inlined
+from streams.compiled import bare, inlined, straight
 from streams.deadlines import (
     ITEMS,
     MEMORY,
@@ -182,6 +182,7 @@ def pack_kernel(pending: Pending, arena: npt.NDArray[np.uint8]) -> None:
     pending.arena_sizes[USED] = end
 
 
+@straight
 @bare
 def count_due_kernel(pending: Pending, clock_us: int) -> tuple[int, int]:
     """Count the rows, and the bytes of their text, that are due when the clock stands at `clock_us`.

@@ -13,7 +13,7 @@ import math
 from streams import accounts as count
 from streams import ledger as known
 from streams import pending as kept
-from streams.compiled import bare, inlined
+from streams.compiled import bare, inlined, straight
 from streams.deadlines import NO_SLOT, WAITING, due_kernel, push_kernel, remove_kernel
 from streams.entities import arena_need_kernel
 from streams.featuring import count_due_labels_kernel, fill_vector_kernel, hold_label_kernel
@@ -41,6 +41,7 @@ from streams.remembering import (
 from streams.stage import Stage, has_room_kernel
 
 
+@straight
 @bare
 def take_rows_kernel(
     rows: Input,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from streams import frames
 from streams.advice import rebuild_of
-from streams.compiled import njit
+from streams.compiled import njit, straight
 from streams.control import Claim, Control
 from streams.errors import HoleError
 from streams.frames import BEGINNING, MARK, Batch
@@ -69,7 +69,7 @@ class SourceMemory:
         size = rows.num_rows
         keep = np.zeros(size, np.bool_)
         label_clock, clock = np.empty(size, np.int64), np.empty(size, np.int64)
-        start = 0
+        start = repeats = 0
         while start < size:
             table = (self.numbers, self.last, self.marks, self._group, self._is_gapless, self._is_alive, self._needed)
             counts = np.zeros(2, np.int64)
@@ -77,14 +77,15 @@ class SourceMemory:
             code, at = _admit_kernel(
                 start, kind, source, sequence, time, *table, self.is_from_start, now, keep, label_clock, clock, counts
             )
-            self.repeats, self.jumps = self.repeats + int(counts[0]), self.jumps + int(counts[1])
-            self.label_clock, self.clock = int(now[0]), int(now[1])
+            repeats, self.jumps = repeats + counts.item(0), self.jumps + counts.item(1)
+            self.label_clock, self.clock = now.tolist()
             if code == HOLE:
                 self._raise_hole(int(source[at]), int(sequence[at]))
             if code == UNKNOWN:
                 self._register(int(source[at]))
             start = at
-        if keep.all():
+        self.repeats += repeats
+        if not repeats:
             return Batch(rows, label_clock, clock), None
         kept = np.flatnonzero(keep)
         return Batch(rows.take(kept), label_clock[kept], clock[kept]), kept
@@ -172,6 +173,7 @@ def _clocks_kernel(
     now[1] = min(least[EVENTS], least[LABELS])
 
 
+@straight
 @njit
 def _admit_kernel(
     start: int,

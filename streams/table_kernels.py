@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import bare, inlined
+from streams.compiled import bare, inlined, straight
 from streams.intrinsics import copy_bytes, load_8, load_32, load_64, store_8, store_32, store_64
 from streams.message_kernels import DATA, ITEMS, PARTS, VALID
 
@@ -103,6 +103,7 @@ def fill_kernel(
                     _set_bit(bitmap, at)
 
 
+@straight
 @bare
 def measure_joined_kernel(widths: Int64s, sources: Int64s, counts: Int64s, sizes: Int64s, nulls: Int64s) -> int:
     """Add up what the tables of some sources need together; gives their rows."""
@@ -121,6 +122,7 @@ def measure_joined_kernel(widths: Int64s, sources: Int64s, counts: Int64s, sizes
     return total
 
 
+@straight
 @bare
 def join_kernel(widths: Int64s, sources: Int64s, counts: Int64s, nulls: Int64s, places: Int64s, address: int) -> None:
     """Copy the tables of some sources behind one another into a block."""

@@ -38,7 +38,7 @@ class Table:
         address: of the block, if the caller knows it.
     """
 
-    __slots__ = ("_address", "_source", "block", "layout", "length", "num_rows", "places", "start")
+    __slots__ = ("_address", "_source", "_views", "block", "layout", "length", "num_rows", "places", "start")
 
     def __init__(
         self, layout: Layout, block: Bytes, places: Int64s, start: int, num_rows: int, length: int = 0, address: int = 0
@@ -54,13 +54,17 @@ class Table:
         self.num_rows = num_rows
         self.length = length
         self._source: Int64s | None = None
+        self._views: dict[str, npt.NDArray[Any]] = {}
 
     def numbers(self, name: str) -> npt.NDArray[Any]:
         """View a column of numbers."""
-        column = self.layout.places[name]
-        dtype = self.layout.dtypes[column]
-        at = int(self.places[column, ITEMS]) + self.start * dtype.itemsize
-        return self.block[at : at + self.num_rows * dtype.itemsize].view(dtype)
+        found = self._views.get(name)
+        if found is None:  # most columns are asked for several times, and a view takes longer than a few rows
+            column = self.layout.places[name]
+            dtype = self.layout.dtypes[column]
+            at = self.places.item(column, ITEMS) + self.start * dtype.itemsize
+            found = self._views[name] = self.block[at : at + self.num_rows * dtype.itemsize].view(dtype)
+        return found
 
     def matrix(self) -> npt.NDArray[np.float64]:
         """View the feature matrix as [B, F]."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests import checked_kernels  # noqa: F401  # first: kernels are imported behind it
 from tests.s3_server import S3Server
 
 # No deadline: the first call of a kernel compiles it. The same examples every time: a failure can be repeated.
