@@ -26,7 +26,7 @@ class ExamplesRole:
     has_state = True
     start = "earliest"
     is_renewable = True
-    gathers = 3  # nobody waits for a score, or for an archived row
+    gathers = 3.0  # nobody waits for a score, or for an archived row
     answers_to: str | None = None
 
     def __init__(self, pipeline: Pipeline, control: Control) -> None:

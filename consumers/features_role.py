@@ -34,7 +34,7 @@ class FeaturesRole:
     has_state = True
     start = "earliest"
     is_renewable = False
-    gathers = 0
+    gathers = 1 / 3  # what ingest sends to all partitions at once does not arrive at once
     ahead_kib = 1_024
     most_rows = 10_000
     is_full = False

@@ -75,7 +75,7 @@ class IngestRole:
     has_state = False
     start = "earliest"
     is_renewable = False
-    gathers = 1
+    gathers = 1.0
     ahead_kib = 1_024  # a raw record takes three times its size in the client
     most_rows = 10_000
     is_full = False

@@ -135,7 +135,7 @@ class RoleProcess:
             group_protocol=run.group_protocol,
             group_instance_id=instance if is_static else None,
             ahead_kib=role.ahead_kib,
-            gather_ms=role.gathers * run.poll_interval_ms,
+            gather_ms=round(role.gathers * run.poll_interval_ms),
         )
         outputs = KafkaOutputs(pipeline) if role.answers_to else None
         shop = Shop(role, pipeline, inbox, self.control, self.topics, outputs, self.state / "snapshots")

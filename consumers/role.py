@@ -127,7 +127,7 @@ class Role(Protocol):
     has_state: bool  # False for ingest: it starts at its committed offset
     start: str  # where serving begins without snapshot and witness: "earliest" or "latest"
     is_renewable: bool  # whether it goes on by itself, as something new, when its input was cut by retention
-    gathers: int  # for how many of `poll_interval` the broker lets records gather: 0 on the way to the answer
+    gathers: float  # for how many of `poll_interval` the broker lets records gather
     most_rows: int  # of a step: more spread what a step costs by itself, and take memory
     ahead_kib: int  # how much may be fetched of each partition before it is wanted: speed for memory
     answers_to: str | None  # the topic whose records must not be repeated, without the prefix

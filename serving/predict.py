@@ -196,7 +196,7 @@ class ServeRole:
     name = "serve"
     has_state = True
     is_renewable = False
-    gathers = 0
+    gathers = 0.0
     ahead_kib = 2_048
     most_rows = 10_000
     is_full = False

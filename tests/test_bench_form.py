@@ -85,7 +85,7 @@ def test_a_rate_without_progress_is_an_error() -> None:
 
 
 def test_rates_are_required_in_proportion_to_the_bare_loop_and_others_as_they_are() -> None:
-    rate = Figure("ingest", "events/s", bound=250_000, is_rate=True)
+    rate = Figure("ingest", "events/s", bound=250_000, scales=True)
     most = Figure("start_s", "s", bound=20, is_floor=False)
 
     assert is_reached(rate, 130_000, bare=220_000) is True
@@ -129,7 +129,7 @@ def test_every_promised_figure_is_declared() -> None:
 
 
 def test_bench_json_has_the_promised_form(tmp_path: Path) -> None:
-    figures = (Figure("bare", "records/s"), Figure("ingest", "events/s", bound=1, is_rate=True))
+    figures = (Figure("bare", "records/s"), Figure("ingest", "events/s", bound=1, scales=True))
     measured = [Measurement("bare", figures, (Ratio("ingest_vs_bare", "ingest", "bare"),), lambda _: {})]
     runs = with_ratios({"bare": [400.0, 420.0, 380.0], "ingest": [200.0, 300.0, 190.0]}, measured[0].ratios)
 

@@ -81,7 +81,7 @@ class CopyRole:
     has_state = True
     is_renewable = False
     start = "earliest"
-    gathers = 0
+    gathers = 0.0
     ahead_kib = 1_024
     most_rows = 10_000
     is_full = False

@@ -21,15 +21,15 @@ REFERENCE_BARE = 440_000.0  # records/s of the bare loop on the machine that the
 class Figure(NamedTuple):
     """One number. `bound` is what it must reach (`is_floor`) or stay under; none means it is shown for comparison.
 
-    `is_rate` figures hold where the bare loop gives REFERENCE_BARE and elsewhere in proportion to it; they are given
-    as a ratio to the bare loop of the same runs, all others as a ratio to their bound.
+    The bound of what `scales` holds where the bare loop gives REFERENCE_BARE, and elsewhere in proportion to the bare
+    loop of the same runs: less speed, or more time, of a slower machine.
     """
 
     name: str
     unit: str
     bound: float | None = None
     is_floor: bool = True
-    is_rate: bool = False
+    scales: bool = False
 
 
 class Ratio(NamedTuple):
@@ -83,7 +83,7 @@ def choose(available: Iterable[Measurement], only: set[str]) -> list[Measurement
     for name in only & ratios.keys():
         wanted |= {ratios[name].numerator, ratios[name].denominator}
     chosen = [m for m in available if m.name in wanted or wanted & {figure.name for figure in m.figures}]
-    if any(figure.is_rate for measurement in chosen for figure in measurement.figures):
+    if any(figure.scales for measurement in chosen for figure in measurement.figures):
         chosen = [m for m in available if m in chosen or m.name == BARE]
     return chosen
 
@@ -99,10 +99,11 @@ def with_ratios(runs: dict[str, list[float]], ratios: Iterable[Ratio]) -> dict[s
 
 
 def bound_here(figure: Figure | Ratio, bare: float | None) -> float | None:
-    """The bound on this machine: rates in proportion to its bare loop."""
-    if isinstance(figure, Figure) and figure.is_rate and figure.bound is not None and bare is not None:
-        return figure.bound * bare / REFERENCE_BARE
-    return figure.bound
+    """The bound on this machine: of what scales, in proportion to its bare loop."""
+    if not isinstance(figure, Figure) or not figure.scales or figure.bound is None or bare is None:
+        return figure.bound
+    speed = bare / REFERENCE_BARE
+    return figure.bound * speed if figure.is_floor else figure.bound / speed
 
 
 def is_reached(figure: Figure | Ratio, value: float, bare: float | None) -> bool | None:

@@ -18,6 +18,7 @@ from tests.bench.processes import python_module, wait_until_s
 from tests.bench.workplace import DIRECTORY, Run, Workplace
 
 ROLES = ("ingest", "features", "learn", "serve")
+WARMING_RATE = 1_000
 START_IN_S = 4.0  # the publisher makes its records before the first is due
 
 Floats = npt.NDArray[np.float64]
@@ -43,6 +44,7 @@ def run_stream(
     rate: int,
     models: Sequence[str] = (),
     meanwhile: Callable[[], None] = lambda: None,
+    lasts_s: float | None = None,
 ) -> Stream:
     """Start all roles, publish `rate` events a second, and give what came of each.
 
@@ -52,12 +54,14 @@ def run_stream(
         rate: events a second.
         models: the candidates that learn; those of the bench pipeline if none is named.
         meanwhile: called when the warm-up is over; it is waited for.
+        lasts_s: for how long events are due; as long as latency is measured, if it is not said.
 
     Raises:
         BenchError: an event has no prediction.
     """
     size, address = workplace.size, workplace.broker.address
-    events = int(rate * size.latency_s)
+    lasts_s = lasts_s or size.latency_s
+    events = int(rate * lasts_s)
     with workplace.group(f"{run.name}-latency-{rate}") as processes:
         for role in ROLES:
             workplace.role(processes, run, role, models)
@@ -71,7 +75,7 @@ def run_stream(
         publisher = processes.start("publish", [*publish, "--start", str(start_us), "--delays", str(delays)])
         wait_until_s(start_us / 1e6 + size.warm_up_s)
         meanwhile()
-        publisher.wait(START_IN_S + size.latency_s + 60)
+        publisher.wait(START_IN_S + lasts_s + 60)
         receiver.wait(60)
     number, arrived_us = np.load(arrivals).T
     number, first = np.unique(number, return_index=True)  # an answer may come twice, never not at all
@@ -81,3 +85,11 @@ def run_stream(
     latency_ms, sent_late_ms = (arrived_us[first] - due_us) / 1e3, np.load(delays) / 1e3
     is_warm = number >= int(rate * size.warm_up_s)
     return Stream(due_us[is_warm], latency_ms[is_warm], sent_late_ms[is_warm])
+
+
+def warm_broker(workplace: Workplace) -> None:
+    """Let small requests run for a minute, once: until then a JVM interprets them, or takes a core to compile them."""
+    if not workplace.is_warm:
+        with workplace.run(own_input=True) as run:
+            run_stream(workplace, run, WARMING_RATE, lasts_s=workplace.size.warm_broker_s)
+        workplace.is_warm = True

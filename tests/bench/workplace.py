@@ -34,11 +34,12 @@ class Size(NamedTuple):
     peer_s: float
     latency_s: float
     warm_up_s: float
+    warm_broker_s: float
     keys: int = KEYS
 
 
-FULL = Size(events=2_000_000, peer_s=30.0, latency_s=15.0, warm_up_s=3.0)
-QUICK = Size(events=300_000, peer_s=8.0, latency_s=6.0, warm_up_s=2.0)
+FULL = Size(events=2_000_000, peer_s=30.0, latency_s=15.0, warm_up_s=3.0, warm_broker_s=60.0)
+QUICK = Size(events=300_000, peer_s=8.0, latency_s=6.0, warm_up_s=2.0, warm_broker_s=3.0)
 
 
 class Run(NamedTuple):
@@ -58,6 +59,7 @@ class Workplace:
 
     def __init__(self, broker: Broker, size: Size) -> None:
         self.broker, self.size = broker, size
+        self.is_warm = False  # see steady_stream.py
         self._runs = 0
         self._is_published = False
 

@@ -24,7 +24,7 @@ HALF = BATCH_ROWS // 2
 EVENT_US, KEYS = 100, 100_000
 SEGMENTS = 8
 
-FIGURES = (Figure("archive", "rows/s", bound=300_000, is_rate=True), Figure("archive_row_bytes", "bytes"))
+FIGURES = (Figure("archive", "rows/s", bound=300_000, scales=True), Figure("archive_row_bytes", "bytes"))
 
 
 def measure(workplace: Workplace) -> dict[str, float]:

@@ -13,7 +13,7 @@ from tests.bench.workplace import BENCH_FILE, Workplace
 LIMIT_S = 180.0
 ROLES = ("features", "learn", "serve", "ingest")  # ingest last: the others are ready when rows come
 
-FIGURES = (Figure("end_to_end", "events/s", bound=120_000, is_rate=True),)
+FIGURES = (Figure("end_to_end", "events/s", bound=120_000, scales=True),)
 
 
 def measure(workplace: Workplace) -> dict[str, float]:

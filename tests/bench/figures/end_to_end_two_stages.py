@@ -19,8 +19,8 @@ from tests.bench.workplace import BENCH_FILE, DIRECTORY, Workplace
 OTHER = "region"  # a field with 100 values
 WINDOW = re.compile(r'^(\w+)( = \{ .*)by = "key"(, window = .*)$', re.MULTILINE)
 FIGURES = (
-    Figure("end_to_end_two_stages", "events/s", bound=120_000, is_rate=True),
-    Figure("end_to_end_two_stages_doubled", "events/s", is_rate=True),
+    Figure("end_to_end_two_stages", "events/s", bound=120_000, scales=True),
+    Figure("end_to_end_two_stages_doubled", "events/s", scales=True),
 )
 
 

@@ -32,10 +32,10 @@ LARGE_KEYS = 1_000_000
 LARGE_EVENTS_A_KEY, LARGE_EVENT_US = 5, 32_000  # of one partition: spread over eleven hours
 
 FIGURES = (
-    Figure("features16_100k", "rows/s", bound=800_000, is_rate=True),
-    Figure("features16_1k", "rows/s", bound=1_500_000, is_rate=True),
-    Figure("features16_evicting", "rows/s", is_rate=True),
-    Figure("two_stages", "rows/s", bound=500_000, is_rate=True),
+    Figure("features16_100k", "rows/s", bound=800_000, scales=True),
+    Figure("features16_1k", "rows/s", bound=1_500_000, scales=True),
+    Figure("features16_evicting", "rows/s", scales=True),
+    Figure("two_stages", "rows/s", bound=500_000, scales=True),
     Figure("snapshot_pause_ms", "ms", bound=200, is_floor=False),
     Figure("recovery_1m_keys_s", "s", bound=10, is_floor=False),
     Figure("state_1m_keys_mib", "MiB", bound=1_024, is_floor=False),

@@ -25,7 +25,7 @@ MODEL = Model("net", "torch:mlp", {"hidden": (256, 128)})
 ROWS = 8_192  # of a frame at most
 
 FIGURES = (
-    Figure("frozen_mlp", "rows/s", bound=200_000, is_rate=True),
+    Figure("frozen_mlp", "rows/s", bound=200_000, scales=True),
     Figure("frozen_mlp_one_row", "us", bound=200, is_floor=False),
     Figure("torch_mlp", "rows/s"),
 )

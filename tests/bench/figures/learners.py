@@ -19,8 +19,8 @@ from tests.bench.workplace import Run, Workplace
 LIMIT_S = 120.0
 
 FIGURES = (
-    Figure("learn_1", "examples/s", bound=1_000_000, is_rate=True),
-    Figure("learn_4", "examples/s", bound=300_000, is_rate=True),
+    Figure("learn_1", "examples/s", bound=1_000_000, scales=True),
+    Figure("learn_4", "examples/s", bound=300_000, scales=True),
     Figure("learn_river", "examples/s"),
     Figure("learn_1_event_us", "us"),
     Figure("learn_river_event_us", "us"),

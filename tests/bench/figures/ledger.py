@@ -24,7 +24,7 @@ WAITING = 512 * HALF  # 1,048,576 events
 SNAPSHOTS = 3
 
 FIGURES = (
-    Figure("ledger", "rows/s", bound=500_000, is_rate=True),
+    Figure("ledger", "rows/s", bound=500_000, scales=True),
     Figure("ledger_pause_ms", "ms", bound=200, is_floor=False),
 )
 

@@ -17,7 +17,7 @@ BATCH = 4_096  # examples: as many rows to predict, and as many to learn
 MODELS = {"mlp": Model("mlp", "mlp", {"hidden": (64, 32)}), "mlp_adam": Model("mlp", "mlp", {"optimizer": "adam"})}
 
 FIGURES = (
-    Figure("mlp", "examples/s", bound=300_000, is_rate=True),
+    Figure("mlp", "examples/s", bound=300_000, scales=True),
     Figure("mlp_adam", "examples/s"),
 )
 

@@ -33,7 +33,7 @@ ANSWER = (
 )
 
 FIGURES = (
-    Figure("online_store_writes", "keys/s", bound=60_000, is_rate=True),
+    Figure("online_store_writes", "keys/s", bound=60_000, scales=True),
     Figure("serve_with_store", "predictions/s"),
 )
 RATIOS = (Ratio("serve_with_store_vs_without", "serve_with_store", "serve", bound=0.5),)

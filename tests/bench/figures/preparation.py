@@ -18,7 +18,7 @@ ROWS, BATCH = 1 << 16, 4_096
 CODES = 20_000  # of a category, few of them frequent: twice as many as a vocabulary has entries
 
 FIGURES = (
-    Figure("preparation", "rows/s", bound=2_000_000, is_rate=True),
+    Figure("preparation", "rows/s", bound=2_000_000, scales=True),
     Figure("preparation_row_us", "us"),
 )
 

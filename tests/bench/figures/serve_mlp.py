@@ -34,7 +34,7 @@ retrain = { every = "90d" }
 TRAIN_MINUTES = "0.1"
 ENOUGH = 0.25  # of the events, to train from
 
-FIGURES = (Figure("serve_mlp", "predictions/s", bound=150_000, is_rate=True),)
+FIGURES = (Figure("serve_mlp", "predictions/s", bound=150_000, scales=True),)
 
 
 def measure(workplace: Workplace) -> dict[str, float]:

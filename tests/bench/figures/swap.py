@@ -21,7 +21,7 @@ from tests.bench.figure import Figure
 from tests.bench.kafka import BenchError
 from tests.bench.load import PARTITIONS
 from tests.bench.processes import wait_until_s
-from tests.bench.steady_stream import run_stream
+from tests.bench.steady_stream import run_stream, warm_broker
 from tests.bench.workplace import QUICK, Workplace, candidates
 
 SECOND = """
@@ -47,6 +47,7 @@ class _Answer(msgspec.Struct):
 def measure(workplace: Workplace) -> dict[str, float]:
     """Give the 99th percentile around swaps, of the other events, and how much more the first is."""
     decided_us: list[int] = []
+    warm_broker(workplace)
     with workplace.run(own_input=True) as run:
         run.file.write_text(run.file.read_text() + SECOND)
         pipeline = read_pipeline(run.file)
