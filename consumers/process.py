@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
 
+from consumers.examples_role import ExamplesRole
 from consumers.role import Role
 from consumers.station import Shop
 from consumers.warming import NoOutbox, warm
@@ -139,7 +140,8 @@ class RoleProcess:
         )
         outputs = KafkaOutputs(pipeline) if role.answers_to else None
         shop = Shop(role, pipeline, inbox, self.control, self.topics, outputs, self.state / "snapshots")
-        settings = Settings(self.is_replay, run.snapshot_every_s, run.align_wait_s)
+        hold_s = ExamplesRole.gathers * run.poll_interval_ms / 1000
+        settings = Settings(self.is_replay, run.snapshot_every_s, run.align_wait_s, hold_s)
         self._workers.append(Worker(shop, outbox, metrics, settings, writer=self._writer.submit))
 
     def run(self) -> None:

@@ -48,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True):
     is_replay: bool = False
     snapshot_every_s: float = 10.0
     align_wait_s: float = 0.5
+    hold_s: float = 0.0
 
 
 class Worker:
@@ -73,7 +74,8 @@ class Worker:
         self._clock = clock
         self._settings = settings
         self._stations: dict[Partition, Station] = {}
-        self._outlet = Outlet(outbox, shop.pipeline.name, dict(shop.role.writes), metrics)
+        schemas = dict(shop.role.writes)
+        self._outlet = Outlet(outbox, shop.pipeline.name, schemas, metrics, settings.hold_s)
         self._saver = Saver(shop, self._flush, lambda: self.stations, metrics, settings.snapshot_every_s, clock, writer)
         self._aligner = Aligner(is_replay=settings.is_replay, align_wait_us=int(settings.align_wait_s * 1e6))
         self._next_tick = self._next_measure = self._next_marks = 0.0
@@ -128,6 +130,7 @@ class Worker:
 
     def _lose(self, partitions: list[Partition]) -> None:
         """They belong to someone else already: commit nothing."""
+        self._outlet.send()
         self._drop(partitions)
 
     def _drop(self, partitions: list[Partition]) -> None:
@@ -175,7 +178,7 @@ class Worker:
             self._taken.clear()
         self._adapt(sum(counts), self._clock() - now)
         self._put_marks(now, is_due=bool(stamps) and not self._is_live)
-        self._outlet.send()
+        self._outlet.send(now)
         if stamps:
             fail_point("after_produce")
         return bool(stamps)
@@ -251,6 +254,6 @@ class Worker:
             station.task.measure(self._metrics)
             mark = station.inlet.mark()
             if mark == END:  # who sees the end may read what was made of everything before it
-                self._outbox.flush()
+                self._flush()
             # Last: a scrape that sees the mark of the end sees the final figures with it.
             self._metrics.mark(station.topic, station.partition, mark)

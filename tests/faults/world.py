@@ -43,6 +43,7 @@ from tests.memory_kafka import Broker, MemoryControlLog, MemoryInbox, MemoryOutb
 
 START_S = 1_700_000_000.0
 WAIT_S = 60
+HOLD_S = 0.5  # of every other worker, in the time of the events
 PARTITIONS = 2
 RAW = [("w.events", 0), ("w.events", 1), ("w.labels", 0)]
 OF_THE_KEY = (
@@ -253,7 +254,7 @@ class World:
         inbox = MemoryInbox(broker, f"{name}.{made.name}")
         inbox.rng, inbox.limit = random.Random(self.rng.random()), self.rng.choice([2, 5, 20])
         shop = Shop(made, self.pipeline, inbox, control, broker, broker, state / "snapshots")
-        settings = Settings(self.is_replay, snapshot_every_s=1e9)
+        settings = Settings(self.is_replay, snapshot_every_s=1e9, hold_s=HOLD_S * (len(self.members) % 2))
         writer = DeferredWriter()
         worker = Worker(shop, outbox, metrics, settings, lambda: self.now, writer)
         member = Member(role, inbox, outbox, worker, writer)
