@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from streams.durations import HOUR_US, MINUTE_US, MS_US, SECOND_US
+from streams.durations import HOUR_US, MS_US, SECOND_US
 from streams.errors import PipelineError
 from streams.kafka_settings import read_settings
 from streams.pipeline import Events, Field, FieldKind, FieldPath, Pipeline, Run
@@ -37,6 +37,7 @@ TABLES = (
 )  # fmt: skip
 DEFAULT_PARTITIONS = 4
 MOST_PARTITIONS = 4_096
+MOST_GATHERED_US = 10 * SECOND_US  # learn gathers three times as long, and a request may take a minute
 UNLABELLED_KEEP_US = HOUR_US  # how long an id is known, to drop its second event; each takes some 40 bytes
 
 _LATER_PIPELINE = {"shards": "sharding", "sample": "sampling"}
@@ -198,6 +199,6 @@ def _run(table: Table) -> Run:
 
 def _poll_interval_ms(table: Table, default_ms: int) -> int:
     wait_us = table.duration("poll_interval", default_ms * MS_US, 0)
-    if wait_us % MS_US or wait_us > MINUTE_US:
-        table.mistake("poll_interval", f"{shown(table.values['poll_interval'])} is not right", "0ms to 60s")
+    if wait_us % MS_US or wait_us > MOST_GATHERED_US:
+        table.mistake("poll_interval", f"{shown(table.values['poll_interval'])} is not right", "0ms to 10s")
     return wait_us // MS_US

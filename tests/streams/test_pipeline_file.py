@@ -103,7 +103,7 @@ snapshot_every = "20s"
 align_wait = "0ms"
 idle = "2s"
 max_skew = "1m"
-poll_interval = "6ms"
+poll_interval = "9ms"
 on_gap = "continue"
 max_record_bytes = 1000
 max_text_bytes = 100
@@ -254,7 +254,7 @@ def test_every_key_of_the_file_reaches_its_struct(tmp_path: Path) -> None:
         align_wait_s=0.0,
         idle_s=2.0,
         max_skew_s=60.0,
-        poll_interval_ms=6,
+        poll_interval_ms=9,
         on_gap="continue",
         max_record_bytes=1_000,
         max_text_bytes=100,
