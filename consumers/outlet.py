@@ -28,7 +28,7 @@ Picked = tuple[Stack, npt.NDArray[np.int64]]  # rows by their index, in order
 
 
 class Outlet:
-    """Collects what one step puts out and produces it.
+    """Collects what a step puts out and produces it; rows that may wait, with those of the next steps.
 
     Args:
         outbox: the producer.
@@ -57,7 +57,7 @@ class Outlet:
         self._held_since: dict[Target, float] = {}
 
     def put(self, output: Rows | Spread | Outgoing, keys: npt.NDArray[np.int64], intake: Intake) -> None:
-        """Collect an output of one partition; JSON records are produced at once, rows when `send` is called."""
+        """Collect an output of one partition; JSON records are produced at once, rows when `send` finds them due."""
         if isinstance(output, Rows):
             part = (output, keys[output.cause], intake)
             self._rows.setdefault((output.topic, output.partition), []).append(part)
@@ -93,12 +93,17 @@ class Outlet:
         self._spreads.clear()
         self._marks.clear()
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether rows wait for more."""
+        return bool(self._rows)
+
     def _is_held(self, target: Target, now_s: float) -> bool:
         """Whether a target's rows are to wait for more; never those that a mark shall stand behind."""
         if target[0] not in UNHURRIED or target in self._marks:
             return False
         waited_s = now_s - self._held_since.setdefault(target, now_s)
-        return waited_s < self._hold_s and sum(keys.size for _, keys, _ in self._rows[target]) < MOST_HELD
+        return 0 <= waited_s < self._hold_s and sum(keys.size for _, keys, _ in self._rows[target]) < MOST_HELD
 
     def _merged(self, target: Target) -> Picked:
         """Say in which order the rows of all partitions go to a target."""

@@ -97,7 +97,8 @@ class Worker:
         """Do one round; gives whether rows were taken, so that the caller knows if it may wait."""
         rooms = {key: self._room(station) for key, station in self._stations.items()}
         wanted = {key: room for key, room in rooms.items() if room}
-        found = self._inbox.poll(wanted, 0.0 if self._has_more else timeout_s)
+        wait_s = min(timeout_s, self._settings.hold_s) if self._outlet.is_holding else timeout_s
+        found = self._inbox.poll(wanted, 0.0 if self._has_more else wait_s)
         self._receive(found)
         has_taken = self._take()
         self._has_more |= any(r.offsets.size == wanted.get((r.topic, r.partition)) for r in found)

@@ -25,6 +25,8 @@ from streams.records import Records
 GATHERED_BYTES = 200_000
 """A fetch that gathers is answered early when there is so much: who is behind does not wait."""
 
+MOST_FETCHED = ("fetch.max.bytes", "max.partition.fetch.bytes", "fetch.message.max.bytes")
+
 OnAssign = Callable[[list[Partition]], dict[Partition, int]]
 OnRevoke = Callable[[list[Partition]], None]
 
@@ -127,7 +129,8 @@ class KafkaInbox:
             "enable.partition.eof": False,
         }
         if gather_ms:
-            own |= {"fetch.wait.max.ms": gather_ms, "fetch.min.bytes": GATHERED_BYTES}
+            most = [int(settings[name]) for name in MOST_FETCHED if name in settings]
+            own |= {"fetch.wait.max.ms": gather_ms, "fetch.min.bytes": min([GATHERED_BYTES, *most])}
         if group_protocol == "classic":
             own["partition.assignment.strategy"] = "cooperative-sticky"
         if group_instance_id is not None:

@@ -108,7 +108,7 @@ class Room:
         rows = np.flatnonzero(self.output.kind[: examples.num_rows] == EVENT)
         sequences = self._block[self._second : self._second + 8 * self._rows].view(np.int64)
         sequences[rows] = np.arange(sequence, sequence + rows.size)
-        places = self._places[self._layout.picked(layout)]
+        places = self._places[self._layout.places_of(layout)]
         places[layout.places["sequence"], ITEMS] = self._second
         return Table(layout, self._block, places, 0, examples.num_rows), rows
 

@@ -25,21 +25,24 @@ def checked(kernel: Any) -> Any:
             return result
         (only,) = settled
         for argument, kind in zip(arguments, only.signature.args, strict=True):
-            found, wanted = _form(typeof(argument)), _form(kind)
-            assert found == wanted, f"{kernel.__name__} gets {found} where it was compiled for {wanted}"
+            found = typeof(argument)
+            assert _fits(found, kind), f"{kernel.__name__} gets {found} where it was compiled for {kind}"
         return only.entry_point(*arguments)
 
     return called
 
 
-def _form(kind: Any) -> Any:
-    """What kernels depend on: not on whether an array may be written."""
-    parts: Any = kind
-    if isinstance(kind, types.Array):
-        return kind.dtype, kind.ndim, kind.layout
-    if isinstance(kind, types.BaseTuple):
-        return [_form(part) for part in parts]
-    return "integer" if isinstance(kind, types.Integer) else str(kind)
+def _fits(found: Any, wanted: Any) -> bool:
+    """Whether a kernel that was compiled for one type may be given another: not to write where nobody may."""
+    if isinstance(wanted, types.Array):
+        is_same = (found.dtype, found.ndim, found.layout) == (wanted.dtype, wanted.ndim, wanted.layout)
+        return is_same and (found.mutable or not wanted.mutable)
+    if isinstance(wanted, types.BaseTuple):
+        parts: Any = wanted
+        return len(found) == len(parts) and all(_fits(one, part) for one, part in zip(found, parts, strict=True))
+    if isinstance(wanted, types.Integer):
+        return isinstance(found, types.Integer)
+    return str(found) == str(wanted)
 
 
 compiled.straight = checked

@@ -11,8 +11,9 @@ from consumers.worker import Worker
 from streams import frames
 from streams.features import columns
 from streams.frames import MARK
+from streams.records import Records
 from tests.memory_kafka import MemoryOutbox
-from tests.workers import START_S, Office
+from tests.workers import START_S, Office, inbox
 
 LOG0 = ("p.log", 0)
 HOLD_S = 0.02
@@ -73,6 +74,32 @@ def test_examples_of_several_steps_leave_in_one_frame(office: Office, worker: Wo
 
     take(office, worker, 2)  # the clock begins anew
     assert frames_of(office, "examples") == [[0, 1]]
+
+
+def test_an_idle_worker_is_back_when_held_rows_are_due(
+    office: Office, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    def poll(wanted: object, timeout_s: float) -> list[Records]:
+        waited.append(timeout_s)
+        return []
+
+    take(office, worker, 0)
+    monkeypatch.setattr(inbox(worker), "poll", poll)
+    worker.step(0.05)
+    office.now += 1.5 * HOLD_S
+    for _ in range(2):
+        worker.step(0.05)
+    assert waited == [HOLD_S, HOLD_S, 0.05]
+
+
+def test_a_clock_that_is_set_back_holds_nothing(office: Office, worker: Worker) -> None:
+    take(office, worker, 0)
+    office.now -= 3_600
+    worker.step(0)
+    worker._outbox.flush()
+    assert frames_of(office, "examples") == [[0]]
 
 
 def test_a_full_frame_does_not_wait(office: Office, worker: Worker) -> None:
