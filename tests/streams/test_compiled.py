@@ -23,7 +23,7 @@ def total(values: npt.NDArray[np.int64], factor: int) -> int:
     return found * factor
 
 
-def test_tests_look_at_the_types_of_every_call() -> None:
+def test_tests_look_at_the_types_of_calls() -> None:
     called = checked(total)
     values = np.arange(8)
     assert [called(values, 2), called(values, 3)] == [56, 84]
