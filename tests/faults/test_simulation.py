@@ -25,6 +25,11 @@ STORES = 2  # schedules over an S3 server, about 6 seconds each
 SEARCHED = 40  # schedules in which a mutation must show at least once
 
 
+@pytest.fixture(autouse=True)
+def _some_workers_hold_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.faults.world.HOLD_S", 0.5)
+
+
 @pytest.fixture
 def fast_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory in memory where there is one, without waiting for disks: what is on disk is not what is tested."""

@@ -43,7 +43,7 @@ from tests.memory_kafka import Broker, MemoryControlLog, MemoryInbox, MemoryOutb
 
 START_S = 1_700_000_000.0
 WAIT_S = 60
-HOLD_S = 0.5  # of every other worker, in the time of the events
+HOLD_S = 0.0  # of every other worker, in the time of the events; test_simulation.py sets it
 PARTITIONS = 2
 RAW = [("w.events", 0), ("w.events", 1), ("w.labels", 0)]
 OF_THE_KEY = (
