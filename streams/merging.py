@@ -137,8 +137,11 @@ class Intake:
 
 def merge_keys(rows: Table, before: int) -> Int64s:
     """Running maximum of time over events and settled labels; other rows are taken at once with what came before."""
-    has_outcome = "outcome" in rows.layout.places
-    outcome = rows.numbers("outcome") if has_outcome else np.full(rows.num_rows, NO_OUTCOME, np.int8)
+    if "outcome" in rows.layout.places:
+        outcome = rows.numbers("outcome")
+    else:
+        outcome = np.full(rows.num_rows, NO_OUTCOME, np.int8)
+        outcome.flags.writeable = False  # like a column of a table: the kernel is called straight
     keys = np.empty(rows.num_rows, np.int64)
     _merge_keys_kernel(rows.numbers("kind"), outcome, rows.numbers("time"), before, keys)
     return keys
