@@ -34,8 +34,9 @@ class ExamplesDelivery:
 
     def __init__(self, pipeline: Pipeline, partition: int, source: int, examples_partition: int) -> None:
         self._partition, self._source, self._examples_partition = partition, source, examples_partition
-        self._features_schema = features_schema(columns(pipeline))
+        self._features = features_schema(columns(pipeline)).layout
         self.layout = examples_schema(columns(pipeline)).layout
+        self._places = np.array([self.layout.places[name] for name in self._features.names], np.int64)
         self.sequences = np.zeros(2, np.int64)  # the next of P.features and of P.examples
 
     def send(self, room: Room, _: Input) -> list[Rows]:
@@ -46,7 +47,7 @@ class ExamplesDelivery:
             return []
         next_feature, next_example = self.sequences.tolist()
         examples = room.table(self._source, np.arange(next_example, next_example + count))
-        features, is_event = room.features(self._features_schema.layout, examples, next_feature)
+        features, is_event = room.features(self._features, self._places, examples, next_feature)
         self.sequences += np.array([is_event.size, count])
         cause = output.cause[:count]
         made = [Rows("examples", self._examples_partition, examples, np.arange(count), cause)]

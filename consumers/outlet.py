@@ -73,6 +73,8 @@ class Outlet:
 
     def send(self, now_s: float = math.inf) -> None:
         """Merge, frame and produce what was collected; at `now_s` by a clock, some rows may wait, without it none."""
+        for target in self._rows:
+            self._held_since.setdefault(target, now_s)
         ready = [target for target in self._rows if not self._is_held(target, now_s)]
         found = {target: self._merged(target) for target in ready}
         for topic in self._spreads:
@@ -89,7 +91,7 @@ class Outlet:
             self._metrics.frames([frame.num_rows for frame in sent])
         for target in ready:
             del self._rows[target]
-            self._held_since.pop(target, None)
+            del self._held_since[target]
         self._spreads.clear()
         self._marks.clear()
 
@@ -102,7 +104,7 @@ class Outlet:
         """Whether a target's rows are to wait for more; never those that a mark shall stand behind."""
         if target[0] not in UNHURRIED or target in self._marks:
             return False
-        waited_s = now_s - self._held_since.setdefault(target, now_s)
+        waited_s = now_s - self._held_since[target]
         return 0 <= waited_s < self._hold_s and sum(keys.size for _, keys, _ in self._rows[target]) < MOST_HELD
 
     def _merged(self, target: Target) -> Picked:

@@ -82,7 +82,6 @@ class Worker:
         self._is_live = False
         self._most_rows = FIRST_ROWS
         self._has_more = False
-        self._taken: list[npt.NDArray[np.int8]] = []  # the kinds of the rows that this step has taken
 
     # Life cycle
 
@@ -94,7 +93,7 @@ class Worker:
         self._inbox.subscribe(list(dict.fromkeys(self._role.inputs)), self._assign, self._revoke, self._lose)
 
     def step(self, timeout_s: float) -> bool:
-        """Do one round; gives whether rows were taken, so that the caller knows if it may wait."""
+        """Do one round, waiting for its first record at most `timeout_s`; gives whether rows were taken."""
         rooms = {key: self._room(station) for key, station in self._stations.items()}
         wanted = {key: room for key, room in rooms.items() if room}
         wait_s = min(timeout_s, self._settings.hold_s) if self._outlet.is_holding else timeout_s
@@ -171,12 +170,9 @@ class Worker:
         self._has_more = counts != ready
         stamps = [i.head_stamp for i, count in zip(intakes, counts, strict=True) if count]
         self._is_live = not stamps or now - min(stamps) / 1e6 < self._settings.align_wait_s + LIVE_AGE_US / 1e6
-        for station, count in zip(stations, counts, strict=True):
-            if count:
-                self._process(station, count)
-        if self._taken:
-            self._metrics.count_in(np.concatenate(self._taken))
-            self._taken.clear()
+        kinds = [self._process(station, count) for station, count in zip(stations, counts, strict=True) if count]
+        if kinds:
+            self._metrics.count_in(np.concatenate(kinds))
         self._adapt(sum(counts), self._clock() - now)
         self._put_marks(now, is_due=bool(stamps) and not self._is_live)
         self._outlet.send(now)
@@ -195,7 +191,8 @@ class Worker:
         elif 2 * rows >= self._most_rows and took_s < STEP_S / 4:
             self._most_rows = min(self._role.most_rows, self._most_rows * 2)
 
-    def _process(self, station: Station, count: int) -> None:
+    def _process(self, station: Station, count: int) -> npt.NDArray[np.int8]:
+        """Take rows of a partition and collect what they cause; gives the kinds of those that were no repeats."""
         station.has_changed = True
         rows, keys = station.intake.take(count)
         batch, kept = station.inlet.admit(rows)
@@ -203,9 +200,9 @@ class Worker:
             self._metrics.repeats(rows.num_rows - kept.size)
             keys = keys[kept]
         if batch.rows.num_rows:
-            self._taken.append(batch.rows.numbers("kind"))
             for output in station.task.process(batch):
                 self._outlet.put(output, keys, station.intake)
+        return batch.rows.numbers("kind")
 
     def _put_marks(self, now: float, *, is_due: bool) -> None:
         if not is_due and not self._settings.is_replay and now < self._next_marks:

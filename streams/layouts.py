@@ -63,7 +63,6 @@ class Layout:
         self.matrix = is_matrix.index(True) if any(is_matrix) else -1
         self.form: MessageForm = message_form(arrow)
         self.columns = self.widths.size
-        self._places_of: dict[int, tuple[Layout, Int64s]] = {}
         self.features = int(self.widths[self.matrix]) // 8 if self.matrix >= 0 else 0
 
     def __eq__(self, other: object) -> bool:
@@ -73,14 +72,6 @@ class Layout:
     def __hash__(self) -> int:
         """As their names."""
         return hash(self.names)
-
-    def places_of(self, other: Layout) -> Int64s:
-        """Give the number here of each column of another layout, all of whose columns are here, too."""
-        found = self._places_of.get(id(other))
-        if found is None or found[0] is not other:
-            found = other, np.array([self.places[name] for name in other.names], np.int64)
-            self._places_of[id(other)] = found
-        return found[1]
 
     def zeros(self) -> Int64s:
         """Room for a number per column."""

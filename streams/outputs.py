@@ -103,12 +103,17 @@ class Room:
             self._places[key, VALID] = -1
         return Table(self._layout, self._block, self._places, 0, rows)
 
-    def features(self, layout: Layout, examples: Table, sequence: int) -> tuple[Table, npt.NDArray[np.int64]]:
-        """Give the same rows as P.features has them, and which of them are events; `sequence` is the first event's."""
+    def features(
+        self, layout: Layout, columns: npt.NDArray[np.int64], examples: Table, sequence: int
+    ) -> tuple[Table, npt.NDArray[np.int64]]:
+        """Give the same rows as P.features has them, and which of them are events; `sequence` is the first event's.
+
+        `columns` has the number here of each column of `layout`.
+        """
         rows = np.flatnonzero(self.output.kind[: examples.num_rows] == EVENT)
         sequences = self._block[self._second : self._second + 8 * self._rows].view(np.int64)
         sequences[rows] = np.arange(sequence, sequence + rows.size)
-        places = self._places[self._layout.places_of(layout)]
+        places = self._places[columns]
         places[layout.places["sequence"], ITEMS] = self._second
         return Table(layout, self._block, places, 0, examples.num_rows), rows
 

@@ -69,22 +69,22 @@ class SourceMemory:
         size = rows.num_rows
         keep = np.zeros(size, np.bool_)
         label_clock, clock = np.empty(size, np.int64), np.empty(size, np.int64)
-        start = repeats = 0
+        counts = np.zeros(2, np.int64)
+        start = 0
         while start < size:
             table = (self.numbers, self.last, self.marks, self._group, self._is_gapless, self._is_alive, self._needed)
-            counts = np.zeros(2, np.int64)
             now = np.array([self.label_clock, self.clock])
             code, at = _admit_kernel(
                 start, kind, source, sequence, time, *table, self.is_from_start, now, keep, label_clock, clock, counts
             )
-            repeats, self.jumps = repeats + counts.item(0), self.jumps + counts.item(1)
             self.label_clock, self.clock = now.tolist()
             if code == HOLE:
                 self._raise_hole(int(source[at]), int(sequence[at]))
             if code == UNKNOWN:
                 self._register(int(source[at]))
             start = at
-        self.repeats += repeats
+        repeats, jumps = counts.tolist()
+        self.repeats, self.jumps = self.repeats + repeats, self.jumps + jumps
         if not repeats:
             return Batch(rows, label_clock, clock), None
         kept = np.flatnonzero(keep)

@@ -28,10 +28,10 @@ def checked(kernel: Any) -> Any:
             settled.extend(kernel.overloads.values())
             return result
         (only,) = settled
-        is_looked_at = call < FIRST_CALLS or call % EVERY == 0
-        for argument, kind in zip(arguments, only.signature.args, strict=True) if is_looked_at else ():
-            found = typeof(argument)
-            assert _fits(found, kind), f"{kernel.__name__} gets {found} where it was compiled for {kind}"
+        if call < FIRST_CALLS or call % EVERY == 0:
+            for argument, kind in zip(arguments, only.signature.args, strict=True):
+                found = typeof(argument)
+                assert _fits(found, kind), f"{kernel.__name__} gets {found} where it was compiled for {kind}"
         return only.entry_point(*arguments)
 
     return called

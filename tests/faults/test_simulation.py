@@ -20,7 +20,8 @@ from tests.s3_server import S3Server
 SCHEDULES = 24  # about half a second each
 CHAINS = 8  # schedules over four stages of features, about a second each
 MATCHED = 2  # schedules of each way of matching labels
-AMENDED = (0, 2, 3)  # schedules in which amended labels are learned
+AMENDED = [(seed, 0.0) for seed in (0, 1, 2)]  # schedules in which amended labels are learned, and how long rows wait
+AMENDED += [(seed, 0.5) for seed in (0, 2, 3)]
 STORES = 2  # schedules over an S3 server, about 6 seconds each
 SEARCHED = 40  # schedules in which a mutation must show at least once
 
@@ -80,11 +81,12 @@ def test_any_schedule_of_a_chain_gives_what_the_topics_as_written_say(
     assert len(world.inputs) == 7
 
 
-@pytest.mark.parametrize("seed", AMENDED)
+@pytest.mark.parametrize(("seed", "hold_s"), AMENDED)
 @pytest.mark.parametrize("of", [OF_THE_KEY, OF_SEVERAL], ids=["one stage", "chain"])
 def test_any_schedule_learns_amended_labels_once_more_and_serves_what_its_versions_say(
-    of: tuple[Feature, ...], seed: int, fast_directory: Path, monkeypatch: pytest.MonkeyPatch
+    of: tuple[Feature, ...], seed: int, hold_s: float, fast_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tests.faults.world.HOLD_S", hold_s)
     world = simulate(seed, fast_directory, monkeypatch, of=of, labels={"amend": "relearn"})
 
     assert world.crashes > 0
