@@ -247,7 +247,7 @@ class System:
             self.until(has_ended, "the end reaching serve and learn")
         finally:
             codes = self.stop()
-        assert codes == {process.name: 0 for process in self.processes}, self.logs()
+        assert codes == {process.name: 0 for process in self.processes}, f"{codes}: {self.logs()}"
         return looks[0]
 
     def stop(self) -> dict[str, int | None]:
