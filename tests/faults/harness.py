@@ -129,6 +129,13 @@ class Process:
         """Whether it has died all its deaths."""
         return self._death is None
 
+    @property
+    def may_be_asked_to_stop(self) -> bool:
+        """Whether SIGTERM would be heard: a process that still starts dies of it."""
+        status = Path(f"/proc/{self.child.pid}/status").read_text()
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        return bool(caught >> (signal.SIGTERM - 1) & 1)
+
     def series(self, name: str) -> list[float]:
         """The values of a metric, none while it does not answer."""
         text = fetch_metrics(self.port)
@@ -245,6 +252,7 @@ class System:
 
         try:
             self.until(has_ended, "the end reaching serve and learn")
+            self.until(lambda: all(process.may_be_asked_to_stop for process in self.processes), "all having started")
         finally:
             codes = self.stop()
         assert codes == {process.name: 0 for process in self.processes}, f"{codes}: {self.logs()}"
