@@ -156,6 +156,7 @@ class RoleProcess:
         gc.freeze()
         release_heap()
         release_libraries()
+        self.metrics.ready()
         run_all([partial(self._work, worker, stopping) for worker in self._workers], stopping)
         self._log.close()
         self.topics.close()

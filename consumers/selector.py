@@ -50,7 +50,7 @@ def run_selector(pipeline: Pipeline, metrics_address: str | None = None) -> None
     decisions = KafkaTopic(pipeline.kafka, f"{pipeline.name}.decisions")
     doors = Doors(KafkaTopic(pipeline.kafka, f"{pipeline.name}.scores"), decisions, state_of(pipeline), metrics)
     try:
-        asyncio.run(Shell(pipeline, Desk(pipeline, doors)).run())
+        asyncio.run(Shell(pipeline, Desk(pipeline, doors)).run(metrics.ready))
     finally:
         decisions.close()
 
@@ -107,13 +107,14 @@ class Shell:
         app.agent(decisions, name="decisions", concurrency=1)(self._decisions)
         app.page("/standings/")(self._page)
 
-    async def run(self) -> None:
-        """Start, wait for a signal or a failure, stop; raises the failure."""
+    async def run(self, tell_ready: Callable[[], None]) -> None:
+        """Start, tell so, wait for a signal or a failure, stop; raises the failure."""
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._is_over.set)
         self._app.finalize()
         await self._app.start()
+        tell_ready()
         watching = loop.create_task(self._watch())
         await self._is_over.wait()
         watching.cancel()

@@ -49,6 +49,7 @@ def run_api(pipeline: Pipeline, metrics_address: str | None = None) -> None:
         )
         for door in (doors.publisher, doors.models, doors.decisions, doors.throne):
             open_doors.callback(door.close)
+        metrics.ready()
         serve(pipeline, Guard(make_app(pipeline, doors, metrics), metrics, pipeline.serve.token))
 
 

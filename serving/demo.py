@@ -133,7 +133,8 @@ def _run(system: System, flights: Flights, rate: float | None, out: Console) -> 
                 clock=pace.clock,
             )
             began = pace.clock()
-            publisher.publish(pace.paced(damaged(flights.records())), moment)
+            records = pace.paced(damaged(flights.records()), lambda time_us: publisher.mark(str(time_us - 1)))
+            publisher.publish(records, moment)
             published_s = pace.clock() - began
             overview = _wait_for_end(picture, moment)
     finally:

@@ -158,7 +158,7 @@ class Watch:
         return ProcessLine(
             name=status.name,
             role=status.role,
-            state=_state(status, is_answering=bool(scrape.samples)),
+            state=_state(status, is_ready=scrape.sum("millrace_ready") > 0),
             events_per_s=rate(_events_in),
             lag_records=int(scrape.sum("millrace_lag_records")),
             cpu_ratio=rate(lambda one: one.sum("process_cpu_seconds_total")),
@@ -274,7 +274,7 @@ def _events_in(scrape: Scrape) -> float:
     return max(counts.values(), default=0.0)
 
 
-def _state(status: Status, *, is_answering: bool) -> str:
+def _state(status: Status, *, is_ready: bool) -> str:
     if status.retry_in_s is not None:
         return "stopped" if math.isinf(status.retry_in_s) else f"again in {status.retry_in_s:.0f} s"
-    return "up" if is_answering else "starting"
+    return "up" if is_ready else "starting"

@@ -57,8 +57,11 @@ class TrainingPace:
         """Give monotonic seconds that stand still while records are held back, for a publisher to keep its rate."""
         return self._clock() - self.waited_s
 
-    def paced(self, records: Iterable[RawRecord]) -> Iterator[RawRecord]:
-        """Give the records, in time order, with a rest behind each row at which a training is due."""
+    def paced(self, records: Iterable[RawRecord], before_rest: Callable[[int], None]) -> Iterator[RawRecord]:
+        """Give the records, in time order, with a rest behind each row at which a training is due.
+
+        `before_rest` is told when the next record is of, in us, so that nothing given so far need wait for it.
+        """
         due: list[_Due] = []
         for record in records:
             if not due:
@@ -66,6 +69,7 @@ class TrainingPace:
             while due and record.time_us >= (first := min(due)).time_us + MARGIN_US:
                 due.remove(first)
                 due.append(first._replace(time_us=first.time_us + self._every_us[first.candidate]))
+                before_rest(record.time_us)
                 self._wait(first.candidate)
             yield record
 

@@ -58,8 +58,13 @@ class RoleMetrics(ModelMetrics):
         return view
 
     def release(self, version: str) -> None:
-        """Say which release runs."""
+        """Say which release runs; it is not ready yet."""
         self.families.info.labels(*self._base, version).set(1)
+        self.families.ready.labels(*self._base).set(0)
+
+    def ready(self) -> None:
+        """Say that the process takes rows or requests from now on."""
+        self.families.ready.labels(*self._base).set(1)
 
     # Requests
 

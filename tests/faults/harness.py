@@ -130,11 +130,9 @@ class Process:
         return self._death is None
 
     @property
-    def may_be_asked_to_stop(self) -> bool:
-        """Whether SIGTERM would be heard: a process that still starts dies of it."""
-        status = Path(f"/proc/{self.child.pid}/status").read_text()
-        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
-        return bool(caught >> (signal.SIGTERM - 1) & 1)
+    def is_ready(self) -> bool:
+        """Whether it takes rows and hears SIGTERM, of which a process that still starts dies."""
+        return any(self.series("millrace_ready"))
 
     def series(self, name: str) -> list[float]:
         """The values of a metric, none while it does not answer."""
@@ -252,7 +250,7 @@ class System:
 
         try:
             self.until(has_ended, "the end reaching serve and learn")
-            self.until(lambda: all(process.may_be_asked_to_stop for process in self.processes), "all having started")
+            self.until(lambda: all(process.is_ready for process in self.processes), "all having started")
         finally:
             codes = self.stop()
         assert codes == {process.name: 0 for process in self.processes}, f"{codes}: {self.logs()}"

@@ -34,6 +34,8 @@ class Machine:
         self.now = 0.0
         self.roles = {port: RoleMetrics(role, "flights") for port, role in enumerate(NAMES)}
         self.silent: set[int] = set()
+        for metrics in self.roles.values():
+            metrics.ready()
         self.watch = Watch(PIPELINE, self.fetch, lambda: self.now)
 
     def fetch(self, port: int) -> str | None:
@@ -85,18 +87,22 @@ def test_a_restarted_process_has_no_negative_rate() -> None:
 
 
 def test_states_tell_up_from_starting_and_down() -> None:
-    """A process that does not answer yet is starting; one that waits for its restart says when."""
+    """A process that does not answer or takes no rows yet is starting; one that waits for its restart says when."""
     machine = Machine()
     machine.silent = {1}
+    loading = RoleMetrics("learn", "flights")
+    loading.release("1")
+    machine.roles[3] = loading
     found = machine.look(
         [
             Status("ingest", "ingest", 0, 1, 0, None),
             Status("features", "features", 1, 1, 0, None),
             Status("serve", "serve", 2, None, 3, 4.2),
+            Status("learn", "learn", 3, 1, 0, None),
         ]
     )
 
-    assert [one.state for one in found.processes] == ["up", "starting", "again in 4 s"]
+    assert [one.state for one in found.processes] == ["up", "starting", "again in 4 s", "starting"]
 
 
 def test_the_champion_is_whoever_serve_says_reigns() -> None:

@@ -27,6 +27,7 @@ class Machine:
     def __init__(self, models: dict[str, Retrain | None], naps: int) -> None:
         self.now_s, self.naps, self.day, self.left = 0.0, naps, -1, naps
         self.rests: list[int] = []  # the day of each record that was held back
+        self.told: list[int] = []  # the times of which the publisher was told before
         self.ended: dict[str, int] = {}
         declared = tuple(Model(name, "torch:mlp", {}, retrain=of) for name, of in models.items())
         pipeline = msgspec.structs.replace(PIPELINE, models=declared)
@@ -45,13 +46,17 @@ class Machine:
         for self.day in range(days):
             yield RawRecord(START_US + self.day * DAY_US, False, None, b"")
 
+    def paced(self, days: int) -> Iterator[RawRecord]:
+        return self.pace.paced(self.records(days), self.told.append)
+
 
 def test_records_wait_behind_each_row_that_makes_a_training_due_until_it_has_ended() -> None:
     machine = Machine({"net": Retrain(every_us=10 * DAY_US), "online": None, "hand": Retrain(examples=9)}, naps=5)
-    taken = [record.time_us for record in machine.pace.paced(machine.records(36))]
+    taken = [record.time_us for record in machine.paced(36)]
 
     assert taken == [START_US + day * DAY_US for day in range(36)]
     assert machine.rests == [10 + MARGIN_DAYS, 20 + MARGIN_DAYS, 30 + MARGIN_DAYS]
+    assert machine.told == [START_US + day * DAY_US for day in machine.rests]
     assert machine.ended == {"net": 3}
     assert machine.pace.waited_s == pytest.approx(3 * 5 * NAP_S)
 
@@ -59,7 +64,7 @@ def test_records_wait_behind_each_row_that_makes_a_training_due_until_it_has_end
 def test_the_clock_stands_still_meanwhile_so_that_nothing_is_caught_up_on() -> None:
     machine = Machine({"net": Retrain(every_us=10 * DAY_US)}, naps=5)
     before = machine.pace.clock()
-    list(machine.pace.paced(machine.records(20)))
+    list(machine.paced(20))
 
     assert machine.now_s == pytest.approx(5 * NAP_S)
     assert machine.pace.clock() == pytest.approx(before)
@@ -67,7 +72,7 @@ def test_the_clock_stands_still_meanwhile_so_that_nothing_is_caught_up_on() -> N
 
 def test_a_training_that_does_not_end_is_given_up_and_the_next_one_waited_for() -> None:
     machine = Machine({"net": Retrain(every_us=10 * DAY_US)}, naps=int(1.5 * MOST_WAIT_S / NAP_S))
-    list(machine.pace.paced(machine.records(30)))
+    list(machine.paced(30))
 
     assert machine.rests == [10 + MARGIN_DAYS, 20 + MARGIN_DAYS]
     assert machine.pace.waited_s == pytest.approx(1.5 * MOST_WAIT_S, abs=2 * NAP_S)
@@ -77,5 +82,5 @@ def test_a_training_that_does_not_end_is_given_up_and_the_next_one_waited_for() 
 def test_where_nothing_is_trained_by_time_nothing_waits() -> None:
     machine = Machine({"net": Retrain(on_drift=True), "online": None}, naps=5)
 
-    assert len(list(machine.pace.paced(machine.records(50)))) == 50
+    assert len(list(machine.paced(50))) == 50
     assert machine.rests == []
