@@ -19,7 +19,7 @@ from streams.frames import EVENT, LABEL, MARK, SCHEMA_HEADER, FrameSchema, Rows,
 from streams.layouts import Text
 from streams.merging import Intake, spread_order
 from streams.pipeline import Events, Labels, Pipeline
-from streams.records import HeldRecords, Packed, Record, Records
+from streams.records import HeldRecords, Packed, Payload, Record, Records
 from streams.tables import Stack, Table
 
 ROWS = 4
@@ -48,7 +48,7 @@ class NoOutbox:
         self,
         topic: str,
         partition: int | None,
-        value: bytes | None,
+        value: Payload | None,
         key: bytes | None = None,
         headers: list[tuple[str, bytes]] | None = None,
     ) -> None:

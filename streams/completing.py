@@ -29,6 +29,7 @@ from streams.label_rows import send_label_row_kernel, settle_missing_kernel
 from streams.label_terms import Terms
 from streams.outputs import Output, copy_row_kernel, emit_kernel, emit_names_kernel
 from streams.plan import Plan
+from streams.prefetching import prefetch_names_kernel
 from streams.remembering import MOST_DROPPED, find_kernel, recall_settled_kernel, remember_vector_kernel
 from streams.stage import Stage, has_room_kernel
 
@@ -41,6 +42,7 @@ def complete_rows_kernel(
 ) -> int:
     """Take rows from `start` on; gives the row at which some table lacks room, or the number of rows."""
     for row in range(start, rows.kind.size):
+        prefetch_names_kernel(rows, row, stage)
         if rows.kind[row] == EVENT or rows.kind[row] == LABEL:
             if not has_room_kernel(stage, plan, 0, text_need):
                 return row

@@ -11,12 +11,14 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from streams.errors import DeliveryError, MillraceError, UnavailableError
 from streams.kafka_batches import QUEUE_FULL, BatchProducer
 from streams.kafka_errors import CLIENT_SETTINGS, LOG, PURGED, REFUSED, Complaints, config_error, error_of, translate
-from streams.records import Packed
+from streams.records import Packed, Payload
 
 FLUSH_DEADLINE_S = 240.0
 """How long a flush waits for an absent broker; below `max.poll.interval.ms` (300 s), as flushes happen on revoke."""
 CLOSE_WAIT_S = 5.0
 """How long closing waits for what was not flushed: a worker that failed must not hang."""
+FULL_WAIT_S = 0.002
+"""How long a full queue is left alone: nothing tells of room in it, for only failures are reported."""
 SERVE_EVERY = 1_000
 """Delivery reports are served once in so many produced messages; unserved ones count against the queue."""
 
@@ -28,7 +30,7 @@ class Outbox(Protocol):
         self,
         topic: str,
         partition: int | None,
-        value: bytes | None,
+        value: Payload | None,
         key: bytes | None = None,
         headers: list[tuple[str, bytes]] | None = None,
     ) -> None:
@@ -109,7 +111,7 @@ class KafkaOutbox:
         self,
         topic: str,
         partition: int | None,
-        value: bytes | None,
+        value: Payload | None,
         key: bytes | None = None,
         headers: list[tuple[str, bytes]] | None = None,
     ) -> None:
@@ -124,19 +126,20 @@ class KafkaOutbox:
         self,
         topic: str,
         partition: int | None,
-        value: bytes | None,
+        value: Payload | None,
         key: bytes | None,
         headers: list[tuple[str, bytes]] | None,
     ) -> None:
         where = -1 if partition is None else partition
-        own_headers = cast("Any", headers or [])  # the client's stubs demand its own, wider, list type
+        # The client's stubs demand a list type of its own, and do not know that it takes any buffer that stays.
+        own_headers, payload = cast("Any", headers or []), cast("Any", value)
         while True:
             if self._failure is not None:
                 raise self._failure
             try:
-                self._producer.produce(topic, value, key, where, headers=own_headers)
+                self._producer.produce(topic, payload, key, where, headers=own_headers)
             except BufferError:
-                self._producer.poll(0.1)
+                self._producer.poll(FULL_WAIT_S)
             except KafkaException as error:
                 self._fail(error_of(error), topic, partition)
             else:
@@ -155,7 +158,7 @@ class KafkaOutbox:
                 raise self._failure
             done, code = self._batches.produce(topic, where, values, keys, done)
             if code == QUEUE_FULL:
-                self._batches.poll(0.1)
+                self._batches.poll(FULL_WAIT_S)
             elif code:
                 self._fail(KafkaError(code), topic, partition)
         self.produced_total += values.size

@@ -39,6 +39,16 @@ def prefetch_kernel(rows: Input, row: int, plan: Plan, stage: Stage) -> None:
 
 
 @inlined
+def prefetch_names_kernel(rows: Input, row: int, stage: Stage) -> None:
+    """Ask for what the rows after `row` will read of the ledger and of waiting rows; the last stage has no windows."""
+    total = rows.kind.size
+    if row + TABLES < total:
+        prefetch(stage.ledger.words, home_kernel(stage.ledger, rows.names[row + TABLES]))
+    if row + ROWS < total and rows.kind[row + ROWS] == LABEL:
+        _prefetch_pending(stage, rows.names[row + ROWS])
+
+
+@inlined
 def _prefetch_tables(rows: Input, row: int, stage: Stage) -> None:
     prefetch(stage.ledger.words, home_kernel(stage.ledger, rows.names[row]))
     ask_for_kernel(stage.entities, rows.keys[row])

@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 Int64s = npt.NDArray[np.int64]
 Headers = list[tuple[str, bytes]]
+Payload = bytes | npt.NDArray[np.uint8]
+"""What a record to be written holds; the client copies it."""
 
 
 class Values(Protocol):

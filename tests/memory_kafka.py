@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from streams import records
 from streams.kafka import RebalancedError
-from streams.records import HeldRecords, Packed, Records
+from streams.records import HeldRecords, Packed, Payload, Records
 from streams.topic_specs import TopicSpec
 
 Partition = tuple[str, int]
@@ -196,11 +196,11 @@ class MemoryOutbox:
         self,
         topic: str,
         partition: int | None,
-        value: bytes | None,
+        value: Payload | None,
         key: bytes | None = None,
         headers: Headers = None,
     ) -> None:
-        self.queue.append((topic, partition or 0, value, key, headers))
+        self.queue.append((topic, partition or 0, None if value is None else bytes(value), key, headers))
 
     def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
         own_keys = keys.unpack() if keys else [None] * values.size

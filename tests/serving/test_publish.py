@@ -9,7 +9,7 @@ import pytest
 from serving.publish import Publisher, RawRecord, check_rate, merged, publish_files, read_lines
 from streams.errors import PipelineError
 from streams.pipeline_file import read_pipeline
-from streams.records import Packed
+from streams.records import Packed, Payload
 
 PIPELINE = read_pipeline(Path(__file__).parents[2] / "examples" / "flights.toml")
 EVENTS, LABELS = PIPELINE.events.topic, PIPELINE.labels.topic
@@ -25,11 +25,11 @@ class Outbox:
         self,
         topic: str,
         partition: int | None,
-        value: bytes | None,
+        value: Payload | None,
         key: bytes | None = None,
         headers: list[tuple[str, bytes]] | None = None,
     ) -> None:
-        self.sent.append((topic, partition, value, key, headers))
+        self.sent.append((topic, partition, None if value is None else bytes(value), key, headers))
         self.is_flushed = False
 
     def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
