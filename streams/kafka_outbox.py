@@ -19,6 +19,8 @@ CLOSE_WAIT_S = 5.0
 """How long closing waits for what was not flushed: a worker that failed must not hang."""
 FULL_WAIT_S = 0.002
 """How long a full queue is left alone: nothing tells of room in it, for only failures are reported."""
+BATCH_LINGER_MS = 0.2
+"""How long records of `produce_many` wait for those behind them: without it, the first would go alone."""
 SERVE_EVERY = 1_000
 """Delivery reports are served once in so many produced messages; unserved ones count against the queue."""
 
@@ -64,8 +66,8 @@ class KafkaOutbox:
 
     Args:
         settings: the [kafka] table.
-        linger_ms: how long a message may wait for company. A role puts out all rows of a step at once, so the time it
-            takes to queue them is enough; 0 costs a request per message.
+        linger_ms: how long a message of `produce` may wait for company; the client makes a whole millisecond of any
+            fraction. 0 costs a request per message where they come one by one.
         compression: `none` or what librdkafka names, as `lz4`.
         batch_bytes: largest batch of one partition.
 
@@ -149,7 +151,7 @@ class KafkaOutbox:
         """See `Outbox.produce_many`."""
         if self._batches is None:  # on first use: most roles only write frames
             try:
-                self._batches = BatchProducer(self._config, self._on_error)
+                self._batches = BatchProducer({**self._config, "linger.ms": BATCH_LINGER_MS}, self._on_error)
             except KafkaException as error:
                 raise config_error(error, self._settings, "the producer") from None
         where, done = -1 if partition is None else partition, 0
