@@ -141,7 +141,7 @@ class Outlet:
         name = self.full_name(target[0])
         header = [(SCHEMA_HEADER, schema.fingerprint.encode())]
         for frame in frames.encode(stack, index):
-            self._outbox.produce(name, target[1], frame.frame(), None, header)
+            self._outbox.produce(name, target[1], frame.payload(), None, header)
             yield frame
 
     def full_name(self, topic: str) -> str:

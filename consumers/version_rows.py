@@ -45,7 +45,7 @@ def version_row(schema: FrameSchema, version: Version, known_us: int) -> Table:
 def announce(outbox: Outbox, pipeline: str, schema: FrameSchema, version: Version, known_us: int) -> None:
     """Write a version's row into P.examples and wait until it is there; `schema` is known on P.control."""
     header = [(SCHEMA_HEADER, schema.fingerprint.encode())]
-    outbox.produce(f"{pipeline}.examples", 0, version_row(schema, version, known_us).frame(), None, header)
+    outbox.produce(f"{pipeline}.examples", 0, version_row(schema, version, known_us).payload(), None, header)
     outbox.flush()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.metadata import version
 
@@ -49,12 +50,24 @@ def run_api(pipeline: Pipeline, metrics_address: str | None = None) -> None:
         )
         for door in (doors.publisher, doors.models, doors.decisions, doors.throne):
             open_doors.callback(door.close)
-        metrics.ready()
-        serve(pipeline, Guard(make_app(pipeline, doors, metrics), metrics, pipeline.serve.token))
+        app = Guard(make_app(pipeline, doors, metrics), metrics, pipeline.serve.token)
+        serve(pipeline, app, metrics.ready)
 
 
-def serve(pipeline: Pipeline, app: Guard) -> None:
-    """Listen until SIGTERM or SIGINT; requests at hand are answered first.
+class _Server(uvicorn.Server):
+    """Tells when it answers."""
+
+    def __init__(self, settings: uvicorn.Config, tell_ready: Callable[[], None]) -> None:
+        super().__init__(settings)
+        self._tell_ready = tell_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._tell_ready()
+
+
+def serve(pipeline: Pipeline, app: Guard, tell_ready: Callable[[], None]) -> None:
+    """Listen until SIGTERM or SIGINT; requests at hand are answered first. `tell_ready` is called when it answers.
 
     Raises:
         UnavailableError: the address is taken.
@@ -76,4 +89,4 @@ def serve(pipeline: Pipeline, app: Guard) -> None:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise UnavailableError(f"[serve] http: {host}:{port} cannot be listened on: {error.strerror}") from error
-    uvicorn.Server(settings).run(sockets=[listening])
+    _Server(settings, tell_ready).run(sockets=[listening])

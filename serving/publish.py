@@ -77,8 +77,7 @@ class Publisher:
         for number, record in enumerate(records):
             if number % CHECK_RECORDS == 0 or self._rate is not None:
                 if self._has_marks and self._clock() - marked_at >= MARK_EVERY_S:
-                    # Earlier by one: records of this very time may be still to come.
-                    self.mark(str(record.time_us - 1))
+                    self.mark_before(record.time_us)
                     marked_at = self._clock()
                 if number % CHECK_RECORDS == 0:
                     each_moment()
@@ -89,6 +88,10 @@ class Publisher:
         if self._has_marks:
             self.mark("end")
         self._outbox.flush()
+
+    def mark_before(self, time_us: int) -> None:
+        """Mark all that is earlier than the next record: of its very time there may be more to come."""
+        self.mark(str(time_us - 1))
 
     def mark(self, text: str) -> None:
         """Write a mark to every raw partition: microseconds as text, or `end`."""

@@ -60,7 +60,7 @@ class TrainingPace:
     def paced(self, records: Iterable[RawRecord], before_rest: Callable[[int], None]) -> Iterator[RawRecord]:
         """Give the records, in time order, with a rest behind each row at which a training is due.
 
-        `before_rest` is told when the next record is of, in us, so that nothing given so far need wait for it.
+        `before_rest` gets the time of the next record, in us, so that nothing given so far need wait for that one.
         """
         due: list[_Due] = []
         for record in records:

@@ -49,7 +49,7 @@ def _rewritten(layout: Layout, records: Records, i: int) -> Bytes:
         where = f"partition {records.partition}, offset {records.offsets[i]}: {len(payload)} bytes"
         raise FrameError(f"a frame of {records.topic} cannot be read: {error} ({where})") from error
     table = Builder(layout, {}).build(columns, batch.num_rows)
-    return table.frame()
+    return table.payload()
 
 
 def _column(array: pa.Array) -> Any:

@@ -18,11 +18,13 @@ FLUSH_DEADLINE_S = 240.0
 CLOSE_WAIT_S = 5.0
 """How long closing waits for what was not flushed: a worker that failed must not hang."""
 FULL_WAIT_S = 0.002
-"""How long a full queue is left alone: nothing tells of room in it, for only failures are reported."""
+"""How long `produce` leaves a full queue alone: nothing tells it of room there, for only failures are reported to it."""
+BATCH_FULL_WAIT_S = 0.1
+"""How long `produce_many` does at most: every delivery is reported to it."""
 BATCH_LINGER_MS = 0.2
-"""How long records of `produce_many` wait for those behind them: without it, the first would go alone."""
+"""How long records of `produce_many` wait for those behind them, or the first would go alone; see `linger_ms`."""
 SERVE_EVERY = 1_000
-"""Delivery reports are served once in so many produced messages; unserved ones count against the queue."""
+"""Reports and errors are served once in so many produced messages."""
 
 
 class Outbox(Protocol):
@@ -66,8 +68,8 @@ class KafkaOutbox:
 
     Args:
         settings: the [kafka] table.
-        linger_ms: how long a message of `produce` may wait for company; the client makes a whole millisecond of any
-            fraction. 0 costs a request per message where they come one by one.
+        linger_ms: how long a message of `produce` may wait for company (`produce_many` has its own); the client makes a
+            whole millisecond of any fraction. 0 costs a request per message where they come one by one.
         compression: `none` or what librdkafka names, as `lz4`.
         batch_bytes: largest batch of one partition.
 
@@ -133,7 +135,7 @@ class KafkaOutbox:
         headers: list[tuple[str, bytes]] | None,
     ) -> None:
         where = -1 if partition is None else partition
-        # The client's stubs demand a list type of its own, and do not know that it takes any buffer that stays.
+        # The client's stubs demand a list type of its own, and do not know that it takes numpy's arrays.
         own_headers, payload = cast("Any", headers or []), cast("Any", value)
         while True:
             if self._failure is not None:
@@ -160,7 +162,7 @@ class KafkaOutbox:
                 raise self._failure
             done, code = self._batches.produce(topic, where, values, keys, done)
             if code == QUEUE_FULL:
-                self._batches.poll(FULL_WAIT_S)
+                self._batches.poll(BATCH_FULL_WAIT_S)
             elif code:
                 self._fail(KafkaError(code), topic, partition)
         self.produced_total += values.size

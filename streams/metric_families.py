@@ -110,5 +110,5 @@ class Families:
         self.store_open = gauge("millrace_store_open", "1 while the online store is given a rest after failures.")
         self.store_pending = gauge("millrace_store_pending_rows", "Rows that wait for the online store.")
         self.store_write = histogram("millrace_store_write_seconds", "Time one batch took to write.", STORE_BOUNDS_S)
-        self.ready = gauge("millrace_ready", "1 once the process takes rows or requests, 0 while it starts.")
+        self.ready = gauge("millrace_ready", "1 once the process asks for rows or listens, 0 while it starts.")
         self.info = gauge("millrace_info", "Always 1; names the release.", "version")

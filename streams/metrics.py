@@ -63,7 +63,7 @@ class RoleMetrics(ModelMetrics):
         self.families.ready.labels(*self._base).set(0)
 
     def ready(self) -> None:
-        """Say that the process takes rows or requests from now on."""
+        """Say that the process asks for rows or listens from now on."""
         self.families.ready.labels(*self._base).set(1)
 
     # Requests

@@ -110,14 +110,14 @@ class Table:
             source_kernel(self.places, self._address, self.start, self._source)
         return self._source
 
-    def frame(self) -> Bytes:
+    def payload(self) -> Bytes:
         """Give the frame of these rows: a view of the table's own memory, or of a copy of those it has a part of."""
         whole = self if self.length else join([self])
         return whole.block[: whole.length]
 
     def message(self) -> bytes:
         """Give the frame of these rows as a copy."""
-        return self.frame().tobytes()
+        return self.payload().tobytes()
 
     def to_arrow(self) -> pa.RecordBatch:
         """Copy the rows into an Arrow record batch."""

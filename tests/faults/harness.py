@@ -131,7 +131,7 @@ class Process:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it takes rows and hears SIGTERM, of which a process that still starts dies."""
+        """Whether it asks for rows and hears SIGTERM, of which a process that still starts dies."""
         return any(self.series("millrace_ready"))
 
     def series(self, name: str) -> list[float]:

@@ -24,6 +24,6 @@ def test_an_address_that_is_taken_is_one_line(
         pipeline = read_pipeline(Path(__file__).parents[2] / "examples" / "flights.toml")
         of = msgspec.structs.replace(pipeline, serve=msgspec.structs.replace(pipeline.serve, http=(host, port)))
         with pytest.raises(UnavailableError, match=rf"^\[serve\] http: {host}:{port} cannot be listened on: Address"):
-            serve(of, cast("Any", None))
+            serve(of, cast("Any", None), lambda: None)
 
     assert capfd.readouterr() == ("", "")

@@ -34,6 +34,7 @@ class Machine:
         self.pace = TrainingPace(pipeline, lambda: self.ended, self.nap, lambda: self.now_s)
 
     def nap(self) -> None:
+        assert self.told[-1:] == [START_US + self.day * DAY_US], "nothing was told before records are held back"
         self.now_s += NAP_S
         if self.rests[-1:] != [self.day]:
             self.rests.append(self.day)

@@ -139,7 +139,7 @@ def running_shop(directory: Path, pipeline: str = PIPELINE) -> Iterator[Shop]:
     found = Shop(directory, pipeline)
     try:
         found.connect()
-        until(lambda: found.metric("millrace_version_examples") == 0 and all_answer(found), START_WAIT_S)
+        until(lambda: found.metric("millrace_version_examples") == 0 and all_are_ready(found), START_WAIT_S)
         yield found
     finally:
         if found.process.poll() is None:
@@ -151,6 +151,6 @@ def _is_guard(command: list[str]) -> bool:
     return any(part.endswith("child_guard.py") for part in command)
 
 
-def all_answer(shop: Shop) -> bool:
+def all_are_ready(shop: Shop) -> bool:
     targets = json.loads((shop.run_dir / "targets.json").read_text())
-    return all(fetch_metrics(int(target["targets"][0].split(":")[1])) for target in targets)
+    return shop.metric("millrace_ready") == len(targets)

@@ -19,7 +19,7 @@ import redis
 
 from streams.kafka import Topics
 from tests.system.conftest import until
-from tests.system.shop import ANSWER_WAIT_S, ROOT, START_WAIT_S, STOP_LIMIT_S, Shop, all_answer, running_shop
+from tests.system.shop import ANSWER_WAIT_S, ROOT, START_WAIT_S, STOP_LIMIT_S, Shop, all_are_ready, running_shop
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -118,7 +118,7 @@ def test_a_killed_role_is_started_again_and_goes_on(shop: Shop, job: str) -> Non
     after = [shop.order() for _ in range(3)]
     for id_ in after:
         shop.answer(id_)
-    until(lambda: shop.pid_of(job) not in {killed, None} and all_answer(shop), START_WAIT_S)
+    until(lambda: shop.pid_of(job) not in {killed, None} and all_are_ready(shop), START_WAIT_S)
     last = shop.order()
     shop.answer(last)
 
@@ -131,14 +131,14 @@ def test_a_killed_role_is_started_again_and_goes_on(shop: Shop, job: str) -> Non
 def test_every_answer_is_counted_once_after_the_kills(shop: Shop) -> None:
     """Of serve, of what scores the answers, and of all between; only serve's may have been repeated."""
     shop.answer(shop.order())
-    until(lambda: all_answer(shop) and _answered(shop) == len({one["id"] for one in shop.answers}), ANSWER_WAIT_S)
+    until(lambda: all_are_ready(shop) and _answered(shop) == len({one["id"] for one in shop.answers}), ANSWER_WAIT_S)
 
     assert shop.metric("millrace_served_events", state="unanswered") == 0
 
 
 def test_no_row_is_unaccounted_for_after_the_kills(shop: Shop) -> None:
     shop.answer(shop.order())
-    until(lambda: all_answer(shop) and shop.metric("millrace_unaccounted_rows") == 0, ANSWER_WAIT_S)
+    until(lambda: all_are_ready(shop) and shop.metric("millrace_unaccounted_rows") == 0, ANSWER_WAIT_S)
 
 
 def test_sigterm_stops_everything_within_seconds_and_leaves_nothing(shop: Shop) -> None:
