@@ -18,7 +18,7 @@ FLUSH_DEADLINE_S = 240.0
 CLOSE_WAIT_S = 5.0
 """How long closing waits for what was not flushed: a worker that failed must not hang."""
 FULL_WAIT_S = 0.002
-"""How long `produce` leaves a full queue alone: nothing tells it of room there, for only failures are reported to it."""
+"""How long `produce` leaves a full queue alone: nothing tells of room there, for only failures are reported."""
 BATCH_FULL_WAIT_S = 0.1
 """How long `produce_many` does at most: every delivery is reported to it."""
 BATCH_LINGER_MS = 0.2
