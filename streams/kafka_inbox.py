@@ -129,9 +129,8 @@ class KafkaInbox:
             "enable.partition.eof": False,
         }
         if gather_ms:
-            most = [
-                int(settings[name]) for name in MOST_FETCHED if settings.get(name, "").isdigit()
-            ]  # else refused below
+            # What is no number is refused below.
+            most = [int(settings[name]) for name in MOST_FETCHED if settings.get(name, "").isdigit()]
             own |= {"fetch.wait.max.ms": gather_ms, "fetch.min.bytes": min([GATHERED_BYTES, *most])}
         if group_protocol == "classic":
             own["partition.assignment.strategy"] = "cooperative-sticky"

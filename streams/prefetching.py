@@ -27,13 +27,11 @@ CHUNK_LINES = 3
 def prefetch_kernel(rows: Input, row: int, plan: Plan, stage: Stage) -> None:
     """Ask for what the rows after `row` will read."""
     total = rows.kind.size
+    prefetch_names_kernel(rows, row, stage)
     if row + TABLES < total:
-        _prefetch_tables(rows, row + TABLES, stage)
-    if row + ROWS < total:
-        if rows.kind[row + ROWS] == EVENT:
-            _prefetch_head(rows, row + ROWS, stage, plan)
-        elif rows.kind[row + ROWS] == LABEL:
-            _prefetch_pending(stage, rows.names[row + ROWS])
+        ask_for_kernel(stage.entities, rows.keys[row + TABLES])
+    if row + ROWS < total and rows.kind[row + ROWS] == EVENT:
+        _prefetch_head(rows, row + ROWS, stage, plan)
     if row + CHUNKS < total and rows.kind[row + CHUNKS] == EVENT:
         _prefetch_chunks(stage, plan, rows.entities[row + CHUNKS], rows.time[row + CHUNKS])
 
@@ -46,12 +44,6 @@ def prefetch_names_kernel(rows: Input, row: int, stage: Stage) -> None:
         prefetch(stage.ledger.words, home_kernel(stage.ledger, rows.names[row + TABLES]))
     if row + ROWS < total and rows.kind[row + ROWS] == LABEL:
         _prefetch_pending(stage, rows.names[row + ROWS])
-
-
-@inlined
-def _prefetch_tables(rows: Input, row: int, stage: Stage) -> None:
-    prefetch(stage.ledger.words, home_kernel(stage.ledger, rows.names[row]))
-    ask_for_kernel(stage.entities, rows.keys[row])
 
 
 @inlined
