@@ -9,6 +9,7 @@ Codes: https://docs.confluent.io/platform/current/clients/librdkafka/html/rdkafk
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,13 @@ from streams.errors import MillraceError, PipelineError, UnavailableError
 from streams.kafka_settings import REDACTED, redacted
 
 LOG = logging.getLogger("streams.kafka")
+
+FIRST_ANSWER_S = 20.0
+"""How long a question is repeated to brokers that have not answered yet: a cluster that just starts is waited for, a
+wrong address is told."""
+OUTAGE_S = 240.0
+"""How long one is repeated to brokers that have answered before, and records wait for them: their restart is no reason
+to end a process. Below `max.poll.interval.ms` (300 s), for both happen on revoke."""
 
 CLIENT_SETTINGS: dict[str, Any] = {
     "log_level": 0,  # everything that matters arrives as an error; librdkafka's own lines would repeat it on stderr
@@ -83,6 +91,7 @@ MISSING_TOPIC = frozenset(
 OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
 AT_END = frozenset({KafkaError._PARTITION_EOF})
 PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
+WAITED_IN_VAIN = KafkaError._TIMED_OUT
 NO_NEW_PROTOCOL = frozenset({KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION})
 TAKEN_NAME = frozenset({KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID})
 
@@ -166,3 +175,18 @@ class Complaints:
         if self._codes:
             self._codes.clear()
             LOG.warning("%s: Kafka answers again", self._who)
+
+
+class Patience:
+    """How long passing trouble is waited out: briefly until the brokers have answered, through their restart after."""
+
+    def __init__(self) -> None:
+        self._limit_s = FIRST_ANSWER_S
+
+    def deadline(self) -> float:
+        """Return the moment, in seconds of the monotonic clock, up to which a question that begins now is repeated."""
+        return time.monotonic() + self._limit_s
+
+    def answered(self) -> None:
+        """Note that the brokers are there."""
+        self._limit_s = OUTAGE_S

@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from streams.errors import UnavailableError
 from streams.kafka_errors import translate
 from streams.kafka_queues import ConsumerEvents, FetchedRecords, PartitionQueue
-from streams.kafka_reader import CALL_DEADLINE_S, Partition, Subscriber, read_all
+from streams.kafka_reader import ANSWER_S, Partition, Subscriber, read_all
 from streams.librdkafka import handle_of
 from streams.records import Records
 
@@ -218,7 +218,7 @@ class KafkaInbox:
 
         def ask() -> list[TopicPartition]:
             wanted = [TopicPartition(*where) for where in partitions]
-            found = self._client.consumer.committed(wanted, timeout=CALL_DEADLINE_S)
+            found = self._client.consumer.committed(wanted, timeout=ANSWER_S)
             _raise_first(found)
             return list(found)
 

@@ -10,11 +10,19 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.errors import DeliveryError, MillraceError, UnavailableError
 from streams.kafka_batches import QUEUE_FULL, BatchProducer
-from streams.kafka_errors import CLIENT_SETTINGS, LOG, PURGED, REFUSED, Complaints, config_error, error_of, translate
+from streams.kafka_errors import (
+    CLIENT_SETTINGS,
+    LOG,
+    OUTAGE_S,
+    PURGED,
+    REFUSED,
+    Complaints,
+    config_error,
+    error_of,
+    translate,
+)
 from streams.records import Packed, Payload
 
-FLUSH_DEADLINE_S = 240.0
-"""How long a flush waits for an absent broker; below `max.poll.interval.ms` (300 s), as flushes happen on revoke."""
 CLOSE_WAIT_S = 5.0
 """How long closing waits for what was not flushed: a worker that failed must not hang."""
 FULL_WAIT_S = 0.002
@@ -184,12 +192,12 @@ class KafkaOutbox:
 
     def flush(self) -> None:
         """See `Outbox.flush`."""
-        deadline = time.monotonic() + FLUSH_DEADLINE_S
+        deadline = time.monotonic() + OUTAGE_S
         while (waiting := self._flush(0.5)) > 0 and self._failure is None:
             if time.monotonic() > deadline:
                 brokers = self._settings.get("bootstrap.servers")
                 raise UnavailableError(
-                    f"Kafka at {brokers} acknowledged nothing for {FLUSH_DEADLINE_S:.0f} s, {waiting} messages wait; "
+                    f"Kafka at {brokers} acknowledged nothing for {OUTAGE_S:.0f} s, {waiting} messages wait; "
                     "check that the brokers run"
                 )
         self._look_for_failure()

@@ -12,16 +12,19 @@ from typing import Any, Protocol, TypeVar, cast
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
-from streams.errors import CutError, TopicError, UnavailableError
+from streams.errors import CutError, TopicError
 from streams.kafka_errors import (
     AT_END,
     CLIENT_SETTINGS,
+    FIRST_ANSWER_S,
     MISSING_TOPIC,
     OUT_OF_RANGE,
     REBALANCED,
     REFUSED,
     TRANSIENT,
+    WAITED_IN_VAIN,
     Complaints,
+    Patience,
     RebalancedError,
     config_error,
     error_of,
@@ -37,9 +40,8 @@ BEGINNING = int(OFFSET_BEGINNING)
 END = int(OFFSET_END)
 """Start offset meaning only records that are still to come."""
 
-CALL_DEADLINE_S = 20.0
-"""How long a question to the broker is repeated. Far below `max.poll.interval.ms`, so that asking during a rebalance
-cannot cost the membership."""
+ANSWER_S = 10.0
+"""How long one answer is waited for before the question is repeated."""
 RETRY_WAIT_S = 0.05
 MISSING_TOPIC_GRACE_S = 10.0
 """A topic just created may be unknown to another broker for a moment."""
@@ -152,6 +154,7 @@ class Subscriber:
     def __init__(self, settings: Mapping[str, str], who: str, **own: Any) -> None:
         self.settings = settings
         self.complaints = Complaints(settings, who)
+        self._patience = Patience()
         self.ends: dict[Partition, int] = {}
         self._refused: KafkaError | None = None
         self._missing: tuple[str, float] | None = None
@@ -204,41 +207,46 @@ class Subscriber:
         return cast("list[Message]", records)
 
     def ask(self, question: Callable[[], R], doing: str, passing: frozenset[int] = TRANSIENT) -> R:
-        """Ask the broker, again and again while the trouble is a passing one."""
-        deadline = time.monotonic() + CALL_DEADLINE_S
+        """Ask the broker, again and again while the trouble is a passing one and patience lasts."""
+        deadline = self._patience.deadline()
         while True:
             try:
-                return question()
+                answer = question()
             except KafkaException as exception:
                 error = error_of(exception)
                 code = error.code() if error else None
+                if code in MISSING_TOPIC:  # the brokers are there: what they lack may not be waited for as they are
+                    deadline = min(deadline, time.monotonic() + FIRST_ANSWER_S)
                 if code in REBALANCED and not (error and error.fatal()):
                     raise RebalancedError(f"cannot {doing}: the group has given the partitions away") from None
                 if code not in passing or time.monotonic() > deadline:
                     raise translate(exception, self.settings, doing) from None
                 self.complaints.add(cast("KafkaError", error))
-            time.sleep(RETRY_WAIT_S)
+                time.sleep(RETRY_WAIT_S)
+            else:
+                self._patience.answered()
+                return answer
 
     def watermarks(self, topic: str, partition: int) -> tuple[int, int]:
         """Return (first offset there is, offset of the next record), as the broker has them now."""
         where = TopicPartition(topic, partition)
 
-        def question() -> tuple[int, int] | None:  # the client says None when it waited in vain
+        def question() -> tuple[int, int]:
             try:
                 # Asked over a connection of its own: on the consumer's, the answer waits behind its open fetch request.
-                return self._asker.get_watermark_offsets(where, timeout=CALL_DEADLINE_S, cached=False)
+                found = self._asker.get_watermark_offsets(where, timeout=ANSWER_S, cached=False)
             except KafkaException as exception:
-                found = error_of(exception)
-                if found is not None and found.code() in MISSING_TOPIC:
+                error = error_of(exception)
+                if error is not None and error.code() in MISSING_TOPIC:
                     # A broker that is just back may not know its partitions, and the client keeps that for minutes.
-                    self._asker.list_topics(topic, timeout=CALL_DEADLINE_S)
+                    self._asker.list_topics(topic, timeout=ANSWER_S)
                 raise
+            if found is None:  # so the client says that it has waited in vain
+                raise KafkaException(KafkaError(WAITED_IN_VAIN))
+            return found
 
-        found = self.ask(question, f"find the ends of {topic}[{partition}]", TRANSIENT | MISSING_TOPIC)
-        if found is None:
-            brokers = self.settings.get("bootstrap.servers")
-            raise UnavailableError(f"Kafka at {brokers} did not tell the ends of {topic}[{partition}] in time")
-        return int(found[0]), int(found[1])
+        low, high = self.ask(question, f"find the ends of {topic}[{partition}]", TRANSIENT | MISSING_TOPIC)
+        return int(low), int(high)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal() or error.code() in REFUSED:
@@ -275,7 +283,7 @@ class Subscriber:
         topic, deadline = cast("tuple[str, float]", self._missing)
         if time.monotonic() < deadline:
             return
-        found = self.ask(lambda: self.consumer.list_topics(topic, timeout=CALL_DEADLINE_S), f"look for topic {topic}")
+        found = self.ask(lambda: self.consumer.list_topics(topic, timeout=ANSWER_S), f"look for topic {topic}")
         if found.topics[topic].error is not None:
             raise TopicError(f"topic {topic} does not exist (any more); create it, or start with `millrace up`")
         self._missing = None

@@ -23,14 +23,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package
 )
 
 from streams.errors import TopicError
-from streams.kafka_errors import CLIENT_SETTINGS, TRANSIENT, Complaints, config_error, error_of, translate
+from streams.kafka_errors import CLIENT_SETTINGS, TRANSIENT, Complaints, Patience, config_error, error_of, translate
 from streams.topic_specs import TopicSpec
 
 R = TypeVar("R")
 
 REQUEST_TIMEOUT_S = 10.0
-ADMIN_DEADLINE_S = 20.0
-"""How long a request is repeated while the brokers are away: a cluster that is just starting is waited for."""
+VISIBLE_S = 20.0
+"""How long a change may take to show at all brokers."""
 RETRY_WAIT_S = 0.2
 VISIBLE_CHECK_S = 0.02
 MIN_MESSAGE_BYTES = 1_048_576
@@ -55,6 +55,7 @@ class Topics:
     def __init__(self, settings: Mapping[str, str]) -> None:
         self._settings = settings
         self._complaints = Complaints(settings, "topics")
+        self._patience = Patience()
         try:
             # The client must outlive its futures, hence a member.
             config: dict[str, Any] = {**settings, **CLIENT_SETTINGS, "error_cb": self._complaints.add}
@@ -115,7 +116,7 @@ class Topics:
             lambda: self._admin.create_partitions([wanted], request_timeout=REQUEST_TIMEOUT_S)[topic],
             f"give topic {topic} more partitions",
         )
-        deadline = time.monotonic() + ADMIN_DEADLINE_S
+        deadline = time.monotonic() + VISIBLE_S
         while self.partitions(topic) < partitions and time.monotonic() < deadline:
             time.sleep(VISIBLE_CHECK_S)
 
@@ -169,7 +170,7 @@ class Topics:
 
     def _wait(self, names: Sequence[str], *, are_there: bool) -> dict[str, TopicDescription | None]:
         # The controller answers before the brokers know: who looks at once would miss a new topic, or see an old one.
-        deadline = time.monotonic() + ADMIN_DEADLINE_S
+        deadline = time.monotonic() + VISIBLE_S
         while True:
             found = self._describe(names)
             if all((one is not None) == are_there for one in found.values()) or time.monotonic() > deadline:
@@ -217,22 +218,26 @@ class Topics:
         first: Future[Any] | None = None,
     ) -> Any:
         """Return the answer, None for an error in `unless`; passing trouble is waited out."""
-        deadline = time.monotonic() + ADMIN_DEADLINE_S
+        deadline = self._patience.deadline()
         future = first if first is not None else request()
         while True:
             try:
-                return future.result()
+                answer = future.result()
             except KafkaException as exception:
                 error = error_of(exception)
                 code = error.code() if error else None
                 if unless and code in unless:
+                    self._patience.answered()
                     return None
                 if code == KafkaError.TOPIC_ALREADY_EXISTS:
                     raise TopicExists from None
                 if code not in TRANSIENT or time.monotonic() > deadline:
                     raise translate(exception, self._settings, doing) from None
-            time.sleep(RETRY_WAIT_S)
-            future = request()
+                time.sleep(RETRY_WAIT_S)
+                future = request()
+            else:
+                self._patience.answered()
+                return answer
 
 
 class TopicExists(Exception):  # noqa: N818 -- a signal inside this file, not an error a user meets
