@@ -5,19 +5,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from streams import frames
 from streams.features import columns
-from streams.frames import EVENT, LABEL, Rows, examples_schema, features_schema
+from streams.frames import EVENT, LABEL, Rows, examples_schema, features_schema, stage_schema
 from streams.inputs import Input
 from streams.outputs import ROWS, Room
 from streams.pipeline import Pipeline
 from streams.plan import FeaturePlan
-from streams.routing import place_by_entity, place_by_key
+from streams.routing import NOWHERE, part, place_by_entity, place_by_key
 from streams.stages import stage_topic
-from streams.tables import Table
-
-NOWHERE = -1
-_TEXTS = {"id", "key"}
+from streams.tables import Overlay, Table
 
 Int64s = npt.NDArray[np.int64]
 
@@ -68,14 +64,12 @@ class StageDelivery:
     def __init__(self, pipeline: Pipeline, plan: FeaturePlan, source: int) -> None:
         self._spec = plan.stage
         self._source, self._partitions = source, pipeline.partitions
-        self._schema = frames.stage_schema(plan.stage, plan.columns)
         self._topic = stage_topic(plan.stage.number)
-        self.layout = self._schema.layout
+        self.layout = stage_schema(plan.stage, plan.columns).layout
         self._carried: dict[str, int] = {}  # column → place among the fields; later stages pass these columns on
         if plan.stage.number == 1:
             places = {field.name: place for place, field in enumerate(plan.fields)}
             self._carried = {f"field.{field.name}": places[field.name] for field in plan.stage.carried}
-        self._kept = [name for name in self.layout.names if name not in {"source", "sequence", "vector"}]
         self.sequences = np.zeros(pipeline.partitions, np.int64)  # the next of each partition
 
     def send(self, room: Room, rows: Input) -> list[Rows]:
@@ -88,19 +82,16 @@ class StageDelivery:
         for name, place in self._carried.items():
             room.column(name)[:count] = np.where(is_event, rows.values_KB[place, cause], np.nan)
         table = room.table(self._source, np.zeros(count, np.int64))
-        parts = _parts(self._targets(table))
-        self._number(parts, room.column("sequence"))
+        parts = part(self._targets(table), self.sequences, room.column("sequence"))
         return [Rows(self._topic, to, table, index, cause[index]) for to, index in parts]
 
     def pass_on(self, rows: Table, vectors_BF: npt.NDArray[np.float64]) -> list[Rows]:
         """Give the event and label rows of a middle stage, with these vectors."""
         targets = self._targets(rows)
         targets[rows.numbers("kind") > LABEL] = NOWHERE
-        parts, sequence = _parts(targets), np.zeros(rows.num_rows, np.int64)
-        self._number(parts, sequence)
-        own = {name: rows.text(name) if name in _TEXTS else rows.numbers(name) for name in self._kept}
-        own |= {"source": np.full(rows.num_rows, self._source, np.int32), "sequence": sequence, "vector": vectors_BF}
-        table = frames.build(self._schema, own, rows.num_rows)
+        sequence, source = np.zeros(rows.num_rows, np.int64), np.full(rows.num_rows, self._source, np.int32)
+        parts = part(targets, self.sequences, sequence)
+        table = Overlay(self.layout, rows, {"source": source, "sequence": sequence, "vector": vectors_BF})
         return [Rows(self._topic, to, table, index, index) for to, index in parts]
 
     def _targets(self, rows: Table) -> Int64s:
@@ -108,17 +99,3 @@ class StageDelivery:
         if following not in self._spec.entities:
             return place_by_key(rows.text("key"), self._partitions)
         return place_by_entity(rows.numbers(f"entity.{following}"), rows.text("key"), self._partitions)
-
-    def _number(self, parts: list[tuple[int, Int64s]], sequence_B: Int64s) -> None:
-        """Write the rows' numbers: they are gapless in each partition."""
-        for to, index in parts:
-            sequence_B[index] = np.arange(self.sequences[to], self.sequences[to] + index.size)
-            self.sequences[to] += index.size
-
-
-def _parts(targets: Int64s) -> list[tuple[int, Int64s]]:
-    """Give the rows of each partition that has any, in order."""
-    order = np.argsort(targets, kind="stable")
-    places, starts = np.unique(targets[order], return_index=True)
-    found = zip(places.tolist(), np.split(order, starts[1:]), strict=True) if targets.size else ()
-    return [(to, index) for to, index in found if to != NOWHERE]

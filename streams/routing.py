@@ -6,13 +6,17 @@ without the entity goes by its key, as in the log (PROTOCOL 16), and so does eve
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import bare, inlined
-from streams.hashing import UPPER_HALF, place_column
+from streams.hashing import ENTITY_SEED, UPPER_HALF, hash_text, place_column
 from streams.inputs import NO_KEY
 from streams.layouts import Text
+
+NOWHERE = -1
 
 Int64s = npt.NDArray[np.int64]
 
@@ -24,18 +28,51 @@ def place_by_key(keys: Text, partitions: int) -> Int64s:
 
 def place_by_entity(hashes: Int64s, keys: Text, partitions: int) -> Int64s:
     """Give each row's partition by its entity, or by its key where it has none."""
-    places = place_by_key(keys, partitions)
-    _place_kernel(hashes, partitions, places)
+    places = np.empty(hashes.size, np.int64)
+    _place_kernel(hashes, keys, partitions, places)
     return places
 
 
+def part(targets: Int64s, sequences: Int64s, sequence_B: Int64s) -> list[tuple[int, Int64s]]:
+    """Number rows, gapless in each partition, and give the rows of each partition that has any, in order.
+
+    Args:
+        targets: [B] the partition of each row, or NOWHERE.
+        sequences: [P] the next number of each partition; counted on.
+        sequence_B: takes the rows' numbers.
+    """
+    order, ends = np.empty(targets.size, np.int64), np.zeros(sequences.size, np.int64)
+    _part_kernel(targets, sequences, sequence_B, order, ends)
+    cuts = pairwise([0, *ends.tolist()])
+    return [(to, order[start:end]) for to, (start, end) in enumerate(cuts) if start < end]
+
+
 @bare
-def _place_kernel(hashes: Int64s, partitions: int, places: Int64s) -> None:
+def _place_kernel(hashes: Int64s, keys: Text, partitions: int, places: Int64s) -> None:
     for row in range(hashes.size):
-        if hashes[row] != NO_KEY:
-            places[row] = _upper(hashes[row]) % partitions
+        entity = hashes[row]
+        if entity == NO_KEY:
+            entity = np.int64(hash_text(keys.data, keys.offsets[row], keys.offsets[row + 1], np.uint64(ENTITY_SEED)))
+        places[row] = _upper(entity) % partitions
 
 
 @inlined
 def _upper(entity: int) -> int:
     return (entity >> UPPER_HALF) & ((1 << UPPER_HALF) - 1)
+
+
+@bare
+def _part_kernel(targets: Int64s, sequences: Int64s, sequence_B: Int64s, order: Int64s, ends: Int64s) -> None:
+    for target in targets:
+        if target != NOWHERE:
+            ends[target] += 1
+    start = 0
+    for target in range(ends.size):
+        start, ends[target] = start + ends[target], start
+    for row in range(targets.size):
+        target = targets[row]
+        if target != NOWHERE:
+            sequence_B[row] = sequences[target]
+            sequences[target] += 1
+            order[ends[target]] = row
+            ends[target] += 1

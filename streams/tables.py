@@ -124,6 +124,58 @@ class Table:
         return pa.ipc.read_record_batch(pa.py_buffer(self.message()), self.layout.arrow)
 
 
+class Overlay(Table):
+    """The rows of a table in another layout, with some columns laid over its own; nothing is copied.
+
+    Args:
+        layout: of the rows as they shall be; what is not laid over is the table's column of the same name.
+        rows: the table.
+        columns: numbers [B] or the matrix [B, F], by name, as the layout has them; nobody writes to them any more.
+    """
+
+    __slots__ = ("_columns", "_rows")
+
+    def __init__(self, layout: Layout, rows: Table, columns: dict[str, npt.NDArray[Any]]) -> None:
+        super().__init__(layout, rows.block, rows.places, rows.start, rows.num_rows)
+        self._rows, self._columns = rows, columns
+
+    def numbers(self, name: str) -> npt.NDArray[Any]:
+        """View a column of numbers."""
+        return self._columns[name] if name in self._columns else self._rows.numbers(name)
+
+    def matrix(self) -> npt.NDArray[np.float64]:
+        """View the feature matrix as [B, F]."""
+        name = self.layout.names[self.layout.matrix]
+        return self._columns[name] if name in self._columns else self._rows.matrix()
+
+    def text(self, name: str) -> Text:
+        """View a column of text."""
+        return self._rows.text(name)
+
+    def text_at(self, name: str) -> TextAt:
+        """Give the addresses of a column of text."""
+        return self._rows.text_at(name)
+
+    def slice(self, start: int, rows: int | None = None) -> Table:
+        """Give at most `rows` rows from `start` on, as a copy."""
+        return join([self]).slice(start, rows)
+
+    def source(self) -> Int64s:
+        """Give the addresses of all parts and the first row, as kernels take them; not to be written to."""
+        if self._source is None:
+            theirs, layout, widths = self._rows.source(), self.layout, self.layout.widths.tolist()
+            self._source = np.zeros(layout.columns * PARTS + 1, np.int64)
+            self._source[-1] = self.start
+            for column, name in enumerate(layout.names):
+                at = column * PARTS
+                if name in self._columns:
+                    self._source[at + ITEMS] = address_of(self._columns[name]) - self.start * widths[column]
+                else:
+                    before = self._rows.layout.places[name] * PARTS
+                    self._source[at : at + PARTS] = theirs[before : before + PARTS]
+        return self._source
+
+
 class Stack:
     """Tables of one layout as if they were one: what rows are picked from, by an index counted through all of them.
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from streams.decoding import texts
 from streams.hashing import ENTITY_SEED
 from streams.inputs import NO_KEY, hash_entities
-from streams.routing import place_by_entity, place_by_key
+from streams.routing import NOWHERE, part, place_by_entity, place_by_key
 
 ORIGIN, ROUTE, EMPTY = 0x6C687E26133CA12A, 0xEA7D84E7A80276F4, 0xD5AFBA1336A3BE4B
 
@@ -55,3 +55,21 @@ def test_hashes_and_partitions_follow_the_published_algorithm(fields: list[list[
     assert unsigned(*fields) == expected
     found = place_by_entity(hash_entities([texts(field) for field in fields]), texts(fields[0]), partitions)
     assert found.tolist() == places
+
+
+@given(batches=st.lists(st.lists(st.integers(NOWHERE, 4), max_size=30), max_size=4))
+def test_rows_are_parted_in_order_and_numbered_without_gaps(batches: list[list[int]]) -> None:
+    """However they are cut into batches; rows that go nowhere have no number."""
+    sequences, numbers = np.zeros(5, np.int64), [0] * 5
+
+    for targets in batches:
+        sequence_B = np.full(len(targets), -7)
+        parts = part(np.array(targets, np.int64), sequences, sequence_B)
+
+        expected = {to: [row for row, target in enumerate(targets) if target == to] for to in range(5)}
+        assert [(to, rows.tolist()) for to, rows in parts] == [(to, rows) for to, rows in expected.items() if rows]
+        for to, rows in expected.items():
+            assert sequence_B[rows].tolist() == list(range(numbers[to], numbers[to] + len(rows)))
+            numbers[to] += len(rows)
+        assert (sequence_B == -7).sum() == targets.count(NOWHERE)
+    assert sequences.tolist() == numbers

@@ -13,7 +13,7 @@ from streams.building import Builder, read, text_of
 from streams.errors import FrameError
 from streams.layouts import Layout
 from streams.records import HeldRecords, Record
-from streams.tables import Stack, Table, cut, empty, gather, join
+from streams.tables import Overlay, Stack, Table, cut, empty, gather, join
 
 LAYOUT = Layout(
     pa.schema(
@@ -157,3 +157,24 @@ def test_a_builder_fills_in_what_is_absent() -> None:
         assert np.isnan(found.matrix()).all()
         assert found.to_arrow().column("place").null_count == rows
         assert found.to_arrow().column("name").to_pylist() == ["x"] * rows
+
+
+@given(rows=Rows.filter(len), data=st.data())
+def test_columns_laid_over_a_table_are_those_that_are_read_and_copied(rows: list[Any], data: st.DataObject) -> None:
+    """Whatever the table was cut out of; columns of the table that the layout does not have are left behind."""
+    start = data.draw(st.integers(0, len(rows) - 1))
+    own = LAYOUT.arrow.remove(LAYOUT.places["small"])
+    large, vector = np.arange(len(rows) - start), np.arange(3.0 * (len(rows) - start)).reshape(-1, 3) + 0.5
+    below = arrow(rows).slice(start).drop_columns(["small"])
+    laid = [pa.array(large), pa.FixedSizeListArray.from_arrays(pa.array(vector.ravel()), 3)]
+    expected = below.set_column(2, own.field("large"), laid[0]).set_column(3, own.field("vector"), laid[1])
+
+    found = Overlay(Layout(own), table(rows).slice(start), {"large": large, "vector": vector})
+
+    assert found.to_arrow() == expected
+    assert found.numbers("large").tolist() == large.tolist()
+    assert found.numbers("middle").tolist() == expected["middle"].to_pylist()
+    assert found.matrix().tolist() == vector.tolist()
+    index = np.array(data.draw(st.lists(st.integers(0, large.size - 1), max_size=20)), np.int64)
+    assert found.take(index).to_arrow() == expected.take(pa.array(index))
+    assert found.slice(1, 2).to_arrow() == expected.slice(1, 2)
