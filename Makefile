@@ -28,7 +28,7 @@ bench: $(STAMP)
 chaos: $(STAMP)
 	.venv/bin/python -m pytest tests --ignore=tests/bench -m chaos
 
-# Bytecode is written here once: where Python may not write it, every process would compile 30,000 lines at its start.
+# Bytecode is written here once: where Python may not write it, every process would compile all it imports at its start.
 # pip without --no-build-isolation would fetch an unpinned setuptools for our own package.
 $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found: install one, or run make PYTHON=/path/to/python3"; exit 1; }
