@@ -36,7 +36,7 @@ LOG = logging.getLogger("serving.api_doors")
 FRESH_S = 1.0  # the league is looked up once in so long, however many ask
 MOST_DECISIONS = 10_000  # kept in memory; older ones are in their topic
 HEAR_EVERY_S = 0.2  # as often as serve looks for versions
-AWAY_S = 2.0  # between looks while Kafka is away; each may take 20 s by itself
+AWAY_S = 2.0  # between looks while Kafka is away; each may take four minutes by itself
 STOP_S = 2.0  # a look that takes longer is left to end with the process
 
 

@@ -60,7 +60,7 @@ BROKER_SETTINGS = {
     "broker.session.timeout.ms": "6000",
     "broker.heartbeat.interval.ms": "1000",
     "auto.create.topics.enable": "false",  # a topic made by a typo would hide the typo
-    # A deleted topic leaves memory and disk at once (default 60 s): giving it up costs whoever comes next.
+    # Deleted topics and segments leave memory and disk soon (default 60 s): giving them up costs whoever comes next.
     "log.segment.delete.delay.ms": "500",
     "log.cleaner.dedupe.buffer.size": "33554432",  # default 128 MiB: a quarter of the heap for one small topic
 }

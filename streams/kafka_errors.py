@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -21,11 +21,12 @@ from streams.kafka_settings import REDACTED, redacted
 LOG = logging.getLogger("streams.kafka")
 
 FIRST_ANSWER_S = 20.0
-"""How long a question is repeated to brokers that have not answered yet: a cluster that just starts is waited for, a
-wrong address is told."""
+"""How long a question is repeated to brokers that have not answered this process yet: a cluster that just starts is
+waited for, a wrong address is told."""
 OUTAGE_S = 240.0
 """How long one is repeated to brokers that have answered before, and records wait for them: their restart is no reason
-to end a process. Below `max.poll.interval.ms` (300 s), for both happen on revoke."""
+to end a process. Each by itself is below `max.poll.interval.ms` (300 s); several one after the other may cost the
+partitions, which come back."""
 
 CLIENT_SETTINGS: dict[str, Any] = {
     "log_level": 0,  # everything that matters arrives as an error; librdkafka's own lines would repeat it on stderr
@@ -178,15 +179,21 @@ class Complaints:
 
 
 class Patience:
-    """How long passing trouble is waited out: briefly until the brokers have answered, through their restart after."""
+    """How long passing trouble is waited out: briefly until the brokers have answered this process, long after that.
 
-    def __init__(self) -> None:
-        self._limit_s = FIRST_ANSWER_S
+    Args:
+        settings: the user's connection settings; all clients of the same brokers know of each other's answers.
+    """
+
+    _answered: ClassVar[set[str]] = set()  # those of `bootstrap.servers` that have answered
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        self._brokers = settings.get("bootstrap.servers", "")
 
     def deadline(self) -> float:
         """Return the moment, in seconds of the monotonic clock, up to which a question that begins now is repeated."""
-        return time.monotonic() + self._limit_s
+        return time.monotonic() + (OUTAGE_S if self._brokers in self._answered else FIRST_ANSWER_S)
 
     def answered(self) -> None:
         """Note that the brokers are there."""
-        self._limit_s = OUTAGE_S
+        self._answered.add(self._brokers)

@@ -6,6 +6,7 @@ is not in the topic, a topic that is not there and a refusal are errors of the t
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar, cast
@@ -16,7 +17,6 @@ from streams.errors import CutError, TopicError
 from streams.kafka_errors import (
     AT_END,
     CLIENT_SETTINGS,
-    FIRST_ANSWER_S,
     MISSING_TOPIC,
     OUT_OF_RANGE,
     REBALANCED,
@@ -42,6 +42,8 @@ END = int(OFFSET_END)
 
 ANSWER_S = 10.0
 """How long one answer is waited for before the question is repeated."""
+MISSING_TOPIC_S = 20.0
+"""How long a question about a topic is repeated that brokers who are there do not know."""
 RETRY_WAIT_S = 0.05
 MISSING_TOPIC_GRACE_S = 10.0
 """A topic just created may be unknown to another broker for a moment."""
@@ -154,7 +156,7 @@ class Subscriber:
     def __init__(self, settings: Mapping[str, str], who: str, **own: Any) -> None:
         self.settings = settings
         self.complaints = Complaints(settings, who)
-        self._patience = Patience()
+        self._patience = Patience(settings)
         self.ends: dict[Partition, int] = {}
         self._refused: KafkaError | None = None
         self._missing: tuple[str, float] | None = None
@@ -201,6 +203,7 @@ class Subscriber:
                 if message.error() is not None:
                     self._complain(message)
         if records or has_records:
+            self._patience.answered()
             self.complaints.clear()
         elif self._missing is not None:
             self._look_for_missing()
@@ -208,23 +211,24 @@ class Subscriber:
 
     def ask(self, question: Callable[[], R], doing: str, passing: frozenset[int] = TRANSIENT) -> R:
         """Ask the broker, again and again while the trouble is a passing one and patience lasts."""
-        deadline = self._patience.deadline()
+        deadline, missing_until = self._patience.deadline(), math.inf
         while True:
             try:
                 answer = question()
             except KafkaException as exception:
                 error = error_of(exception)
                 code = error.code() if error else None
-                if code in MISSING_TOPIC:  # the brokers are there: what they lack may not be waited for as they are
-                    deadline = min(deadline, time.monotonic() + FIRST_ANSWER_S)
                 if code in REBALANCED and not (error and error.fatal()):
                     raise RebalancedError(f"cannot {doing}: the group has given the partitions away") from None
-                if code not in passing or time.monotonic() > deadline:
+                now = time.monotonic()
+                missing_until = min(missing_until, now + MISSING_TOPIC_S) if code in MISSING_TOPIC else math.inf
+                if code not in passing or now > min(deadline, missing_until):
                     raise translate(exception, self.settings, doing) from None
                 self.complaints.add(cast("KafkaError", error))
                 time.sleep(RETRY_WAIT_S)
             else:
                 self._patience.answered()
+                self.complaints.clear()
                 return answer
 
     def watermarks(self, topic: str, partition: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package's own types do not export them
@@ -55,7 +55,7 @@ class Topics:
     def __init__(self, settings: Mapping[str, str]) -> None:
         self._settings = settings
         self._complaints = Complaints(settings, "topics")
-        self._patience = Patience()
+        self._patience = Patience(settings)
         try:
             # The client must outlive its futures, hence a member.
             config: dict[str, Any] = {**settings, **CLIENT_SETTINGS, "error_cb": self._complaints.add}
@@ -227,17 +227,20 @@ class Topics:
                 error = error_of(exception)
                 code = error.code() if error else None
                 if unless and code in unless:
-                    self._patience.answered()
-                    return None
+                    answer = None
+                    break
                 if code == KafkaError.TOPIC_ALREADY_EXISTS:
                     raise TopicExists from None
                 if code not in TRANSIENT or time.monotonic() > deadline:
                     raise translate(exception, self._settings, doing) from None
+                self._complaints.add(cast("KafkaError", error))
                 time.sleep(RETRY_WAIT_S)
                 future = request()
             else:
-                self._patience.answered()
-                return answer
+                break
+        self._patience.answered()
+        self._complaints.clear()
+        return answer
 
 
 class TopicExists(Exception):  # noqa: N818 -- a signal inside this file, not an error a user meets

@@ -125,7 +125,7 @@ class Table:
 
 
 class Overlay(Table):
-    """The rows of a table in another layout, with some columns laid over its own; nothing is copied.
+    """The rows of a table in another layout, with some columns laid over its own.
 
     Args:
         layout: of the rows as they shall be; what is not laid over is the table's column of the same name.
@@ -137,7 +137,7 @@ class Overlay(Table):
 
     def __init__(self, layout: Layout, rows: Table, columns: dict[str, npt.NDArray[Any]]) -> None:
         super().__init__(layout, rows.block, rows.places, rows.start, rows.num_rows)
-        self._rows, self._columns = rows, columns
+        self._rows, self._columns = rows, {name: _sealed(values) for name, values in columns.items()}
 
     def numbers(self, name: str) -> npt.NDArray[Any]:
         """View a column of numbers."""
@@ -174,6 +174,13 @@ class Overlay(Table):
                     before = self._rows.layout.places[name] * PARTS
                     self._source[at : at + PARTS] = theirs[before : before + PARTS]
         return self._source
+
+
+def _sealed(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """View an array in one piece, read-only like all columns."""
+    view = np.ascontiguousarray(values).view()
+    view.flags.writeable = False
+    return view
 
 
 class Stack:
