@@ -22,6 +22,7 @@ from streams.kafka import Outbox
 from streams.metrics import RoleMetrics
 from streams.pipeline import Pipeline
 from streams.records import Records
+from streams.routing import NOWHERE
 from streams.snapshots import State
 
 IDLE_EVERY_US = 1_000_000
@@ -40,7 +41,7 @@ class IngestTask:
         rows = batch.rows
         keys = rows.text(self._name)
         targets = place_column(keys.offsets, keys.data, self._partitions)
-        targets[rows.numbers("kind") == MARK] = -1
+        targets[rows.numbers("kind") == MARK] = NOWHERE
         return [Spread("log", targets, rows)]
 
     def state(self) -> State:

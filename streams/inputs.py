@@ -6,7 +6,7 @@ Rows of the log name the entities of later stages by text; between stages their 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from streams.hashing import CATEGORY_SEED, ENTITY_SEED, category_code, hash_text
 from streams.layouts import Text
 from streams.plan import EVERY_ROW, FeaturePlan
 from streams.stages import KEY, StageSpec
-from streams.tables import Table
+from streams.tables import Table, sealed
 
 NO_KEY = 0  # stands for the hash of a key, or of another entity, where there is none
 NO_ENTITY = -1
@@ -66,8 +66,8 @@ def make_input(batch: Batch, plan: FeaturePlan) -> Input:
         label,
         rows.text("id"),
         rows.text("key"),
-        _sealed(batch.label_clock),
-        _sealed(batch.clock),
+        sealed(batch.label_clock),
+        sealed(batch.clock),
         values_KB,
         np.empty(rows.num_rows, np.int64),
         np.empty(rows.num_rows, np.int64),
@@ -130,13 +130,6 @@ def _filter(values_KB: npt.NDArray[np.float64], plan: FeaturePlan) -> None:
     for place, (field, condition) in enumerate(plan.filtered, len(plan.fields)):
         values = 1.0 if field == EVERY_ROW else values_KB[field]
         values_KB[place] = np.where(condition.holds(named), values, math.nan)
-
-
-def _sealed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """View an array as all columns of a batch are, read-only: kernels are compiled for one kind of array."""
-    view = np.ascontiguousarray(array).view()
-    view.flags.writeable = False
-    return view
 
 
 @inlined

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from streams.compiled import bare, njit, straight
 from streams.frames import BEGINNING, END, EVENT, LABEL, MISSING, NO_OUTCOME
+from streams.routing import NOWHERE, begin_kernel
 from streams.tables import Table, join
 
 LIVE_AGE_US = 5_000_000  # a head younger than this is live: nothing waits for it
@@ -228,7 +229,7 @@ def spread_order(
 
     Args:
         keys: merge keys, ascending within each output.
-        targets: where each row goes; -1 for nowhere.
+        targets: where each row goes, or NOWHERE.
         intakes: where each output comes from.
         partitions: how many targets there are.
 
@@ -248,12 +249,7 @@ def spread_order(
 @bare
 def _spread_kernel(keys: Int64s, targets: Int64s, heads: Int64s, stops: Int64s, order: Int64s, filled: Int64s) -> None:
     """Merge runs that begin at `heads`, of equal keys the first run's first, straight into their targets' places."""
-    for target in targets:
-        if target >= 0:
-            filled[target] += 1
-    start = 0
-    for target in range(filled.size):
-        start, filled[target] = start + filled[target], start
+    begin_kernel(targets, filled)
     while True:
         best, second = -1, -1
         for run in range(heads.size):
@@ -268,7 +264,7 @@ def _spread_kernel(keys: Int64s, targets: Int64s, heads: Int64s, stops: Int64s, 
         at = heads[best]
         while at < stops[best] and keys[at] <= limit:
             target = targets[at]
-            if target >= 0:
+            if target != NOWHERE:
                 order[filled[target]] = at
                 filled[target] += 1
             at += 1

@@ -61,14 +61,20 @@ def _upper(entity: int) -> int:
     return (entity >> UPPER_HALF) & ((1 << UPPER_HALF) - 1)
 
 
-@bare
-def _part_kernel(targets: Int64s, sequences: Int64s, sequence_B: Int64s, order: Int64s, ends: Int64s) -> None:
+@inlined
+def begin_kernel(targets: Int64s, begins: Int64s) -> None:
+    """Say where the rows of each target begin in an order by targets; `begins` is zero before."""
     for target in targets:
         if target != NOWHERE:
-            ends[target] += 1
+            begins[target] += 1
     start = 0
-    for target in range(ends.size):
-        start, ends[target] = start + ends[target], start
+    for target in range(begins.size):
+        start, begins[target] = start + begins[target], start
+
+
+@bare
+def _part_kernel(targets: Int64s, sequences: Int64s, sequence_B: Int64s, order: Int64s, ends: Int64s) -> None:
+    begin_kernel(targets, ends)
     for row in range(targets.size):
         target = targets[row]
         if target != NOWHERE:

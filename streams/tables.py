@@ -137,7 +137,7 @@ class Overlay(Table):
 
     def __init__(self, layout: Layout, rows: Table, columns: dict[str, npt.NDArray[Any]]) -> None:
         super().__init__(layout, rows.block, rows.places, rows.start, rows.num_rows)
-        self._rows, self._columns = rows, {name: _sealed(values) for name, values in columns.items()}
+        self._rows, self._columns = rows, {name: sealed(values) for name, values in columns.items()}
 
     def numbers(self, name: str) -> npt.NDArray[Any]:
         """View a column of numbers."""
@@ -176,9 +176,9 @@ class Overlay(Table):
         return self._source
 
 
-def _sealed(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """View an array in one piece, read-only like all columns."""
-    view = np.ascontiguousarray(values).view()
+def sealed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """View an array as all columns of a table are, read-only: kernels are compiled for one kind of array."""
+    view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
     return view
 
