@@ -57,6 +57,9 @@ class NoOutbox:
     def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
         """Drop records."""
 
+    def poll(self) -> None:
+        """Nothing is told."""
+
     def flush(self) -> None:
         """Nothing waits."""
 

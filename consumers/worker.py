@@ -224,6 +224,7 @@ class Worker:
         try:
             if now >= self._next_tick:
                 self._next_tick = now + TICK_EVERY_S
+                self._outbox.poll()
                 self._role.tick(int(now * 1e6), self.stations)
             if now >= self._next_measure:
                 self._next_measure = now + MEASURE_EVERY_S

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from confluent_kafka import KafkaError, KafkaException
 
 from streams.compiled import ADDRESS_OF_WORDS, NOTHING, WORD, callback, njit
+from streams.kafka_lifeline import Lifeline
 from streams.librdkafka import CMessage, error_code_kernel, lib
 from streams.records import Packed
 
@@ -58,6 +59,7 @@ class BatchProducer:
         if not self._producer:
             lib.rd_kafka_conf_destroy(config)
             raise KafkaException(_error(int(KafkaError._INVALID_ARG), text.value))  # noqa: SLF001 - see above
+        self._lifeline = Lifeline(self._producer, settings)
 
     @property
     def failure(self) -> KafkaError | None:
@@ -94,10 +96,12 @@ class BatchProducer:
 
     def poll(self, timeout_s: float) -> None:
         """Serve delivery reports and errors; full queues become free here."""
+        self._lifeline.look()
         lib.rd_kafka_poll(self._producer, int(timeout_s * 1000))
 
     def flush(self, timeout_s: float) -> int:
         """Wait until everything is delivered or refused; gives how many records still wait at the end of the time."""
+        self._lifeline.look()
         lib.rd_kafka_flush(self._producer, int(timeout_s * 1000))
         return int(lib.rd_kafka_outq_len(self._producer))
 

@@ -21,6 +21,8 @@ from streams.kafka_errors import (
     error_of,
     translate,
 )
+from streams.kafka_lifeline import Lifeline
+from streams.librdkafka import handle_of
 from streams.records import Packed, Payload
 
 CLOSE_WAIT_S = 5.0
@@ -55,6 +57,14 @@ class Outbox(Protocol):
 
     def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
         """Queue many records of one partition, in order; raises as `produce`."""
+        ...
+
+    def poll(self) -> None:
+        """Hear, without waiting, what became of records and of the brokers; to be called now and then.
+
+        Raises:
+            DeliveryError: a record was refused for good.
+        """
         ...
 
     def flush(self) -> None:
@@ -118,6 +128,7 @@ class KafkaOutbox:
             self._producer = Producer({**self._config, **callbacks})
         except (KafkaException, TypeError, ValueError) as error:
             raise config_error(error, settings, "the producer") from None
+        self._lifeline = Lifeline(handle_of(self._producer), settings)
 
     def produce(
         self,
@@ -152,6 +163,7 @@ class KafkaOutbox:
                 self._producer.produce(topic, payload, key, where, headers=own_headers)
             except BufferError:
                 self._producer.poll(FULL_WAIT_S)
+                self._lifeline.look()
             except KafkaException as error:
                 self._fail(error_of(error), topic, partition)
             else:
@@ -178,11 +190,8 @@ class KafkaOutbox:
         self.poll()
 
     def poll(self) -> None:
-        """Serve delivery reports without waiting. Call it now and then while nothing is produced.
-
-        Raises:
-            DeliveryError: a record was refused for good.
-        """
+        """See `Outbox.poll`."""
+        self._lifeline.look()
         self._producer.poll(0)
         if self._batches is not None:
             self._batches.poll(0)
@@ -216,6 +225,7 @@ class KafkaOutbox:
             self._batches = None
 
     def _flush(self, timeout_s: float) -> int:
+        self._lifeline.look()
         waiting = self._producer.flush(timeout_s)
         return waiting + (self._batches.flush(timeout_s) if self._batches is not None else 0)
 

@@ -14,6 +14,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.errors import MillraceError, UnavailableError
 from streams.kafka_errors import CLIENT_SETTINGS, Complaints, config_error, translate
+from streams.kafka_lifeline import Lifeline
+from streams.librdkafka import handle_of
 
 DELIVERY_S = 10.0  # then the record counts as not published
 POLL_S = 0.1
@@ -57,6 +59,7 @@ class KafkaPublisher:
             self._producer = Producer({**settings, **CLIENT_SETTINGS, **own})
         except (KafkaException, TypeError, ValueError) as error:
             raise config_error(error, settings, "the publisher") from None
+        self._lifeline = Lifeline(handle_of(self._producer), settings)
         self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="deliveries", daemon=True)
         self._thread.start()
@@ -91,6 +94,7 @@ class KafkaPublisher:
     def _serve(self) -> None:
         while not self._is_closing.is_set():
             self._producer.poll(POLL_S)
+            self._lifeline.look()
 
     def _complain(self, error: KafkaError) -> None:
         self._complaints.add(error)

@@ -30,6 +30,8 @@ from streams.kafka_errors import (
     error_of,
     translate,
 )
+from streams.kafka_lifeline import Lifeline
+from streams.librdkafka import handle_of
 
 Partition = tuple[str, int]
 """A topic's name and a partition's number."""
@@ -168,6 +170,7 @@ class Subscriber:
             self._asker: Consumer = Consumer({**settings, **CLIENT_SETTINGS, **asking, "error_cb": self._on_error})
         except (KafkaException, TypeError, ValueError) as error:
             raise config_error(error, settings, who) from None
+        self._lifelines = [Lifeline(handle_of(client), settings) for client in (self.consumer, self._asker)]
 
     def close(self) -> None:
         """Leave the group, if any, and let go of both connections."""
@@ -176,6 +179,7 @@ class Subscriber:
 
     def first(self, timeout_s: float) -> Any | None:
         """Wait for one message or event, serving callbacks meanwhile."""
+        self._lifelines[0].look()
         try:
             return self.consumer.poll(timeout_s)
         except KafkaException as error:
@@ -225,6 +229,8 @@ class Subscriber:
                 if code not in passing or now > min(deadline, missing_until):
                     raise translate(exception, self.settings, doing) from None
                 self.complaints.add(cast("KafkaError", error))
+                for lifeline in self._lifelines:
+                    lifeline.look()
                 time.sleep(RETRY_WAIT_S)
             else:
                 self._patience.answered()

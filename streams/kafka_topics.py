@@ -24,6 +24,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package
 
 from streams.errors import TopicError
 from streams.kafka_errors import CLIENT_SETTINGS, TRANSIENT, Complaints, Patience, config_error, error_of, translate
+from streams.kafka_lifeline import Lifeline
+from streams.librdkafka import handle_of
 from streams.topic_specs import TopicSpec
 
 R = TypeVar("R")
@@ -60,6 +62,7 @@ class Topics:
             # The client must outlive its futures, hence a member.
             config: dict[str, Any] = {**settings, **CLIENT_SETTINGS, "error_cb": self._complaints.add}
             self._admin = AdminClient(config)
+            self._lifeline = Lifeline(handle_of(self._admin), settings)
         except (KafkaException, TypeError, ValueError) as error:
             raise config_error(error, settings, "the topic administration") from None
 
@@ -234,6 +237,7 @@ class Topics:
                 if code not in TRANSIENT or time.monotonic() > deadline:
                     raise translate(exception, self._settings, doing) from None
                 self._complaints.add(cast("KafkaError", error))
+                self._lifeline.look()
                 time.sleep(RETRY_WAIT_S)
                 future = request()
             else:

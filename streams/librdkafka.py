@@ -36,6 +36,8 @@ class CMessage(ctypes.Structure):
 _POINTER = ctypes.c_void_p
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "rd_kafka_version": (ctypes.c_int, []),
+    "rd_kafka_controllerid": (ctypes.c_int32, [_POINTER, ctypes.c_int]),
+    "rd_kafka_brokers_add": (ctypes.c_int, [_POINTER, ctypes.c_char_p]),
     "rd_kafka_queue_get_partition": (_POINTER, [_POINTER, ctypes.c_char_p, ctypes.c_int32]),
     "rd_kafka_queue_get_consumer": (_POINTER, [_POINTER]),
     "rd_kafka_queue_forward": (None, [_POINTER, _POINTER]),

@@ -205,7 +205,10 @@ class System:
             self.tend()
             return is_so()
 
-        until(look, what, wait_s)
+        try:
+            until(look, what, wait_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {self.state()}") from error
 
     def rest(self, rest_s: float) -> None:
         """Only tend for a while."""
@@ -264,6 +267,11 @@ class System:
         for process in self.processes:
             process.child.kill()  # what has not ended in time, or is frozen
         return codes
+
+    def state(self) -> str:
+        """Where every process stands and what it said last, for a failing test."""
+        marks = {p.name: (p.child.exit_code(), p.series("millrace_mark_seconds")) for p in self.processes}
+        return f"exit codes and marks {marks}; {self.logs()}"
 
     def logs(self) -> str:
         """What the processes said, for a failing test."""

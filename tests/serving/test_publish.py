@@ -35,6 +35,9 @@ class Outbox:
     def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
         raise NotImplementedError
 
+    def poll(self) -> None:
+        pass
+
     def flush(self) -> None:
         self.is_flushed = True
 
