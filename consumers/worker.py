@@ -221,10 +221,12 @@ class Worker:
     def _regular(self) -> None:
         now = self._clock()
         self._saver.tend()
+        is_due = now >= self._next_tick
+        if is_due:
+            self._next_tick = now + TICK_EVERY_S
+            self._outbox.poll()
         try:
-            if now >= self._next_tick:
-                self._next_tick = now + TICK_EVERY_S
-                self._outbox.poll()
+            if is_due:
                 self._role.tick(int(now * 1e6), self.stations)
             if now >= self._next_measure:
                 self._next_measure = now + MEASURE_EVERY_S

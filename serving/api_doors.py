@@ -187,7 +187,8 @@ class Decisions:
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._log.close()
+        with self._lock:
+            self._log.close()
 
 
 class Throne:
@@ -205,7 +206,8 @@ class Throne:
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._log.close()
+        with self._lock:
+            self._log.close()
 
 
 class LastRow(NamedTuple):

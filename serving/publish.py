@@ -104,6 +104,7 @@ class Publisher:
             return
         while (ahead_s := self.events / self._rate - (self._clock() - start)) > 0:
             self._sleep(min(ahead_s, LONGEST_NAP_S))
+            self._outbox.poll()
             each_moment()
 
 

@@ -59,7 +59,7 @@ class BatchProducer:
         if not self._producer:
             lib.rd_kafka_conf_destroy(config)
             raise KafkaException(_error(int(KafkaError._INVALID_ARG), text.value))  # noqa: SLF001 - see above
-        self._lifeline = Lifeline(self._producer, settings)
+        self._lifeline = Lifeline(lambda: int(self._producer), settings)
 
     @property
     def failure(self) -> KafkaError | None:

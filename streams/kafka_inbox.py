@@ -211,7 +211,8 @@ class KafkaInbox:
             done = self._client.consumer.commit(offsets=wanted, asynchronous=False)
             _raise_first(done or [])
 
-        self._client.ask(ask, f"commit {', '.join(f'{topic}[{partition}]' for topic, partition in offsets)}")
+        with self._client.lifeline.held():  # a commit without a coordinator returns after a minute
+            self._client.ask(ask, f"commit {', '.join(f'{topic}[{partition}]' for topic, partition in offsets)}")
 
     def committed(self, partitions: list[Partition]) -> dict[Partition, tuple[int, str]]:
         """See `Inbox.committed`."""

@@ -64,6 +64,7 @@ class Outbox(Protocol):
 
         Raises:
             DeliveryError: a record was refused for good.
+            UnavailableError: the brokers refuse us for good.
         """
         ...
 
@@ -128,7 +129,7 @@ class KafkaOutbox:
             self._producer = Producer({**self._config, **callbacks})
         except (KafkaException, TypeError, ValueError) as error:
             raise config_error(error, settings, "the producer") from None
-        self._lifeline = Lifeline(handle_of(self._producer), settings)
+        self._lifeline = Lifeline(lambda: handle_of(self._producer), settings)
 
     def produce(
         self,
@@ -143,7 +144,7 @@ class KafkaOutbox:
         self.produced_total += 1
         self.produced_bytes += 0 if value is None else len(value)
         if self.produced_total % SERVE_EVERY == 0:
-            self._producer.poll(0)
+            self.poll()
 
     def _queue(
         self,

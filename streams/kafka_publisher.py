@@ -59,7 +59,7 @@ class KafkaPublisher:
             self._producer = Producer({**settings, **CLIENT_SETTINGS, **own})
         except (KafkaException, TypeError, ValueError) as error:
             raise config_error(error, settings, "the publisher") from None
-        self._lifeline = Lifeline(handle_of(self._producer), settings)
+        self._lifeline = Lifeline(lambda: handle_of(self._producer), settings)
         self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="deliveries", daemon=True)
         self._thread.start()

@@ -152,6 +152,7 @@ class Subscriber:
 
     Attributes:
         consumer: librdkafka's own; another one, which never reads, is kept for questions.
+        lifeline: the consumer's.
         ends: where a partition's end was last met, if ends are asked for.
     """
 
@@ -170,7 +171,8 @@ class Subscriber:
             self._asker: Consumer = Consumer({**settings, **CLIENT_SETTINGS, **asking, "error_cb": self._on_error})
         except (KafkaException, TypeError, ValueError) as error:
             raise config_error(error, settings, who) from None
-        self._lifelines = [Lifeline(handle_of(client), settings) for client in (self.consumer, self._asker)]
+        self.lifeline = Lifeline(lambda: handle_of(self.consumer), settings)
+        self._asker_lifeline = Lifeline(lambda: handle_of(self._asker), settings)
 
     def close(self) -> None:
         """Leave the group, if any, and let go of both connections."""
@@ -179,7 +181,7 @@ class Subscriber:
 
     def first(self, timeout_s: float) -> Any | None:
         """Wait for one message or event, serving callbacks meanwhile."""
-        self._lifelines[0].look()
+        self.lifeline.look()
         try:
             return self.consumer.poll(timeout_s)
         except KafkaException as error:
@@ -217,6 +219,8 @@ class Subscriber:
         """Ask the broker, again and again while the trouble is a passing one and patience lasts."""
         deadline, missing_until = self._patience.deadline(), math.inf
         while True:
+            self.lifeline.look()
+            self._asker_lifeline.look()
             try:
                 answer = question()
             except KafkaException as exception:
@@ -229,8 +233,6 @@ class Subscriber:
                 if code not in passing or now > min(deadline, missing_until):
                     raise translate(exception, self.settings, doing) from None
                 self.complaints.add(cast("KafkaError", error))
-                for lifeline in self._lifelines:
-                    lifeline.look()
                 time.sleep(RETRY_WAIT_S)
             else:
                 self._patience.answered()

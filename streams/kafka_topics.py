@@ -62,7 +62,7 @@ class Topics:
             # The client must outlive its futures, hence a member.
             config: dict[str, Any] = {**settings, **CLIENT_SETTINGS, "error_cb": self._complaints.add}
             self._admin = AdminClient(config)
-            self._lifeline = Lifeline(handle_of(self._admin), settings)
+            self._lifeline = Lifeline(lambda: handle_of(self._admin), settings)
         except (KafkaException, TypeError, ValueError) as error:
             raise config_error(error, settings, "the topic administration") from None
 
@@ -224,6 +224,7 @@ class Topics:
         deadline = self._patience.deadline()
         future = first if first is not None else request()
         while True:
+            self._lifeline.look()
             try:
                 answer = future.result()
             except KafkaException as exception:
@@ -237,7 +238,6 @@ class Topics:
                 if code not in TRANSIENT or time.monotonic() > deadline:
                     raise translate(exception, self._settings, doing) from None
                 self._complaints.add(cast("KafkaError", error))
-                self._lifeline.look()
                 time.sleep(RETRY_WAIT_S)
                 future = request()
             else:

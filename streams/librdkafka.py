@@ -94,5 +94,5 @@ def error_code_kernel(message: int) -> int:
 
 
 def handle_of(client: Any) -> int:
-    """Give the rd_kafka_t * of one of the client's consumers or producers."""
+    """Give the rd_kafka_t * of a consumer, producer or admin client of the Python client; 0 if it is closed."""
     return int(ctypes.c_void_p.from_address(id(client) + _HANDLE_AT).value or 0)
