@@ -111,6 +111,7 @@ def said_by(pipeline: Pipeline, version: Version, vector: dict[str, Any]) -> flo
 def test_a_promotion_switches_answers_once_and_loses_none(shop: Shop) -> None:
     sell(shop, 20)
     until(lambda: has_version(shop, "tree"), ANSWER_WAIT_S)
+    until(lambda: shop.answer(sell(shop, 1)[0])["version"] != "0.0", ANSWER_WAIT_S)
     before = sell(shop, 40)
     shop.answer(before[-1])
     decide(shop, "first", "", "tree")
