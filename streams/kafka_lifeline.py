@@ -15,9 +15,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from typing import Any, Self
 
 from streams.kafka_errors import LOG
-from streams.librdkafka import lib
+from streams.librdkafka import handle_of, lib
 
 LOOK_EVERY_S, LOOK_SELDOM_S = 1.0, 10.0
 _NO_CONTROLLER = -1  # no broker was alive when metadata was told, or none was told yet
@@ -36,6 +38,11 @@ class Lifeline:
         self._brokers = settings.get("bootstrap.servers", "")
         self._wait_s, self._next_look = LOOK_EVERY_S, time.monotonic() + LOOK_EVERY_S
         self._had_brokers = False
+
+    @classmethod
+    def of(cls, client: Any, settings: Mapping[str, str]) -> Self:
+        """Hold a consumer, producer or admin client of the Python client."""
+        return cls(partial(handle_of, client), settings)
 
     def look(self) -> None:
         """Give the client its brokers again if it has lost them; for loops, hence at most every LOOK_EVERY_S.

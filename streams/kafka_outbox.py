@@ -22,7 +22,6 @@ from streams.kafka_errors import (
     translate,
 )
 from streams.kafka_lifeline import Lifeline
-from streams.librdkafka import handle_of
 from streams.records import Packed, Payload
 
 CLOSE_WAIT_S = 5.0
@@ -129,7 +128,7 @@ class KafkaOutbox:
             self._producer = Producer({**self._config, **callbacks})
         except (KafkaException, TypeError, ValueError) as error:
             raise config_error(error, settings, "the producer") from None
-        self._lifeline = Lifeline(lambda: handle_of(self._producer), settings)
+        self._lifeline = Lifeline.of(self._producer, settings)
 
     def produce(
         self,

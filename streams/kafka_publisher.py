@@ -15,7 +15,6 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from streams.errors import MillraceError, UnavailableError
 from streams.kafka_errors import CLIENT_SETTINGS, Complaints, config_error, translate
 from streams.kafka_lifeline import Lifeline
-from streams.librdkafka import handle_of
 
 DELIVERY_S = 10.0  # then the record counts as not published
 POLL_S = 0.1
@@ -59,7 +58,7 @@ class KafkaPublisher:
             self._producer = Producer({**settings, **CLIENT_SETTINGS, **own})
         except (KafkaException, TypeError, ValueError) as error:
             raise config_error(error, settings, "the publisher") from None
-        self._lifeline = Lifeline(lambda: handle_of(self._producer), settings)
+        self._lifeline = Lifeline.of(self._producer, settings)
         self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="deliveries", daemon=True)
         self._thread.start()

@@ -31,7 +31,6 @@ from streams.kafka_errors import (
     translate,
 )
 from streams.kafka_lifeline import Lifeline
-from streams.librdkafka import handle_of
 
 Partition = tuple[str, int]
 """A topic's name and a partition's number."""
@@ -171,8 +170,8 @@ class Subscriber:
             self._asker: Consumer = Consumer({**settings, **CLIENT_SETTINGS, **asking, "error_cb": self._on_error})
         except (KafkaException, TypeError, ValueError) as error:
             raise config_error(error, settings, who) from None
-        self.lifeline = Lifeline(lambda: handle_of(self.consumer), settings)
-        self._asker_lifeline = Lifeline(lambda: handle_of(self._asker), settings)
+        self.lifeline = Lifeline.of(self.consumer, settings)
+        self._asker_lifeline = Lifeline.of(self._asker, settings)
 
     def close(self) -> None:
         """Leave the group, if any, and let go of both connections."""

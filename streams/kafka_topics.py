@@ -25,7 +25,6 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package
 from streams.errors import TopicError
 from streams.kafka_errors import CLIENT_SETTINGS, TRANSIENT, Complaints, Patience, config_error, error_of, translate
 from streams.kafka_lifeline import Lifeline
-from streams.librdkafka import handle_of
 from streams.topic_specs import TopicSpec
 
 R = TypeVar("R")
@@ -62,9 +61,9 @@ class Topics:
             # The client must outlive its futures, hence a member.
             config: dict[str, Any] = {**settings, **CLIENT_SETTINGS, "error_cb": self._complaints.add}
             self._admin = AdminClient(config)
-            self._lifeline = Lifeline(lambda: handle_of(self._admin), settings)
         except (KafkaException, TypeError, ValueError) as error:
             raise config_error(error, settings, "the topic administration") from None
+        self._lifeline = Lifeline.of(self._admin, settings)
 
     def uuid(self, topic: str) -> str | None:
         """Return the topic's UUID, None if there is no such topic. A topic made anew has another one."""

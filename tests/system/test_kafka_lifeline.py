@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -107,6 +109,18 @@ class Clients:
         """Close all."""
         for close in self._closing:
             close()
+
+
+def test_a_client_that_is_dropped_is_let_go_at_once() -> None:
+    """The topic administration has no other end than that."""
+    gc.disable()
+    try:
+        topics = Topics({"bootstrap.servers": "127.0.0.1:1"})
+        dropped = weakref.ref(topics)
+        del topics
+        assert dropped() is None
+    finally:
+        gc.enable()
 
 
 def _commit(inbox: KafkaInbox) -> None:
