@@ -32,14 +32,16 @@ NEEDED_MIB = 600
 FORMAT_TIMEOUT_S = 60.0
 TRAINING_GRACE_S = 300.0
 """Writing the start-up cache happens while the JVM ends: 10 s, on a busy machine much more."""
+CORES = psutil.cpu_count() or 1
 BROKER_SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
     "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-    "num.network.threads": "2",
-    "num.io.threads": "4",
+    # Its clients work on the same cores: a request that changes threads more often than it must makes all of them wait.
+    "num.network.threads": str(min(2, max(1, CORES // 2))),
+    "num.io.threads": str(min(4, max(1, CORES // 2))),
     # One node: whatever is replicated has one replica, and few partitions to open.
     "default.replication.factor": "1",
     "offsets.topic.replication.factor": "1",
