@@ -16,13 +16,12 @@ from consumers.role import Decoded, Inlet, OpenPartition, Task
 from streams import frames
 from streams.control import Claim
 from streams.decoding import Bad
-from streams.frames import BEGINNING, MARK, Batch, FrameSchema, Spread
-from streams.hashing import place_column
+from streams.frames import BEGINNING, Batch, FrameSchema, Spread
 from streams.kafka import Outbox
 from streams.metrics import RoleMetrics
 from streams.pipeline import Pipeline
 from streams.records import Records
-from streams.routing import NOWHERE
+from streams.routing import place_rows
 from streams.snapshots import State
 
 IDLE_EVERY_US = 1_000_000
@@ -39,10 +38,8 @@ class IngestTask:
     def process(self, batch: Batch) -> list[Spread]:
         """Send rows by key or id: XXH64 of its text modulo the log's partitions; publishers' marks end here."""
         rows = batch.rows
-        keys = rows.text(self._name)
-        targets = place_column(keys.offsets, keys.data, self._partitions)
-        targets[rows.numbers("kind") == MARK] = NOWHERE
-        return [Spread("log", targets, rows)]
+        targets = place_rows(rows.numbers("kind"), rows.text(self._name), self._partitions)
+        return [Spread("log", self._partitions, targets, rows)]
 
     def state(self) -> State:
         """Nothing."""

@@ -49,6 +49,7 @@ class Outlet:
         self._outbox = outbox
         self._prefix = prefix
         self._schemas = schemas
+        self._headers = {topic: [(SCHEMA_HEADER, schema.fingerprint.encode())] for topic, schema in schemas.items()}
         self._metrics = metrics
         self._rows: dict[Target, list[tuple[Rows, npt.NDArray[np.int64], Intake]]] = {}
         self._spreads: dict[str, list[tuple[Spread, npt.NDArray[np.int64], Intake]]] = {}
@@ -121,8 +122,7 @@ class Outlet:
         """Say in which order the rows of all partitions go to each partition of a topic."""
         spreads, keys, intakes = zip(*self._spreads[topic], strict=True)
         targets = [spread.targets for spread in spreads]
-        partitions = 1 + max(int(own.max()) for own in targets)
-        order, ends = spread_order(list(keys), targets, list(intakes), partitions)
+        order, ends = spread_order(list(keys), targets, list(intakes), spreads[0].partitions)
         stack, cuts = Stack([spread.table for spread in spreads]), pairwise([0, *ends.tolist()])
         return {(topic, place): (stack, order[start:end]) for place, (start, end) in enumerate(cuts) if start < end}
 
@@ -139,9 +139,8 @@ class Outlet:
         self, target: Target, schema: FrameSchema, stack: Stack, index: npt.NDArray[np.int64]
     ) -> Iterator[Table]:
         name = self.full_name(target[0])
-        header = [(SCHEMA_HEADER, schema.fingerprint.encode())]
         for frame in frames.encode(stack, index):
-            self._outbox.produce(name, target[1], frame.payload(), None, header)
+            self._outbox.produce(name, target[1], frame.payload(), None, self._headers[target[0]])
             yield frame
 
     def full_name(self, topic: str) -> str:

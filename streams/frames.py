@@ -74,12 +74,13 @@ class Rows(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """Frame rows for all partitions of a topic: row i, made by input row i, goes to partition `targets[i]`.
+    """Frame rows for all `partitions` of a topic: row i, made by input row i, goes to partition `targets[i]`.
 
     -1 is nowhere. A role writes a topic either so or by `Rows`.
     """
 
     topic: str
+    partitions: int
     targets: npt.NDArray[np.int64]
     table: Table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -16,7 +17,7 @@ class Bins:
     """Counts of observed values per bucket, for one set of label values."""
 
     def __init__(self, bounds: npt.NDArray[np.float64]) -> None:
-        self._bounds = bounds
+        self._bounds, self._ordered = bounds, bounds.tolist()
         self._counts = np.zeros(len(bounds) + 1, np.int64)
         self._sum = 0.0
         self._lock = threading.Lock()  # a scrape reads counts and sum together
@@ -29,6 +30,13 @@ class Bins:
         places_B = np.searchsorted(self._bounds, values_B, side="left")
         added = np.bincount(places_B, minlength=len(self._counts))
         self.add(added, float(values_B.sum()))
+
+    def observe_few(self, values: Sequence[float]) -> None:
+        """Add a few numbers, none of them NaN, in less time than an array of them takes."""
+        with self._lock:
+            for value in values:
+                self._counts[bisect_left(self._ordered, value)] += 1
+            self._sum += sum(values)
 
     def add(self, counts: npt.NDArray[np.int64], total: float) -> None:
         """Add values that were counted by bucket already, and their sum."""

@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException
 from streams.compiled import ADDRESS_OF_WORDS, NOTHING, WORD, callback, njit
 from streams.kafka_lifeline import Lifeline
 from streams.librdkafka import CMessage, error_code_kernel, lib
+from streams.memory import address_of
 from streams.records import Packed
 
 Int64s = npt.NDArray[np.int64]
@@ -85,9 +86,9 @@ class BatchProducer:
         count = values.size - start
         messages = np.zeros((count, _WORDS), np.int64)
         own_keys = keys if keys is not None else Packed(values.data[:1], np.zeros(values.size + 1, np.int64))
-        addresses = values.data.ctypes.data, own_keys.data.ctypes.data if keys is not None else 0
+        addresses = address_of(values.data), address_of(own_keys.data) if keys is not None else 0
         _fill_kernel(messages, *addresses, values.offsets[start:], own_keys.offsets[start:])
-        done = lib.rd_kafka_produce_batch(self._topics[topic], partition, COPY, messages.ctypes.data, count)
+        done = lib.rd_kafka_produce_batch(self._topics[topic], partition, COPY, address_of(messages), count)
         if done == count:
             return values.size, 0
         codes = messages[:, 0].astype(np.int32)

@@ -188,7 +188,7 @@ class KafkaInbox:
         found: list[Records] = []
         for where, most in wanted.items():
             records = self._queues[where].take(most) if where in self._queues else None
-            if records is not None and records.errors.any():
+            if records is not None and records.has_troubles:
                 troubles += records.troubles()
                 records = records.without_troubles()
             if records is not None and records.offsets.size:

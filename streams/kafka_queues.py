@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import KafkaError
 
-from streams.compiled import njit
+from streams.compiled import njit, straight
 from streams.intrinsics import call_1, call_2, load_64
 from streams.librdkafka import CMessage, address_of, error_code_kernel, lib
 
@@ -21,6 +21,7 @@ Int64s = npt.NDArray[np.int64]
 
 _PAYLOAD, _LEN, _OFFSET = CMessage.payload.offset, CMessage.len.offset, CMessage.offset.offset
 _TIMESTAMP, _DESTROY = address_of("rd_kafka_message_timestamp"), address_of("rd_kafka_message_destroy")
+_COLUMNS = 5  # addresses, sizes, offsets, stamps and error codes
 _WAKE_UP = (1).to_bytes(8, "little")  # what an eventfd takes
 
 
@@ -48,18 +49,18 @@ class Trouble:
 
 
 class FetchedRecords:
-    """Records of one partition as librdkafka holds them (see `streams.records.Records`), until `release`."""
+    """Records of one partition as librdkafka holds them (see `streams.records.Records`), until `release`.
+
+    Attributes:
+        has_troubles: whether some of them are errors.
+    """
 
     def __init__(self, topic: str, partition: int, pointers: Int64s) -> None:
         self.topic, self.partition = topic, partition
         self._pointers = pointers
-        size = pointers.size
-        self.addresses, self.sizes = np.empty(size, np.int64), np.empty(size, np.int64)
-        self.offsets, self.stamps = np.empty(size, np.int64), np.empty(size, np.int64)
-        self.errors = np.empty(size, np.int64)
-        scratch = np.zeros(1, np.int64)
-        columns = (self.addresses, self.sizes, self.offsets, self.stamps, self.errors)
-        _describe_kernel(pointers, _TIMESTAMP, scratch.ctypes.data, *columns)
+        table = np.empty((_COLUMNS, pointers.size), np.int64)
+        self.has_troubles = _describe_kernel(pointers, _TIMESTAMP, table) > 0
+        self.addresses, self.sizes, self.offsets, self.stamps, self._errors = table
 
     def key(self, i: int) -> bytes | None:
         """See `Records.key`."""
@@ -77,16 +78,16 @@ class FetchedRecords:
 
     def troubles(self) -> list[Trouble]:
         """Give the errors among the records."""
-        return [self._trouble(i) for i in np.flatnonzero(self.errors).tolist()]
+        return [self._trouble(i) for i in np.flatnonzero(self._errors).tolist()]
 
     def _trouble(self, i: int) -> Trouble:
         text = lib.rd_kafka_message_errstr(int(self._pointers[i])) or b""
-        error = KafkaError(int(self.errors[i]), text.decode(errors="replace"))
+        error = KafkaError(int(self._errors[i]), text.decode(errors="replace"))
         return Trouble(self.topic, self.partition, int(self.offsets[i]), error)
 
     def without_troubles(self) -> FetchedRecords:
         """Give the good records; this object must not be used any more."""
-        good = self.errors == 0
+        good = self._errors == 0
         _destroy_kernel(self._pointers[~good], _DESTROY)
         pointers, self._pointers = self._pointers[good], self._pointers[:0]
         return FetchedRecords(self.topic, self.partition, pointers)
@@ -146,26 +147,25 @@ class ConsumerEvents(_Queue):
         super().__init__(lib.rd_kafka_queue_get_consumer(consumer), wake_up)
 
 
+@straight
 @njit
-def _describe_kernel(
-    pointers: Int64s,
-    timestamp: int,
-    scratch: int,
-    addresses: Int64s,
-    sizes: Int64s,
-    offsets: Int64s,
-    stamps: Int64s,
-    errors: Int64s,
-) -> None:
+def _describe_kernel(pointers: Int64s, timestamp: int, table: Int64s) -> int:
+    """Fill in a row of `table` per column; gives how many of the records are errors."""
+    troubles = 0
     for i in range(pointers.size):
         message = pointers[i]
-        errors[i] = error_code_kernel(message)
-        addresses[i] = load_64(message + _PAYLOAD)
-        sizes[i] = load_64(message + _LEN) if addresses[i] else -1
-        offsets[i] = load_64(message + _OFFSET)
-        stamps[i] = call_2(timestamp, message, scratch) * 1000
+        code = error_code_kernel(message)
+        troubles += code != 0
+        address = load_64(message + _PAYLOAD)
+        table[0, i] = address
+        table[1, i] = load_64(message + _LEN) if address else -1
+        table[2, i] = load_64(message + _OFFSET)
+        table[3, i] = call_2(timestamp, message, 0) * 1000  # which kind of time it is is not asked for
+        table[4, i] = code
+    return troubles
 
 
+@straight
 @njit
 def _destroy_kernel(pointers: Int64s, destroy: int) -> None:
     for i in range(pointers.size):

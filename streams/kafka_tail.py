@@ -88,7 +88,7 @@ class Tail:
         own = self._client.first(0.0)  # callbacks run in here; records are in queues of their own
         troubles: list[Any] = [] if own is None else [own]
         records: FetchedRecords | None = self._queues[partition].take(most)
-        if records is not None and records.errors.any():
+        if records is not None and records.has_troubles:
             troubles += records.troubles()
             records = records.without_troubles()
         has_records = records is not None and records.offsets.size > 0

@@ -178,9 +178,7 @@ class Aligner:
         full = [intake for intake in intakes if intake.rows]
         if not full:
             return [0] * len(intakes)
-        head = min(full, key=lambda intake: intake.head)
-        is_catching_up = self._is_replay or now_us - head.head_stamp >= LIVE_AGE_US
-        if not is_catching_up:
+        if not self._is_replay and not self._is_catching_up(full, now_us):
             return [intake.rows for intake in intakes]
         counts = self._counts_below(intakes, skip_empty=False)
         if any(counts):
@@ -194,6 +192,12 @@ class Aligner:
             return counts
         self._blocked_since = None
         return self._counts_below(intakes, skip_empty=True)
+
+    def _is_catching_up(self, full: Sequence[Intake], now_us: int) -> bool:
+        """Whether the head of all is no longer live."""
+        if all(now_us - intake.head_stamp < LIVE_AGE_US for intake in full):
+            return False  # whichever is the head: to find it takes longer, and this is what a live worker meets
+        return now_us - min(full, key=lambda intake: intake.head).head_stamp >= LIVE_AGE_US
 
     def capped(self, intakes: Sequence[Intake], counts: list[int], most: int) -> list[int]:
         """Cut a take to about `most` rows at one common merge key, so that the order stays what it would have been."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -111,9 +111,9 @@ class RoleMetrics(ModelMetrics):
         """Count something that is neither a row nor an error: evicted, late, jump, ended_source, not_finite."""
         self.families.incidents.labels(*self._base, what).inc(times)
 
-    def frames(self, rows: npt.ArrayLike) -> None:
-        """Observe the sizes of frames sent: one number or many."""
-        self.families.frame_rows.labels(*self._base).observe(rows)
+    def frames(self, rows: Sequence[int]) -> None:
+        """Observe the sizes of frames sent."""
+        self.families.frame_rows.labels(*self._base).observe_few(rows)
 
     # Time
 

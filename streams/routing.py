@@ -11,7 +11,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import bare, inlined
+from streams.compiled import bare, inlined, straight
+from streams.frames import MARK
 from streams.hashing import ENTITY_SEED, UPPER_HALF, hash_text, place_column
 from streams.inputs import NO_KEY
 from streams.layouts import Text
@@ -24,6 +25,13 @@ Int64s = npt.NDArray[np.int64]
 def place_by_key(keys: Text, partitions: int) -> Int64s:
     """Give each row's partition by its key: the same as in the log."""
     return place_column(keys.offsets, keys.data, partitions)
+
+
+def place_rows(kind: npt.NDArray[np.int8], names: Text, partitions: int) -> Int64s:
+    """Give each raw row's partition of the log by one of its texts, as `place_by_key` does; marks go nowhere."""
+    places = np.empty(kind.size, np.int64)
+    _place_rows_kernel(kind, names.offsets, names.data, partitions, places)
+    return places
 
 
 def place_by_entity(hashes: Int64s, keys: Text, partitions: int) -> Int64s:
@@ -45,6 +53,23 @@ def part(targets: Int64s, sequences: Int64s, sequence_B: Int64s) -> list[tuple[i
     _part_kernel(targets, sequences, sequence_B, order, ends)
     cuts = pairwise([0, *ends.tolist()])
     return [(to, order[start:end]) for to, (start, end) in enumerate(cuts) if start < end]
+
+
+@straight
+@bare
+def _place_rows_kernel(
+    kind: npt.NDArray[np.int8],
+    offsets: npt.NDArray[np.int32],
+    data: npt.NDArray[np.uint8],
+    partitions: int,
+    places: Int64s,
+) -> None:
+    for row in range(kind.size):
+        if kind[row] == MARK:
+            places[row] = NOWHERE
+        else:
+            hashed = hash_text(data, offsets[row], offsets[row + 1], np.uint64(ENTITY_SEED))
+            places[row] = np.int64((hashed >> np.uint64(UPPER_HALF)) % np.uint64(partitions))
 
 
 @bare

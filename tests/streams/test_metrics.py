@@ -58,6 +58,17 @@ def test_histogram_leaves_nan_out_and_takes_single_numbers() -> None:
     assert registry.get_sample_value("h_sum") == 2.5
 
 
+def test_a_few_numbers_count_as_an_array_of_them_does() -> None:
+    """On a bound, between two and above all."""
+    registry, values = CollectorRegistry(), [0.5, 1, 3, 10.0, 11]
+    family = BinnedHistogram("h", "text", ("how",), (0.5, 1.0, 10.0), registry)
+    family.labels("array").observe(values)
+    family.labels("few").observe_few(values)
+
+    array, few = (family.labels(how).read() for how in ("array", "few"))
+    assert few == array
+
+
 def test_rows_are_counted_by_kind() -> None:
     """The kind column of a batch becomes counts per kind."""
     role = RoleMetrics("learn", "flights")

@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.decoding import texts
+from streams.frames import EVENT, LABEL, MARK
 from streams.hashing import ENTITY_SEED
 from streams.inputs import NO_KEY, hash_entities
-from streams.routing import NOWHERE, part, place_by_entity, place_by_key
+from streams.routing import NOWHERE, part, place_by_entity, place_by_key, place_rows
+from streams.tables import sealed
 
 ORIGIN, ROUTE, EMPTY = 0x6C687E26133CA12A, 0xEA7D84E7A80276F4, 0xD5AFBA1336A3BE4B
 
@@ -36,9 +38,11 @@ def test_golden_partitions() -> None:
 
 
 FIELD = st.lists(st.none() | st.text(max_size=40), min_size=8, max_size=8)
+KINDS = st.lists(st.sampled_from([EVENT, LABEL, MARK]), min_size=8, max_size=8)
+PARTITIONS = st.integers(1, 1_000)
 
 
-@given(fields=st.lists(FIELD, min_size=1, max_size=3), partitions=st.integers(1, 1_000))
+@given(fields=st.lists(FIELD, min_size=1, max_size=3), partitions=PARTITIONS)
 def test_hashes_and_partitions_follow_the_published_algorithm(fields: list[list[str | None]], partitions: int) -> None:
     """XXH64 of each text, seeded with the hash of those before it."""
     expected = []
@@ -55,6 +59,19 @@ def test_hashes_and_partitions_follow_the_published_algorithm(fields: list[list[
     assert unsigned(*fields) == expected
     found = place_by_entity(hash_entities([texts(field) for field in fields]), texts(fields[0]), partitions)
     assert found.tolist() == places
+
+
+@given(names=FIELD, kinds=KINDS, partitions=PARTITIONS)
+def test_raw_rows_go_by_their_name_and_marks_nowhere(
+    names: list[str | None], kinds: list[int], partitions: int
+) -> None:
+    """As later stages find the key."""
+    places = place_by_key(texts(names), partitions).tolist()
+
+    found = place_rows(sealed(np.array(kinds, np.int8)), texts(names), partitions)
+
+    expected = [NOWHERE if kind == MARK else place for kind, place in zip(kinds, places, strict=True)]
+    assert found.tolist() == expected
 
 
 @given(batches=st.lists(st.lists(st.integers(NOWHERE, 4), max_size=30), max_size=4))
