@@ -36,7 +36,7 @@ class FeaturesRole:
     is_renewable = False
     gathers = 1 / 3  # what ingest sends to all partitions at once does not arrive at once
     ahead_kib = 1_024
-    most_rows = 10_000
+    most_rows = 8_000  # the memory of a step is a tenth of the process's
     is_full = False
     answers_to: str | None = None
 

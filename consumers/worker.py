@@ -202,7 +202,7 @@ class Worker:
         if batch.rows.num_rows:
             for output in station.task.process(batch):
                 self._outlet.put(output, keys, station.intake)
-        return batch.rows.numbers("kind")
+        return batch.rows.numbers("kind").copy()  # a view would keep the whole batch until the step is over
 
     def _put_marks(self, now: float, *, is_due: bool) -> None:
         if not is_due and not self._settings.is_replay and now < self._next_marks:
