@@ -38,7 +38,7 @@ class IngestTask:
     def process(self, batch: Batch) -> list[Spread]:
         """Send rows by key or id: XXH64 of its text modulo the log's partitions; publishers' marks end here."""
         rows = batch.rows
-        targets = place_rows(rows.numbers("kind"), rows.text(self._name), self._partitions)
+        targets = place_rows(rows, self._name, self._partitions)
         return [Spread("log", self._partitions, targets, rows)]
 
     def state(self) -> State:

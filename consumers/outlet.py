@@ -86,7 +86,7 @@ class Outlet:
             if target in self._marks:
                 picked = _with_rows(picked, self._mark_rows(target))
             if picked is not None:
-                sent += self._produce(target, self._schemas[target[0]], *picked)
+                sent += self._produce(target, *picked)
         if sent:
             self._metrics.count_out(np.concatenate(sent))
             self._metrics.frames([kinds.size for kinds in sent])
@@ -135,13 +135,11 @@ class Outlet:
         }
         return frames.build(self._schemas[target[0]], columns, len(sources))
 
-    def _produce(
-        self, target: Target, schema: FrameSchema, stack: Stack, index: npt.NDArray[np.int64]
-    ) -> Iterator[npt.NDArray[np.int8]]:
-        """Produce some rows; gives the kinds of those of each frame, whose memory is free for the next one."""
-        name = self.full_name(target[0])
+    def _produce(self, target: Target, stack: Stack, index: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int8]]:
+        """Produce some rows; gives the kinds of those of each frame, which is let go of when the next is made."""
+        name, header = self.full_name(target[0]), self._headers[target[0]]
         for frame in frames.encode(stack, index):
-            self._outbox.produce(name, target[1], frame.payload(), None, self._headers[target[0]])
+            self._outbox.produce(name, target[1], frame.payload(), None, header)
             yield frame.numbers("kind").copy()
 
     def full_name(self, topic: str) -> str:

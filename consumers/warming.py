@@ -84,7 +84,7 @@ def warm(make: Callable[[Control], Role], pipeline: Pipeline) -> None:
             rows, keys = intake.take(min(intake.rows, ROWS + 1))
             for output in task.process(inlet.admit(rows)[0]):
                 if isinstance(output, Spread):
-                    spread_order([keys], [output.targets], [intake], pipeline.partitions)
+                    spread_order([keys], [output.targets], [intake], output.partitions)
                     list(frames.encode(Stack([output.table]), np.arange(output.table.num_rows)))
                 elif isinstance(output, Rows):
                     list(frames.encode(Stack([output.table]), output.picked))

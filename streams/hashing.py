@@ -93,10 +93,16 @@ def hash_column(offsets: npt.NDArray[np.int32], data: Bytes, seed: int = PLAIN_S
 
 
 @njit
+def place_text(data: Bytes, start: int, stop: int, partitions: int) -> np.int64:
+    """Give the partition of one key, `data[start:stop]`; see `place_column`."""
+    h = hash_text(data, start, stop, np.uint64(ENTITY_SEED))
+    return np.int64((h >> np.uint64(UPPER_HALF)) % np.uint64(partitions))
+
+
+@njit
 def _place_column_kernel(offsets: npt.NDArray[np.int32], data: Bytes, partitions: int, out: Places) -> None:
     for i in range(out.size):
-        h = hash_text(data, offsets[i], offsets[i + 1], np.uint64(ENTITY_SEED))
-        out[i] = np.int64((h >> np.uint64(UPPER_HALF)) % np.uint64(partitions))
+        out[i] = place_text(data, offsets[i], offsets[i + 1], partitions)
 
 
 def place_column(offsets: npt.NDArray[np.int32], data: Bytes, partitions: int) -> Places:

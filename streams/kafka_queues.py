@@ -150,7 +150,7 @@ class ConsumerEvents(_Queue):
 @straight
 @njit
 def _describe_kernel(pointers: Int64s, timestamp: int, table: Int64s) -> int:
-    """Fill in a row of `table` per column; gives how many of the records are errors."""
+    """Fill in the columns, in the order in which `FetchedRecords` has them; gives how many records are errors."""
     troubles = 0
     for i in range(pointers.size):
         message = pointers[i]
@@ -160,7 +160,7 @@ def _describe_kernel(pointers: Int64s, timestamp: int, table: Int64s) -> int:
         table[0, i] = address
         table[1, i] = load_64(message + _LEN) if address else -1
         table[2, i] = load_64(message + _OFFSET)
-        table[3, i] = call_2(timestamp, message, 0) * 1000  # which kind of time it is is not asked for
+        table[3, i] = call_2(timestamp, message, 0) * 1000  # 0: its kind is not asked for
         table[4, i] = code
     return troubles
 

@@ -194,9 +194,9 @@ class Aligner:
         return self._counts_below(intakes, skip_empty=True)
 
     def _is_catching_up(self, full: Sequence[Intake], now_us: int) -> bool:
-        """Whether the head of all is no longer live."""
+        """Whether the smallest head is no longer live."""
         if all(now_us - intake.head_stamp < LIVE_AGE_US for intake in full):
-            return False  # whichever is the head: to find it takes longer, and this is what a live worker meets
+            return False  # whichever is the smallest: to find it takes longer, and this is what a live worker meets
         return now_us - min(full, key=lambda intake: intake.head).head_stamp >= LIVE_AGE_US
 
     def capped(self, intakes: Sequence[Intake], counts: list[int], most: int) -> list[int]:

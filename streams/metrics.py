@@ -1,8 +1,8 @@
 """What every role tells Prometheus; this, metrics_server.py, metric_families.py and histograms.py know its library.
 
 One `RoleMetrics` belongs to one process. It has a registry of its own, so that tests and several roles never share a
-series. Updates are per batch: histograms take whole NumPy arrays, and no row is touched in Python. Label values come
-from the pipeline file and from Kafka's coordinates only, never from events, so the number of series is bounded.
+series. Updates are per batch: histograms take whole NumPy arrays or a few numbers, and no row is touched in Python.
+Label values come from the pipeline file and Kafka's coordinates, never from events: the number of series is bounded.
 docs/metrics.md explains each metric; a test keeps page and code in step.
 """
 

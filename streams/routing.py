@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from streams.compiled import bare, inlined, straight
 from streams.frames import MARK
-from streams.hashing import ENTITY_SEED, UPPER_HALF, hash_text, place_column
+from streams.hashing import ENTITY_SEED, UPPER_HALF, hash_text, place_column, place_text
 from streams.inputs import NO_KEY
 from streams.layouts import Text
+from streams.tables import Table
 
 NOWHERE = -1
 
@@ -27,10 +28,10 @@ def place_by_key(keys: Text, partitions: int) -> Int64s:
     return place_column(keys.offsets, keys.data, partitions)
 
 
-def place_rows(kind: npt.NDArray[np.int8], names: Text, partitions: int) -> Int64s:
-    """Give each raw row's partition of the log by one of its texts, as `place_by_key` does; marks go nowhere."""
-    places = np.empty(kind.size, np.int64)
-    _place_rows_kernel(kind, names.offsets, names.data, partitions, places)
+def place_rows(rows: Table, name: str, partitions: int) -> Int64s:
+    """Give each row's partition of the log by one of its texts, as `place_by_key` does; marks go nowhere."""
+    places, texts = np.empty(rows.num_rows, np.int64), rows.text(name)
+    _place_rows_kernel(rows.numbers("kind"), texts.offsets, texts.data, partitions, places)
     return places
 
 
@@ -65,11 +66,7 @@ def _place_rows_kernel(
     places: Int64s,
 ) -> None:
     for row in range(kind.size):
-        if kind[row] == MARK:
-            places[row] = NOWHERE
-        else:
-            hashed = hash_text(data, offsets[row], offsets[row + 1], np.uint64(ENTITY_SEED))
-            places[row] = np.int64((hashed >> np.uint64(UPPER_HALF)) % np.uint64(partitions))
+        places[row] = NOWHERE if kind[row] == MARK else place_text(data, offsets[row], offsets[row + 1], partitions)
 
 
 @bare

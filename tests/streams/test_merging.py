@@ -230,6 +230,27 @@ def test_live_never_waits() -> None:
     assert aligner.counts(intakes, 1_000 + LIVE_AGE_US) == [0, 0]
 
 
+@pytest.mark.parametrize(
+    ("first", "stamps", "counts"),
+    [
+        (5, (LIVE_AGE_US, 0), [2, 2]),  # the smallest head is live, though another is not
+        (5, (0, LIVE_AGE_US), [1, 2]),
+        (6, (LIVE_AGE_US, 0), [2, 2]),  # of equal times the first partition's is the smallest
+        (6, (0, LIVE_AGE_US), [1, 2]),
+        (7, (0, LIVE_AGE_US), [2, 2]),
+        (7, (LIVE_AGE_US, 0), [1, 2]),
+    ],
+)
+def test_the_smallest_head_says_whether_all_is_live(first: int, stamps: tuple[int, int], counts: list[int]) -> None:
+    """Only where it is no longer live rows are taken up to what all partitions have reached."""
+    aligner, now = Aligner(is_replay=False, align_wait_us=WAIT_US), LIVE_AGE_US
+    rows = [Row(first), Row(9)], [Row(6), Row(8)]
+
+    found = [filled(0, place, own, stamp_us=stamp) for place, (own, stamp) in enumerate(zip(rows, stamps, strict=True))]
+
+    assert aligner.counts(found, now) == counts
+
+
 def test_catching_up_waits_at_most_align_wait() -> None:
     """Then the empty partition is passed over, and what is at hand elsewhere is still merged."""
     aligner = Aligner(is_replay=False, align_wait_us=WAIT_US)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.building import Builder
 from streams.decoding import texts
 from streams.frames import EVENT, LABEL, MARK
 from streams.hashing import ENTITY_SEED
 from streams.inputs import NO_KEY, hash_entities
+from streams.layouts import Layout
 from streams.routing import NOWHERE, part, place_by_entity, place_by_key, place_rows
-from streams.tables import sealed
 
 ORIGIN, ROUTE, EMPTY = 0x6C687E26133CA12A, 0xEA7D84E7A80276F4, 0xD5AFBA1336A3BE4B
 
@@ -38,6 +40,7 @@ def test_golden_partitions() -> None:
 
 
 FIELD = st.lists(st.none() | st.text(max_size=40), min_size=8, max_size=8)
+LAYOUT = Layout(pa.schema([("kind", pa.int8()), ("key", pa.string())]))
 KINDS = st.lists(st.sampled_from([EVENT, LABEL, MARK]), min_size=8, max_size=8)
 PARTITIONS = st.integers(1, 1_000)
 
@@ -68,7 +71,8 @@ def test_raw_rows_go_by_their_name_and_marks_nowhere(
     """As later stages find the key."""
     places = place_by_key(texts(names), partitions).tolist()
 
-    found = place_rows(sealed(np.array(kinds, np.int8)), texts(names), partitions)
+    rows = Builder(LAYOUT, {}).build({"kind": np.array(kinds, np.int8), "key": texts(names)}, len(kinds))
+    found = place_rows(rows, "key", partitions)
 
     expected = [NOWHERE if kind == MARK else place for kind, place in zip(kinds, places, strict=True)]
     assert found.tolist() == expected
