@@ -48,7 +48,7 @@ class Bins:
         """Cumulative counts by upper bound, as Prometheus wants them, and the sum of all values."""
         with self._lock:
             cumulative, total = np.cumsum(self._counts).tolist(), self._sum
-        names = [*(str(bound) for bound in self._bounds.tolist()), "+Inf"]
+        names = [*(str(bound) for bound in self._ordered), "+Inf"]
         return list(zip(names, cumulative, strict=True)), total
 
 

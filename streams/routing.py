@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from streams.compiled import bare, inlined, straight
 from streams.frames import MARK
-from streams.hashing import ENTITY_SEED, UPPER_HALF, hash_text, place_column, place_text
+from streams.hashing import UPPER_HALF, place_column, place_text
 from streams.inputs import NO_KEY
 from streams.layouts import Text
 from streams.tables import Table
@@ -72,10 +72,10 @@ def _place_rows_kernel(
 @bare
 def _place_kernel(hashes: Int64s, keys: Text, partitions: int, places: Int64s) -> None:
     for row in range(hashes.size):
-        entity = hashes[row]
-        if entity == NO_KEY:
-            entity = np.int64(hash_text(keys.data, keys.offsets[row], keys.offsets[row + 1], np.uint64(ENTITY_SEED)))
-        places[row] = _upper(entity) % partitions
+        if hashes[row] == NO_KEY:
+            places[row] = place_text(keys.data, keys.offsets[row], keys.offsets[row + 1], partitions)
+        else:
+            places[row] = _upper(hashes[row]) % partitions
 
 
 @inlined
