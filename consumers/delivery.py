@@ -42,13 +42,13 @@ class ExamplesDelivery:
         if not count:
             return []
         next_feature, next_example = self.sequences.tolist()
-        examples = room.table(self._source, np.arange(next_example, next_example + count))
-        features, is_event = room.features(self._features, self._places, examples, next_feature)
-        self.sequences += np.array([is_event.size, count])
+        examples = room.table(self._source)
+        features, events = room.features(self._features, self._places, examples, next_feature, next_example)
+        self.sequences[:] = next_feature + events.size, next_example + count
         cause = output.cause[:count]
         made = [Rows("examples", self._examples_partition, examples, np.arange(count), cause)]
-        if is_event.size:
-            made.insert(0, Rows("features", self._partition, features, is_event, cause[is_event]))
+        if events.size:
+            made.insert(0, Rows("features", self._partition, features, events, cause[events]))
         return made
 
 
@@ -81,7 +81,7 @@ class StageDelivery:
             room.column(f"entity.{number}")[:count] = output.others[:count, place]
         for name, place in self._carried.items():
             room.column(name)[:count] = np.where(is_event, rows.values_KB[place, cause], np.nan)
-        table = room.table(self._source, np.zeros(count, np.int64))
+        table = room.table(self._source)
         parts = part(self._targets(table), self.sequences, room.column("sequence"))
         return [Rows(self._topic, to, table, index, cause[index]) for to, index in parts]
 

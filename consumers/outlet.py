@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams import frames
+from streams.building import Builder
 from streams.frames import MARK, SCHEMA_HEADER, FrameSchema, Outgoing, Rows, Spread
 from streams.kafka import Outbox
 from streams.merging import Intake, merge_order, spread_order
@@ -48,7 +49,7 @@ class Outlet:
     ) -> None:
         self._outbox = outbox
         self._prefix = prefix
-        self._schemas = schemas
+        self._builders = {topic: Builder(schema.layout, {}) for topic, schema in schemas.items()}  # of marks
         self._headers = {topic: [(SCHEMA_HEADER, schema.fingerprint.encode())] for topic, schema in schemas.items()}
         self._metrics = metrics
         self._rows: dict[Target, list[tuple[Rows, npt.NDArray[np.int64], Intake]]] = {}
@@ -133,7 +134,7 @@ class Outlet:
             "source": np.array(sources, np.int32),
             "time": np.array(times, np.int64),
         }
-        return frames.build(self._schemas[target[0]], columns, len(sources))
+        return self._builders[target[0]].build(columns, len(sources))
 
     def _produce(self, target: Target, stack: Stack, index: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int8]]:
         """Produce some rows; gives the kinds of those of each frame, which is let go of when the next is made."""

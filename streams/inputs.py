@@ -71,7 +71,7 @@ def make_input(batch: Batch, plan: FeaturePlan) -> Input:
         values_KB,
         np.empty(rows.num_rows, np.int64),
         np.empty(rows.num_rows, np.int64),
-        np.full(rows.num_rows, NO_ENTITY),
+        np.empty(rows.num_rows, np.int64),
         _others(rows, plan.stage),
     )
     is_by_id = plan.labels.match == "id"
@@ -169,8 +169,12 @@ def encode_categories_kernel(texts: Text, values_KB: npt.NDArray[np.float64], pl
 @straight
 @bare
 def name_rows_kernel(rows: Input, is_by_id: bool) -> None:
-    """Fill in the hashes: XXH64 of the key, and of the id seeded with it; where labels have no key, both of the id."""
+    """Fill in the hashes, and that no entity is known yet.
+
+    They are XXH64 of the key, and of the id seeded with it; where labels have no key, both are of the id.
+    """
     for row in range(rows.kind.size):
+        rows.entities[row] = NO_ENTITY
         if is_by_id:
             start, stop = rows.id.offsets[row], rows.id.offsets[row + 1]
             rows.names[row] = rows.keys[row] = np.int64(hash_text(rows.id.data, start, stop, np.uint64(ENTITY_SEED)))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import inlined
+from streams.compiled import bare, inlined, straight
 from streams.frames import EVENT
 from streams.inputs import Input, is_there_kernel
 from streams.intrinsics import copy_items
@@ -60,6 +60,7 @@ class Room:
         self._layout, self._rows = layout, rows
         # Behind the columns lies another of sequences: the event rows have their own in P.features.
         self._block, self._places, self._second = layout.blank(rows, sizes, nulls, spare=8 * rows)
+        self._starts: list[int] = self._places[:, ITEMS].tolist()
         id_at, key_at = (self._places[layout.places[name], DATA] for name in ("id", "key"))
         self.output = Output(
             self.column("kind"),
@@ -84,16 +85,15 @@ class Room:
     def column(self, name: str) -> npt.NDArray[Any]:
         """View the room of a column, of text its offsets."""
         column = self._layout.places[name]
-        at, dtype = self._places.item(column, ITEMS), self._layout.dtypes[column]
+        at, dtype = self._starts[column], self._layout.dtypes[column]
         if dtype is None:
-            return self._block[at : at + 4 * (self._rows + 1)].view(np.int32)
-        return self._block[at : at + self._rows * self._layout.widths.item(column)].view(dtype)
+            return np.ndarray(self._rows + 1, np.int32, self._block, at)
+        return np.ndarray(self._rows * self._layout.widths.item(column) // dtype.itemsize, dtype, self._block, at)
 
-    def table(self, source: int, sequence_B: npt.NDArray[np.int64]) -> Table:
-        """Give the rows so far, with these numbers."""
+    def table(self, source: int) -> Table:
+        """Give the rows so far; their sequences are to be written to that column."""
         rows = int(self.output.sizes[ROWS])
         self.column("source")[:rows] = source
-        self.column("sequence")[:rows] = sequence_B
         key = self._layout.places["key"]
         if self.output.sizes[KEYLESS]:
             bitmap = np.packbits(self.output.key_valid[:rows], bitorder="little")
@@ -104,18 +104,44 @@ class Room:
         return Table(self._layout, self._block, self._places, 0, rows)
 
     def features(
-        self, layout: Layout, columns: npt.NDArray[np.int64], examples: Table, sequence: int
+        self, layout: Layout, columns: npt.NDArray[np.int64], examples: Table, next_feature: int, next_example: int
     ) -> tuple[Table, npt.NDArray[np.int64]]:
-        """Give the same rows as P.features has them, and which of them are events; `sequence` is the first event's.
+        """Number the rows; gives the same ones as P.features has them, and which of them are events.
 
-        `columns` has the number here of each column of `layout`.
+        Args:
+            layout: of P.features.
+            columns: the number here of each column of that.
+            examples: the rows so far.
+            next_feature: the first event's sequence in P.features.
+            next_example: the first row's in P.examples.
         """
-        rows = np.flatnonzero(self.output.kind[: examples.num_rows] == EVENT)
-        sequences = self._block[self._second : self._second + 8 * self._rows].view(np.int64)
-        sequences[rows] = np.arange(sequence, sequence + rows.size)
+        sequences: npt.NDArray[np.int64] = np.ndarray(self._rows, np.int64, self._block, self._second)
+        events, kind = np.empty(examples.num_rows, np.int64), self.output.kind
+        found = number_rows_kernel(kind, next_feature, next_example, sequences, self.column("sequence"), events)
         places = self._places[columns]
         places[layout.places["sequence"], ITEMS] = self._second
-        return Table(layout, self._block, places, 0, examples.num_rows), rows
+        return Table(layout, self._block, places, 0, examples.num_rows), events[:found]
+
+
+@straight
+@bare
+def number_rows_kernel(
+    kind: npt.NDArray[np.int8],
+    next_feature: int,
+    next_example: int,
+    features: npt.NDArray[np.int64],
+    examples: npt.NDArray[np.int64],
+    events: npt.NDArray[np.int64],
+) -> int:
+    """Number as many rows as `events` has place for, events twice; gives how many these are, and which in `events`."""
+    found = 0
+    for row in range(events.size):
+        examples[row] = next_example + row
+        if kind[row] == EVENT:
+            features[row] = next_feature + found
+            events[found] = row
+            found += 1
+    return found
 
 
 @inlined

@@ -85,6 +85,18 @@ def test_gathering_equals_pyarrows_take(parts: list[list[Any]], data: st.DataObj
     assert join(tables).to_arrow() == whole
 
 
+def test_texts_of_every_length_are_copied_whole() -> None:
+    """Short ones go by words that overlap, and between others as here an overlap too far would show."""
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN"
+    rows = [(0, letters[:size], size, letters[size:]) for size in range(len(letters) + 1)]
+    index = [*range(len(rows)), *reversed(range(len(rows)))]
+
+    found = gather([table(rows)], np.array(index, np.int64))
+
+    assert found.to_arrow().to_pydict()["name"] == [rows[at][1] for at in index]
+    assert found.to_arrow().to_pydict()["place"] == [rows[at][3] for at in index]
+
+
 @given(rows=Rows.filter(len), most_rows=st.integers(1, 10), most_bytes=st.integers(1, 400))
 def test_cutting_keeps_order_and_limits(rows: list[Any], most_rows: int, most_bytes: int) -> None:
     """However small the parts must be, together they are the whole."""
