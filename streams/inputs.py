@@ -25,7 +25,7 @@ NUMBER_FACTOR = np.int64(0x1E3779B97F4A7C15)  # odd: no two numbers give the sam
 
 
 class Input(NamedTuple):
-    """B rows and their K fields, as read-only views; the hashes of names are filled in by `name_rows_kernel`."""
+    """B rows and their K fields, as read-only views; `name_rows_kernel` fills in the hashes of names, and no entity."""
 
     kind: npt.NDArray[np.int8]
     outcome: npt.NDArray[np.int8]

@@ -91,7 +91,7 @@ class Room:
         return np.ndarray(self._rows * self._layout.widths.item(column) // dtype.itemsize, dtype, self._block, at)
 
     def table(self, source: int) -> Table:
-        """Give the rows so far; their sequences are to be written to that column."""
+        """Give the rows so far. The caller numbers them, all of them: until then their sequences are arbitrary."""
         rows = int(self.output.sizes[ROWS])
         self.column("source")[:rows] = source
         key = self._layout.places["key"]
@@ -106,7 +106,7 @@ class Room:
     def features(
         self, layout: Layout, columns: npt.NDArray[np.int64], examples: Table, next_feature: int, next_example: int
     ) -> tuple[Table, npt.NDArray[np.int64]]:
-        """Number the rows; gives the same ones as P.features has them, and which of them are events.
+        """Number the rows; gives the same ones as P.features has them, and which are events: only these may go there.
 
         Args:
             layout: of P.features.
@@ -129,16 +129,16 @@ def number_rows_kernel(
     kind: npt.NDArray[np.int8],
     next_feature: int,
     next_example: int,
-    features: npt.NDArray[np.int64],
-    examples: npt.NDArray[np.int64],
+    feature_sequences: npt.NDArray[np.int64],
+    example_sequences: npt.NDArray[np.int64],
     events: npt.NDArray[np.int64],
 ) -> int:
-    """Number as many rows as `events` has place for, events twice; gives how many these are, and which in `events`."""
+    """Number the first `events.size` rows, event rows for P.features too; gives how many these are and their places."""
     found = 0
     for row in range(events.size):
-        examples[row] = next_example + row
+        example_sequences[row] = next_example + row
         if kind[row] == EVENT:
-            features[row] = next_feature + found
+            feature_sequences[row] = next_feature + found
             events[found] = row
             found += 1
     return found

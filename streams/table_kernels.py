@@ -19,7 +19,7 @@ def _is_null(bitmap: int, row: int) -> bool:
 
 @inlined
 def _copy_text(to: int, origin: int, size: int) -> None:
-    """Copy a text; one of a usual length by two words that overlap, for a call of C takes longer than the copying."""
+    """Copy a text; one of a usual length by two words that may overlap: a call of C takes longer than the copying."""
     if 8 <= size <= 16:
         store_64(to, load_64(origin))
         store_64(to + size - 8, load_64(origin + size - 8))

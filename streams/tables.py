@@ -30,7 +30,7 @@ class Table:
 
     Args:
         layout: of the block.
-        block: the memory; nobody writes to these rows any more.
+        block: the memory; nobody who reads these rows sees them written to.
         places: where columns begin in it, see `Layout.blank`.
         start: the first row of the block that belongs to this table.
         num_rows: how many rows it has.
@@ -214,13 +214,15 @@ def gather(tables: Sequence[Table], index: Int64s) -> Table:
         tables: at least one.
         index: [B] of each row, counted through all tables.
     """
-    return next(cut(Stack(tables), index, NO_LIMITS)) if index.size else empty(tables[0].layout)
+    if not index.size:
+        return empty(tables[0].layout)
+    return next(cut(Stack(tables), np.ascontiguousarray(index, np.int64), NO_LIMITS))
 
 
 def cut(stack: Stack, index: Int64s, limits: tuple[int, int]) -> Iterator[Table]:
     """Copy rows as `gather` does, into as many tables as it takes to keep each within `limits`: rows, and bytes.
 
-    A row that is larger has a table for itself.
+    A row that is larger has a table for itself. Kernels take `index` as it lies: contiguous int64, which nobody checks.
     """
     layout = stack.layout
     origins = np.empty((2, min(index.size, limits[0])), np.int64)

@@ -85,8 +85,17 @@ def test_gathering_equals_pyarrows_take(parts: list[list[Any]], data: st.DataObj
     assert join(tables).to_arrow() == whole
 
 
+def test_an_index_may_lie_in_memory_as_it_likes() -> None:
+    """Kernels take it as it lies, so it is laid out for them first."""
+    rows = [(n, str(n), n, None) for n in range(10)]
+    backwards, every_third = np.arange(10)[::-1], np.arange(10)[::3]
+
+    assert table(rows).take(backwards).numbers("large").tolist() == [*range(9, -1, -1)]
+    assert table(rows).take(every_third).numbers("large").tolist() == [0, 3, 6, 9]
+
+
 def test_texts_of_every_length_are_copied_whole() -> None:
-    """Short ones go by words that overlap, and between others as here an overlap too far would show."""
+    """Short ones go by two words: none of their bytes is left out, and none of the text before is lost."""
     letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN"
     rows = [(0, letters[:size], size, letters[size:]) for size in range(len(letters) + 1)]
     index = [*range(len(rows)), *reversed(range(len(rows)))]
