@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import bare, inlined
-from streams.intrinsics import load_8, load_32, load_64, store_8, store_32, store_64
+from streams.copying import copy_text
+from streams.intrinsics import load_8, load_64
 from streams.json_kernel import (
     CLOSE,
     COLON,
@@ -265,16 +266,7 @@ def copy_kernel(
         for row in range(rows):
             offsets[column, row] = to - base
             source, size = spans[2 * column, row], spans[2 * column + 1, row]
-            if size >= 8:
-                for k in range(0, size - 8, 8):
-                    store_64(to + k, load_64(source + k))
-                store_64(to + size - 8, load_64(source + size - 8))
-            elif size >= 4:
-                store_32(to, load_32(source))
-                store_32(to + size - 4, load_32(source + size - 4))
-            else:
-                for k in range(size):
-                    store_8(to + k, load_8(source + k))
+            copy_text(to, source, size)
             to += max(size, 0)
         offsets[column, rows] = to - base
         if totals[1, column]:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import bare, inlined, straight
+from streams.copying import copy_text
 from streams.intrinsics import copy_bytes, load_8, load_32, load_64, store_8, store_32, store_64
 from streams.message_kernels import DATA, ITEMS, PARTS, VALID
 
@@ -15,19 +16,6 @@ Int64s = npt.NDArray[np.int64]
 @inlined
 def _is_null(bitmap: int, row: int) -> bool:
     return bitmap != 0 and (load_8(bitmap + (row >> 3)) >> (row & 7)) & 1 == 0
-
-
-@inlined
-def _copy_text(to: int, origin: int, size: int) -> None:
-    """Copy a text; one of a usual length by two words that may overlap: a call of C takes longer than the copying."""
-    if 8 <= size <= 16:
-        store_64(to, load_64(origin))
-        store_64(to + size - 8, load_64(origin + size - 8))
-    elif 4 <= size < 8:
-        store_32(to, load_32(origin))
-        store_32(to + size - 4, load_32(origin + size - 4))
-    else:
-        copy_bytes(to, origin, size)
 
 
 @inlined
@@ -109,7 +97,7 @@ def fill_kernel(
                 items = sources[source, part]
                 begin = load_32(items + 4 * row)
                 size = load_32(items + 4 * row + 4) - begin
-                _copy_text(data + end, sources[source, part + 1] + begin, size)
+                copy_text(data + end, sources[source, part + 1] + begin, size)
                 end += size
                 store_32(to + 4 * at + 4, end)
         if nulls[column]:

@@ -214,17 +214,16 @@ def gather(tables: Sequence[Table], index: Int64s) -> Table:
         tables: at least one.
         index: [B] of each row, counted through all tables.
     """
-    if not index.size:
-        return empty(tables[0].layout)
-    return next(cut(Stack(tables), np.ascontiguousarray(index, np.int64), NO_LIMITS))
+    return next(cut(Stack(tables), index, NO_LIMITS)) if index.size else empty(tables[0].layout)
 
 
 def cut(stack: Stack, index: Int64s, limits: tuple[int, int]) -> Iterator[Table]:
     """Copy rows as `gather` does, into as many tables as it takes to keep each within `limits`: rows, and bytes.
 
-    A row that is larger has a table for itself. Kernels take `index` as it lies: contiguous int64, which nobody checks.
+    A row that is larger has a table for itself.
     """
     layout = stack.layout
+    index = np.ascontiguousarray(index, np.int64)  # kernels are called straight, and take it as it lies
     origins = np.empty((2, min(index.size, limits[0])), np.int64)
     start = 0
     while start < index.size:
