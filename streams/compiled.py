@@ -15,6 +15,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 import numba
 from numba.extending import register_jitable
 
+from streams.plain_indices import KernelCompiler
+
 KERNEL_PACKAGES = ("streams", "models", "serving")
 
 P = ParamSpec("P")
@@ -22,8 +24,14 @@ R = TypeVar("R")
 
 _jit: Any = numba.njit  # its types leave out the options that only some targets know
 _jitable: Any = register_jitable
-_COMMON = {"cache": True, "nogil": True, "error_model": "numpy"}
-_PART = {"error_model": "numpy", "_nrt": False, "forceinline": True, "no_cfunc_wrapper": True}
+_COMMON = {"cache": True, "nogil": True, "error_model": "numpy", "pipeline_class": KernelCompiler}
+_PART = {
+    "error_model": "numpy",
+    "_nrt": False,
+    "forceinline": True,
+    "no_cfunc_wrapper": True,
+    "pipeline_class": KernelCompiler,
+}
 
 
 def _sources_digest() -> str:
@@ -31,7 +39,7 @@ def _sources_digest() -> str:
     digest, root = hashlib.blake2b(digest_size=16), Path(__file__).parent.parent
     for path in sorted(path for package in KERNEL_PACKAGES for path in (root / package).glob("*.py")):
         text = path.read_bytes()
-        if b"streams.compiled import" in text or path.name in ("compiled.py", "intrinsics.py"):
+        if b"streams.compiled import" in text or path.name in ("compiled.py", "intrinsics.py", "plain_indices.py"):
             digest.update(path.name.encode() + b"\0" + text)
     return digest.hexdigest()
 
@@ -100,7 +108,7 @@ NOTHING, WORD, ADDRESS_OF_WORDS = _types.void, _types.int64, _types.CPointer(_ty
 
 def callback(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function that C code may call from any thread, without Python; `.address` is what C is given."""
-    compiled: Callable[[Callable[..., Any]], Any] = numba.cfunc(signature, cache=True)
+    compiled: Callable[[Callable[..., Any]], Any] = numba.cfunc(signature, cache=True, pipeline_class=KernelCompiler)
     return compiled
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,13 @@ def total(values: npt.NDArray[np.int64], factor: int) -> int:
     for value in values:
         found += value
     return found * factor
+
+
+@bare
+def ends(values: npt.NDArray[np.int64], table: npt.NDArray[np.int64], at: int) -> int:
+    """Read what lies at a computed place of an array and of a table, and at the end that is written out."""
+    found: int = values[at] + table[at, at + 1] + 1_000 * values[-1]
+    return found
 
 
 def test_tests_look_at_the_types_of_calls() -> None:
@@ -48,3 +57,23 @@ print([called(np.arange(size), 2) for size in (8, 3, 0)])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[56, 6, 0]\n"
+
+
+PLACES = """
+import numpy as np
+from tests.streams.test_compiled import ends
+values, table = np.arange(8), np.arange(6).reshape(2, 3)
+print(ends(values, table, 1))
+for at in (-1, -2, 2):
+    try:
+        ends(values, table, at)
+    except IndexError as error:
+        print(error)
+"""
+
+
+def test_a_computed_place_never_counts_from_the_end(tmp_path: Path) -> None:
+    """What would be read before an array is an error where numba looks at places, not another item."""
+    looking = os.environ | {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", PLACES], capture_output=True, text=True, check=True, env=looking)
+    assert done.stdout == "7006\n" + 3 * "index is out of bounds\n"
