@@ -46,6 +46,7 @@ class Layout:
         names: of the columns, in order.
         places: the number of each column.
         widths: [C] bytes of a row in each column, TEXT for text.
+        texts: the numbers of the columns of text.
         dtypes: [C] of the numbers in each column, None for text.
         matrix: the number of the feature matrix, -1 where there is none.
         features: the width F of the matrix.
@@ -58,6 +59,7 @@ class Layout:
         self.names = tuple(arrow.names)
         self.places = {name: place for place, name in enumerate(self.names)}
         self.widths = np.array([_width(field.type) for field in arrow], np.int64)
+        self.texts: Int64s = np.flatnonzero(self.widths == TEXT)
         self.dtypes = [_dtype(field.type) for field in arrow]
         is_matrix = [pa.types.is_fixed_size_list(field.type) for field in arrow]
         self.matrix = is_matrix.index(True) if any(is_matrix) else -1

@@ -77,7 +77,11 @@ def with_text_room(pending: Pending, text_need: int, scratch: Scratch = MEMORY) 
     if pending.waiting.sizes[READ]:
         size, used = pending.arena.size + pending.arena.size // 2 + text_need, int(sizes[USED])
         return pending._replace(arena=scratch.resized(pending.arena, size, used))
-    arena = scratch.zeros((max(int(3 * sizes[LIVE]) + text_need, SMALLEST_ARENA_BYTES),), np.uint8)
+    size = int(3 * sizes[LIVE]) + text_need
+    if size <= SMALLEST_ARENA_BYTES:  # from the C heap, which has that of the one before the last
+        arena = np.empty(SMALLEST_ARENA_BYTES, np.uint8)
+    else:
+        arena = scratch.zeros((size,), np.uint8)
     pack_kernel(pending, arena)
     return pending._replace(arena=arena)
 

@@ -55,7 +55,7 @@ from streams.scratch import Scratch
 from streams.windows import ARENA_END, ARENA_LIMIT, HELD, Windows
 
 Arrays = dict[str, npt.NDArray[Any]]
-GROWTH = 1.5
+HEADS_GROWTH = 4  # what is not used of them is never touched; copying them touches all again
 
 
 class Stage(NamedTuple):
@@ -157,7 +157,7 @@ def _with_entity_room(entities: Entities, plan: Plan, windows: Windows) -> tuple
     """Give the same entities with a head and a place in the table for one more."""
     held = int(windows.used[HELD])
     if (held + 1) * plan.head_words > windows.heads.size:
-        heads = _longer(windows.heads)
+        heads = resized(windows.heads, HEADS_GROWTH * windows.heads.size)
         windows = windows._replace(heads=heads, head_sums=heads.view(np.float64))
     if is_crowded_kernel(entities, held):
         larger = empty_entities(2 * entities.table.shape[0])
@@ -175,10 +175,6 @@ def load_growth_kernels(plan: FeaturePlan) -> None:
     with_text_room(stage.pending, 0)
     if has_queues(plan):
         load_queue_kernels(stage.pending)
-
-
-def _longer(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return resized(array, int(array.shape[0] * GROWTH))
 
 
 def stage_state(stage: Stage, plan: FeaturePlan) -> Arrays:

@@ -23,10 +23,16 @@ def _set_bit(bitmap: int, row: int) -> None:
     store_8(bitmap + (row >> 3), load_8(bitmap + (row >> 3)) | 1 << (row & 7))
 
 
+@inlined
+def _size(offsets: int, row: int) -> int:
+    return load_32(offsets + 4 * row + 4) - load_32(offsets + 4 * row)
+
+
 @straight
 @bare
 def measure_kernel(
     widths: Int64s,
+    texts: Int64s,
     sources: Int64s,
     ends: Int64s,
     index: Int64s,
@@ -41,6 +47,9 @@ def measure_kernel(
     At most `limits`: rows and bytes, but always one row. `origins` is [2, B]: source and row of each.
     """
     most_rows, most_bytes = limits
+    fixed = 4 * texts.size
+    for column in range(widths.size):
+        fixed += max(0, widths[column])
     total, stop = 0, min(index.size, start + most_rows)
     source = 0
     for at in range(start, stop):
@@ -50,20 +59,15 @@ def measure_kernel(
         while source and row < ends[source - 1]:
             source -= 1
         row += sources[source, widths.size * PARTS] - (ends[source - 1] if source else 0)
-        own = 0
-        for column in range(widths.size):
-            own += max(0, widths[column])
-            if widths[column] < 0:
-                items = sources[source, column * PARTS + ITEMS]
-                own += 4 + load_32(items + 4 * row + 4) - load_32(items + 4 * row)
+        own = fixed
+        for column in texts:
+            own += _size(sources[source, column * PARTS + ITEMS], row)
         if total + own > most_bytes and at > start:
             return at
         total += own
-        for column in range(widths.size):
-            if widths[column] < 0:
-                items = sources[source, column * PARTS + ITEMS]
-                sizes[column] += load_32(items + 4 * row + 4) - load_32(items + 4 * row)
-                nulls[column] += _is_null(sources[source, column * PARTS + VALID], row)
+        for column in texts:
+            sizes[column] += _size(sources[source, column * PARTS + ITEMS], row)
+            nulls[column] += _is_null(sources[source, column * PARTS + VALID], row)
         origins[0, at - start] = source
         origins[1, at - start] = row
     return stop

@@ -228,7 +228,9 @@ def cut(stack: Stack, index: Int64s, limits: tuple[int, int]) -> Iterator[Table]
     start = 0
     while start < index.size:
         sizes, nulls = layout.zeros(), layout.zeros()
-        stop = measure_kernel(layout.widths, stack.sources, stack.ends, index, start, limits, origins, sizes, nulls)
+        stop = measure_kernel(
+            layout.widths, layout.texts, stack.sources, stack.ends, index, start, limits, origins, sizes, nulls
+        )
         rows = stop - start
         block, places, length = layout.blank(rows, sizes, nulls)
         fill_kernel(layout.widths, stack.sources, origins, rows, nulls, places, address_of(block))
