@@ -16,6 +16,7 @@ POLL_EVERY_S = 0.02
 STALL_S = 0.75  # output that rests so long is looked through
 STALL_MESSAGES = 8  # marks, once a second and partition, are no output
 LOW, HIGH = 0.10, 0.95  # the part of the work that counts: start-up and the emptying of the last batches are outside
+LATER = 0.2, 0.3, 0.4, 0.5  # it may begin here, too
 
 Weight = Callable[[Message], float]  # how many events a message stands for
 
@@ -135,13 +136,18 @@ def watch_for(output: Output, duration_s: float, limit_s: float, check: Callable
 def steady_rate(times_s: list[float], done: list[float], low: float = LOW, high: float = HIGH) -> float:
     """Give the speed between `low` and `high` of the work, by straight lines between the samples.
 
-    Start-up, the first slow batches and the emptying of the last one are outside. `done` never falls.
+    Start-up, the first slow batches and the emptying of the last one are outside. What a producer could not send for
+    the first half second, while it connected, comes all at once and fast: of the speeds from `low` and from each
+    later tenth of the first half, the lowest counts. `done` never falls.
 
     Raises:
         ValueError: the samples show no progress.
     """
-    start_s, stop_s = steady_phase(times_s, done, low, high)
-    return (high - low) * done[-1] / (stop_s - start_s)
+    rates = []
+    for share in (low, *(later for later in LATER if later > low)):
+        start_s, stop_s = steady_phase(times_s, done, share, high)
+        rates.append((high - share) * done[-1] / (stop_s - start_s))
+    return min(rates)
 
 
 def steady_phase(times_s: list[float], done: list[float], low: float, high: float) -> tuple[float, float]:
