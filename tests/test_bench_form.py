@@ -81,9 +81,7 @@ def test_a_steady_rate_leaves_out_start_up_and_the_last_batch() -> None:
 
 def test_a_steady_rate_is_not_that_of_what_came_all_at_once() -> None:
     times_s = [0.1 * place for place in range(22)]
-    done = [0.0] * 11 + [
-        500.0 + 1_000.0 * (time_s - 1.0) for time_s in times_s[11:]
-    ]  # half a second's work was held back
+    done = [0.0] * 11 + [500.0 + 1_000.0 * (time_s - 1.0) for time_s in times_s[11:]]  # half of a second was held back
     assert steady_rate(times_s, done) == pytest.approx(1_000.0)
 
 
