@@ -100,7 +100,9 @@ def test_rates_are_required_in_proportion_to_the_bare_loop_and_others_as_they_ar
     assert is_reached(most, 21, bare=220_000) is False
     assert is_reached(took, 29, bare=220_000) is True
     assert is_reached(took, 31, bare=220_000) is False
-    assert is_reached(took, 14, bare=880_000) is False
+    assert is_reached(rate, 490_000, bare=880_000) is False
+    assert is_reached(took, 14, bare=880_000) is True
+    assert is_reached(took, 16, bare=880_000) is False
 
 
 def test_blocks_of_other_candidates_in_the_same_topic_count_for_nothing() -> None:
