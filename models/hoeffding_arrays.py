@@ -198,7 +198,7 @@ def _check(tree: Tree, columns: int, classes: int) -> None:
             raise _broken(name, found)
     here, is_branch, is_multiway = np.arange(tree.kind.size), tree.kind != LEAF, tree.kind == MULTIWAY
     is_backward = (tree.next != NONE) & (tree.next <= here) | (tree.parent >= here) | (tree.parent == NONE) & (here > 0)
-    is_hollow = is_branch & ((tree.first <= here) | (tree.column == NONE))
+    is_hollow = is_branch & ((tree.first <= here) | (tree.last <= here) | (tree.column == NONE))
     is_half = is_branch & ~is_multiway & (tree.first + 1 >= here.size)
     if (is_backward | is_hollow | is_half).any():
         raise _broken("first", tree.first)

@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import numba
 from numba.extending import register_jitable
 
-from streams.plain_indices import KernelCompiler
+from streams.plain_indexes import KernelCompiler
 
 KERNEL_PACKAGES = ("streams", "models", "serving")
 
@@ -24,6 +24,7 @@ R = TypeVar("R")
 
 _jit: Any = numba.njit  # its types leave out the options that only some targets know
 _jitable: Any = register_jitable
+_config: Any = numba.config
 _COMMON = {"cache": True, "nogil": True, "error_model": "numpy", "pipeline_class": KernelCompiler}
 _PART = {
     "error_model": "numpy",
@@ -39,18 +40,19 @@ def _sources_digest() -> str:
     digest, root = hashlib.blake2b(digest_size=16), Path(__file__).parent.parent
     for path in sorted(path for package in KERNEL_PACKAGES for path in (root / package).glob("*.py")):
         text = path.read_bytes()
-        if b"streams.compiled import" in text or path.name in ("compiled.py", "intrinsics.py", "plain_indices.py"):
+        if b"streams.compiled import" in text or path.name in ("compiled.py", "intrinsics.py", "plain_indexes.py"):
             digest.update(path.name.encode() + b"\0" + text)
     return digest.hexdigest()
 
 
 _SOURCES = _sources_digest()
+_BOUNDS: Any = _config.BOUNDSCHECK  # whether NUMBA_BOUNDSCHECK lets kernels look at bounds
 
 
 def _compile(function: Callable[P, R], **options: Any) -> Callable[P, R]:
     compiled: Any = _jit(**_COMMON, **options)(function)
     index = compiled._cache._cache_file  # noqa: SLF001  # numba has no public way to say what makes a cache stale
-    index._source_stamp = (index._source_stamp, _SOURCES)  # noqa: SLF001  # see above
+    index._source_stamp = (index._source_stamp, _SOURCES, _BOUNDS)  # noqa: SLF001  # see above
     index._load_index = _unless_foreign(index._load_index)  # noqa: SLF001
     kernel: Callable[P, R] = compiled
     return kernel
@@ -108,7 +110,7 @@ NOTHING, WORD, ADDRESS_OF_WORDS = _types.void, _types.int64, _types.CPointer(_ty
 
 def callback(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function that C code may call from any thread, without Python; `.address` is what C is given."""
-    compiled: Callable[[Callable[..., Any]], Any] = numba.cfunc(signature, cache=True, pipeline_class=KernelCompiler)
+    compiled: Callable[[Callable[..., Any]], Any] = numba.cfunc(signature, cache=True)
     return compiled
 
 

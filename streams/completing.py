@@ -21,7 +21,7 @@ import numpy.typing as npt
 from streams import accounts as count
 from streams import ledger as known
 from streams import pending as kept
-from streams.compiled import bare, inlined
+from streams.compiled import bare, inlined, straight
 from streams.deadlines import NO_SLOT, due_kernel, push_kernel
 from streams.frames import END, EVENT, LABEL, MISSING, NO_OUTCOME, SET
 from streams.inputs import Input
@@ -36,6 +36,7 @@ from streams.stage import Stage, has_room_kernel
 Floats = npt.NDArray[np.float64]
 
 
+@straight
 @bare
 def complete_rows_kernel(
     rows: Input, vectors_BF: Floats, plan: Plan, terms: Terms, stage: Stage, output: Output, start: int, text_need: int

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams import accounts as count
-from streams.compiled import bare
+from streams.compiled import bare, straight
 from streams.entities import arena_need_kernel
 from streams.featuring import count_due_labels_kernel, fill_vector_kernel, hold_label_kernel
 from streams.forgetting import pass_idle_kernel
@@ -22,6 +22,7 @@ from streams.prefetching import prefetch_kernel
 from streams.stage import Stage, has_room_kernel
 
 
+@straight
 @bare
 def pass_rows_kernel(
     rows: Input,

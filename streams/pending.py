@@ -78,7 +78,7 @@ def with_text_room(pending: Pending, text_need: int, scratch: Scratch = MEMORY) 
         size, used = pending.arena.size + pending.arena.size // 2 + text_need, int(sizes[USED])
         return pending._replace(arena=scratch.resized(pending.arena, size, used))
     size = int(3 * sizes[LIVE]) + text_need
-    if size <= SMALLEST_ARENA_BYTES:  # from the C heap, which has that of the one before the last
+    if size <= SMALLEST_ARENA_BYTES:  # malloc's: what the last packing freed is used again, its pages are there
         arena = np.empty(SMALLEST_ARENA_BYTES, np.uint8)
     else:
         arena = scratch.zeros((size,), np.uint8)

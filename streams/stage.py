@@ -55,7 +55,9 @@ from streams.scratch import Scratch
 from streams.windows import ARENA_END, ARENA_LIMIT, HELD, Windows
 
 Arrays = dict[str, npt.NDArray[Any]]
-HEADS_GROWTH = 4  # what is not used of them is never touched; copying them touches all again
+# Heads that are mapped and not used are never touched, while copying touches all of them again; but a system may refuse
+# a mapping that is larger than its memory.
+HEADS_GROWTH, LARGE_HEADS_GROWTH, LARGE_HEADS_BYTES = 4, 1.5, 64 << 20
 
 
 class Stage(NamedTuple):
@@ -157,7 +159,8 @@ def _with_entity_room(entities: Entities, plan: Plan, windows: Windows) -> tuple
     """Give the same entities with a head and a place in the table for one more."""
     held = int(windows.used[HELD])
     if (held + 1) * plan.head_words > windows.heads.size:
-        heads = resized(windows.heads, HEADS_GROWTH * windows.heads.size)
+        growth = HEADS_GROWTH if windows.heads.nbytes < LARGE_HEADS_BYTES else LARGE_HEADS_GROWTH
+        heads = resized(windows.heads, int(growth * windows.heads.size))
         windows = windows._replace(heads=heads, head_sums=heads.view(np.float64))
     if is_crowded_kernel(entities, held):
         larger = empty_entities(2 * entities.table.shape[0])

@@ -24,8 +24,8 @@ def _set_bit(bitmap: int, row: int) -> None:
 
 
 @inlined
-def _size(offsets: int, row: int) -> int:
-    return load_32(offsets + 4 * row + 4) - load_32(offsets + 4 * row)
+def _text_size(items: int, row: int) -> int:
+    return load_32(items + 4 * row + 4) - load_32(items + 4 * row)
 
 
 @straight
@@ -61,12 +61,12 @@ def measure_kernel(
         row += sources[source, widths.size * PARTS] - (ends[source - 1] if source else 0)
         own = fixed
         for column in texts:
-            own += _size(sources[source, column * PARTS + ITEMS], row)
+            own += _text_size(sources[source, column * PARTS + ITEMS], row)
         if total + own > most_bytes and at > start:
             return at
         total += own
         for column in texts:
-            sizes[column] += _size(sources[source, column * PARTS + ITEMS], row)
+            sizes[column] += _text_size(sources[source, column * PARTS + ITEMS], row)
             nulls[column] += _is_null(sources[source, column * PARTS + VALID], row)
         origins[0, at - start] = source
         origins[1, at - start] = row

@@ -21,9 +21,8 @@ REFERENCE_BARE = 440_000.0  # records/s of the bare loop on the machine that the
 class Figure(NamedTuple):
     """One number. `bound` is what it must reach (`is_floor`) or stay under; none means it is shown for comparison.
 
-    The bound of what `scales` holds where the bare loop gives REFERENCE_BARE, and elsewhere in proportion to the bare
-    loop of the same runs: more speed of a faster machine, less speed or more time of a slower one. A faster one is not
-    asked for less time: of a latency half are timers, and these do not run faster.
+    The bound of a speed that `scales` holds where the bare loop gives REFERENCE_BARE, and elsewhere in proportion to
+    the bare loop of the same runs. Times and memory are required as they are.
     """
 
     name: str
@@ -100,11 +99,10 @@ def with_ratios(runs: dict[str, list[float]], ratios: Iterable[Ratio]) -> dict[s
 
 
 def bound_here(figure: Figure | Ratio, bare: float | None) -> float | None:
-    """The bound on this machine: of what scales, in proportion to its bare loop; of time only where that is slower."""
+    """The bound on this machine: of what scales, in proportion to its bare loop."""
     if not isinstance(figure, Figure) or not figure.scales or figure.bound is None or bare is None:
         return figure.bound
-    speed = bare / REFERENCE_BARE
-    return figure.bound * speed if figure.is_floor else figure.bound / min(1.0, speed)
+    return figure.bound * bare / REFERENCE_BARE
 
 
 def is_reached(figure: Figure | Ratio, value: float, bare: float | None) -> bool | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from confluent_kafka import KafkaException, Message
 
 from tests.bench.kafka import BenchError, Broker, read
@@ -16,7 +17,7 @@ POLL_EVERY_S = 0.02
 STALL_S = 0.75  # output that rests so long is looked through
 STALL_MESSAGES = 8  # marks, once a second and partition, are no output
 LOW, HIGH = 0.10, 0.95  # the part of the work that counts: start-up and the emptying of the last batches are outside
-LATER = 0.2, 0.3, 0.4, 0.5  # it may begin here, too
+HELD_BACK_S = 0.5  # so long a producer may have sent nothing, while it connected
 
 Weight = Callable[[Message], float]  # how many events a message stands for
 
@@ -136,18 +137,17 @@ def watch_for(output: Output, duration_s: float, limit_s: float, check: Callable
 def steady_rate(times_s: list[float], done: list[float], low: float = LOW, high: float = HIGH) -> float:
     """Give the speed between `low` and `high` of the work, by straight lines between the samples.
 
-    Start-up, the first slow batches and the emptying of the last one are outside. What a producer could not send for
-    the first half second, while it connected, comes all at once and fast: of the speeds from `low` and from each
-    later tenth of the first half, the lowest counts. `done` never falls.
+    Start-up, the first slow batches and the emptying of the last one are outside, and so is what a producer held back
+    while it connected, which comes all at once: the phase begins no earlier than half a second after the first output,
+    or with half of the work if that is done sooner. `done` never falls.
 
     Raises:
         ValueError: the samples show no progress.
     """
-    rates = []
-    for share in (low, *(later for later in LATER if later > low)):
-        start_s, stop_s = steady_phase(times_s, done, share, high)
-        rates.append((high - share) * done[-1] / (stop_s - start_s))
-    return min(rates)
+    start_s, stop_s = steady_phase(times_s, done, low, high)
+    first_s = next(time_s for time_s, events in zip(times_s, done, strict=True) if events > 0)
+    start_s = max(start_s, min(first_s + HELD_BACK_S, _reached(times_s, done, 0.5 * done[-1])))
+    return float((high * done[-1] - np.interp(start_s, times_s, done)) / (stop_s - start_s))
 
 
 def steady_phase(times_s: list[float], done: list[float], low: float, high: float) -> tuple[float, float]:

@@ -268,6 +268,7 @@ def test_what_is_no_number_or_no_category_is_missing(bad: float) -> None:
         ("kind", lambda a: a[:-1]),
         ("stats", lambda a: a.astype(np.float32)),
         ("first", lambda a: np.where(a >= 0, 0, a)),
+        ("last", lambda a: np.full_like(a, -1)),
         ("watch", lambda a: a + 1_000),
         ("owner", lambda a: a + 10**9),
         ("classes", lambda a: a - 1),
