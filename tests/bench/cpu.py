@@ -36,7 +36,7 @@ class CpuMeter:
 def events_per_cpu_s(
     times_s: list[float], done: list[float], meter: CpuMeter, low: float = LOW, high: float = HIGH
 ) -> float:
-    """Give the events for each second of processor time between `low` and `high` of the work.
+    """Give the events for each second of processor time in the steady phase.
 
     Raises:
         ValueError: the samples show no progress, or no processor time was used meanwhile.
@@ -45,4 +45,5 @@ def events_per_cpu_s(
     start_s, stop_s = np.interp(phase, meter.times_s, meter.used_s)
     if stop_s <= start_s:
         raise ValueError(f"no processor time in {len(meter.used_s)} samples; give it more events")
-    return float((high - low) * done[-1] / (stop_s - start_s))
+    before, after = np.interp(phase, times_s, done)
+    return float((after - before) / (stop_s - start_s))

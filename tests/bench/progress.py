@@ -135,7 +135,18 @@ def watch_for(output: Output, duration_s: float, limit_s: float, check: Callable
 
 
 def steady_rate(times_s: list[float], done: list[float], low: float = LOW, high: float = HIGH) -> float:
-    """Give the speed between `low` and `high` of the work, by straight lines between the samples.
+    """Give the speed in the steady phase, by straight lines between the samples.
+
+    Raises:
+        ValueError: the samples show no progress.
+    """
+    phase = steady_phase(times_s, done, low, high)
+    before, after = np.interp(phase, times_s, done)
+    return float((after - before) / (phase[1] - phase[0]))
+
+
+def steady_phase(times_s: list[float], done: list[float], low: float, high: float) -> tuple[float, float]:
+    """Give the moments between which speed counts: about those at which `low` and `high` of the work were done.
 
     Start-up, the first slow batches and the emptying of the last one are outside, and so is what a producer held back
     while it connected, which comes all at once: the phase begins no earlier than half a second after the first output,
@@ -144,23 +155,13 @@ def steady_rate(times_s: list[float], done: list[float], low: float = LOW, high:
     Raises:
         ValueError: the samples show no progress.
     """
-    start_s, stop_s = steady_phase(times_s, done, low, high)
-    first_s = next(time_s for time_s, events in zip(times_s, done, strict=True) if events > 0)
-    start_s = max(start_s, min(first_s + HELD_BACK_S, _reached(times_s, done, 0.5 * done[-1])))
-    return float((high * done[-1] - np.interp(start_s, times_s, done)) / (stop_s - start_s))
-
-
-def steady_phase(times_s: list[float], done: list[float], low: float, high: float) -> tuple[float, float]:
-    """Give the moments at which `low` and `high` of the work were done.
-
-    Raises:
-        ValueError: the samples show no progress.
-    """
     total = done[-1]
-    start_s, stop_s = (_reached(times_s, done, share * total) for share in (low, high))
-    if total <= 0 or stop_s <= start_s:
+    low_s, half_s, high_s = (_reached(times_s, done, share * total) for share in (low, 0.5, high))
+    first_s = next((time_s for time_s, events in zip(times_s, done, strict=True) if events > 0), high_s)
+    start_s = max(low_s, min(first_s + HELD_BACK_S, half_s))
+    if total <= 0 or high_s <= start_s:
         raise ValueError(f"no steady phase: {total:.0f} done in {len(done)} samples; give it more events")
-    return start_s, stop_s
+    return start_s, high_s
 
 
 def _reached(times_s: list[float], done: list[float], level: float) -> float:
