@@ -93,14 +93,15 @@ def test_a_rate_without_progress_is_an_error() -> None:
 def test_rates_are_required_in_proportion_to_the_bare_loop_and_others_as_they_are() -> None:
     rate = Figure("ingest", "events/s", bound=250_000, scales=True)
     most = Figure("start_s", "s", bound=20, is_floor=False)
-    took = Figure("latency_1k_p50_ms", "ms", bound=15, is_floor=False)
+    took = Figure("latency_1k_p50_ms", "ms", bound=15, is_floor=False, scales=True)
 
     assert is_reached(rate, 130_000, bare=220_000) is True
     assert is_reached(rate, 130_000, bare=440_000) is False
     assert is_reached(most, 21, bare=220_000) is False
     assert is_reached(rate, 490_000, bare=880_000) is False
-    assert is_reached(took, 16, bare=220_000) is False
-    assert is_reached(took, 14, bare=880_000) is True
+    assert is_reached(took, 29, bare=220_000) is True
+    assert is_reached(took, 31, bare=220_000) is False
+    assert is_reached(took, 14, bare=880_000) is False
 
 
 def test_blocks_of_other_candidates_in_the_same_topic_count_for_nothing() -> None:

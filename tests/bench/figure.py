@@ -21,8 +21,8 @@ REFERENCE_BARE = 440_000.0  # records/s of the bare loop on the machine that the
 class Figure(NamedTuple):
     """One number. `bound` is what it must reach (`is_floor`) or stay under; none means it is shown for comparison.
 
-    The bound of a speed that `scales` holds where the bare loop gives REFERENCE_BARE, and elsewhere in proportion to
-    the bare loop of the same runs. Times and memory are required as they are.
+    The bound of what `scales` holds where the bare loop gives REFERENCE_BARE, and elsewhere in proportion to the bare
+    loop of the same runs: less speed, or more time, of a slower machine.
     """
 
     name: str
@@ -102,7 +102,8 @@ def bound_here(figure: Figure | Ratio, bare: float | None) -> float | None:
     """The bound on this machine: of what scales, in proportion to its bare loop."""
     if not isinstance(figure, Figure) or not figure.scales or figure.bound is None or bare is None:
         return figure.bound
-    return figure.bound * bare / REFERENCE_BARE
+    speed = bare / REFERENCE_BARE
+    return figure.bound * speed if figure.is_floor else figure.bound / speed
 
 
 def is_reached(figure: Figure | Ratio, value: float, bare: float | None) -> bool | None:

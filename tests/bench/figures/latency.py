@@ -11,10 +11,10 @@ from tests.bench.workplace import Workplace
 RATES = {"1k": 1_000, "20k": 20_000}
 
 FIGURES = (
-    Figure("latency_1k_p50_ms", "ms", bound=15, is_floor=False),
-    Figure("latency_1k_p99_ms", "ms", bound=50, is_floor=False),
-    Figure("latency_20k_p50_ms", "ms", bound=40, is_floor=False),
-    Figure("latency_20k_p99_ms", "ms", bound=100, is_floor=False),
+    Figure("latency_1k_p50_ms", "ms", bound=15, is_floor=False, scales=True),
+    Figure("latency_1k_p99_ms", "ms", bound=50, is_floor=False, scales=True),
+    Figure("latency_20k_p50_ms", "ms", bound=40, is_floor=False, scales=True),
+    Figure("latency_20k_p99_ms", "ms", bound=100, is_floor=False, scales=True),
     Figure("latency_20k_sent_late_p99_ms", "ms"),
 )
 
