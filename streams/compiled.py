@@ -25,22 +25,17 @@ R = TypeVar("R")
 _jit: Any = numba.njit  # its types leave out the options that only some targets know
 _jitable: Any = register_jitable
 _config: Any = numba.config
-_COMMON = {"cache": True, "nogil": True, "error_model": "numpy", "pipeline_class": KernelCompiler}
-_PART = {
-    "error_model": "numpy",
-    "_nrt": False,
-    "forceinline": True,
-    "no_cfunc_wrapper": True,
-    "pipeline_class": KernelCompiler,
-}
+_EVERY = {"error_model": "numpy", "pipeline_class": KernelCompiler}
+_COMMON = {**_EVERY, "cache": True, "nogil": True}
+_PART = {**_EVERY, "_nrt": False, "forceinline": True, "no_cfunc_wrapper": True}
 
 
 def _sources_digest() -> str:
-    """Digest every file with kernels, in the packages beside this one (about 5 ms)."""
+    """Digest every file with kernels or parts of their compiler, in the packages beside this one (about 5 ms)."""
     digest, root = hashlib.blake2b(digest_size=16), Path(__file__).parent.parent
     for path in sorted(path for package in KERNEL_PACKAGES for path in (root / package).glob("*.py")):
         text = path.read_bytes()
-        if b"streams.compiled import" in text or path.name in ("compiled.py", "intrinsics.py", "plain_indexes.py"):
+        if any(used in text for used in (b"streams.compiled import", b"import numba", b"from numba")):
             digest.update(path.name.encode() + b"\0" + text)
     return digest.hexdigest()
 

@@ -1,4 +1,4 @@
-"""Kernels that are called without numba's look at their arguments."""
+"""Kernels: called without numba's look at their arguments, compiled without its provision for places from the end."""
 
 from __future__ import annotations
 
