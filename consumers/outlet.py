@@ -137,11 +137,12 @@ class Outlet:
         return self._builders[target[0]].build(columns, len(sources))
 
     def _produce(self, target: Target, stack: Stack, index: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int8]]:
-        """Produce some rows; gives the kinds of those of each frame, which is let go of when the next is made."""
+        """Produce some rows; gives the kinds of those of each frame."""
         name, header = self.full_name(target[0]), self._headers[target[0]]
         for frame in frames.encode(stack, index):
-            self._outbox.produce(name, target[1], frame.payload(), None, header)
-            yield frame.numbers("kind").copy()
+            kinds = frame.numbers("kind").copy()
+            self._outbox.give(name, target[1], frame.give(), header)
+            yield kinds
 
     def full_name(self, topic: str) -> str:
         """Give the Kafka topic of one of the pipeline's own topics."""

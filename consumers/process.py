@@ -123,7 +123,7 @@ class RoleProcess:
             candidate: the model's name, for workers that share a process.
         """
         pipeline, run = self.pipeline, self.pipeline.run
-        outbox = KafkaOutbox(pipeline.kafka, linger_ms=0)  # a frame is a batch already
+        outbox = KafkaOutbox(pipeline.kafka, linger_ms=0)
         warm(lambda control: make(control, NoOutbox(), RoleMetrics("warming", pipeline.name)), pipeline)
         metrics = self.metrics.of(candidate)
         role = make(self.control, outbox, metrics)

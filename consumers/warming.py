@@ -17,9 +17,10 @@ from streams import frames
 from streams.control import Claim, Control
 from streams.frames import EVENT, LABEL, MARK, SCHEMA_HEADER, FrameSchema, Rows, Spread
 from streams.layouts import Text
+from streams.memory import HeapBytes
 from streams.merging import Intake, spread_order
 from streams.pipeline import Events, Labels, Pipeline
-from streams.records import HeldRecords, Packed, Payload, Record, Records
+from streams.records import Headers, HeldRecords, Packed, Payload, Record, Records
 from streams.tables import Stack, Table
 
 ROWS = 4
@@ -50,12 +51,15 @@ class NoOutbox:
         partition: int | None,
         value: Payload | None,
         key: bytes | None = None,
-        headers: list[tuple[str, bytes]] | None = None,
+        headers: Headers | None = None,
     ) -> None:
         """Drop a record."""
 
     def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
         """Drop records."""
+
+    def give(self, topic: str, partition: int, value: HeapBytes, headers: Headers) -> None:
+        """Drop a frame."""
 
     def poll(self) -> None:
         """Nothing is told."""

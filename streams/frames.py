@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from streams.building import Builder, read
-from streams.layouts import Layout
+from streams.layouts import Layout, heap_memory
 from streams.pipeline import Pipeline
 from streams.records import HeldRecords, Packed, Record
 from streams.stages import StageSpec, stage_topic
@@ -164,8 +164,8 @@ def build(schema: FrameSchema, columns: dict[str, Any], rows: int) -> Table:
 
 
 def encode(stack: Stack, index: npt.NDArray[np.int64]) -> Iterator[Table]:
-    """Cut some rows of a stack into frames of at most 8,192 rows and 512 KiB."""
-    return cut(stack, index, (MAX_FRAME_ROWS, MAX_FRAME_BYTES - ROOM_FOR_METADATA))
+    """Cut some rows of a stack into frames of at most 8,192 rows and 512 KiB, each to be given away or not."""
+    return cut(stack, index, (MAX_FRAME_ROWS, MAX_FRAME_BYTES - ROOM_FOR_METADATA), heap_memory)
 
 
 def decode(payload: bytes, schema: FrameSchema) -> Table:

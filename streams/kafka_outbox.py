@@ -3,41 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any, Protocol, cast
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 
 from streams.errors import DeliveryError, MillraceError, UnavailableError
-from streams.kafka_batches import QUEUE_FULL, BatchProducer
+from streams.kafka_bulk import QUEUE_FULL, BulkProducer, check_settings
 from streams.kafka_errors import (
     CLIENT_SETTINGS,
     LOG,
     OUTAGE_S,
-    PURGED,
     REFUSED,
     Complaints,
     config_error,
-    error_of,
     translate,
 )
-from streams.kafka_lifeline import Lifeline
-from streams.records import Packed, Payload
+from streams.kafka_single import SingleProducer
+from streams.memory import HeapBytes
+from streams.records import Headers, Packed, Payload
 
 CLOSE_WAIT_S = 5.0
 """How long closing waits for what was not flushed: a worker that failed must not hang."""
 FULL_WAIT_S = 0.002
-"""How long `produce` leaves a full queue alone: nothing tells of room there, for only failures are reported."""
+"""How long a full queue is left alone where nothing tells of room, for only failures are reported."""
 BATCH_FULL_WAIT_S = 0.1
-"""How long `produce_many` does at most: every delivery is reported to it."""
+"""How long `produce_many` does so at most: every delivery is reported to it."""
 BATCH_LINGER_MS = 0.2
 """How long records of `produce_many` wait for those behind them, or the first would go alone; see `linger_ms`."""
+FRAME_SETTINGS = {"linger.ms": 0, "delivery.report.only.error": True}  # a frame is a batch already
 SERVE_EVERY = 1_000
 """Reports and errors are served once in so many produced messages."""
 
 
 class Outbox(Protocol):
-    """What a worker writes to."""
+    """What a worker writes to. What one and the same method queued of a partition stays in order."""
 
     def produce(
         self,
@@ -45,7 +46,7 @@ class Outbox(Protocol):
         partition: int | None,
         value: Payload | None,
         key: bytes | None = None,
-        headers: list[tuple[str, bytes]] | None = None,
+        headers: Headers | None = None,
     ) -> None:
         """Queue one record; without a partition the key decides. Blocks while the queue is full (back-pressure).
 
@@ -56,6 +57,10 @@ class Outbox(Protocol):
 
     def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
         """Queue many records of one partition, in order; raises as `produce`."""
+        ...
+
+    def give(self, topic: str, partition: int, value: HeapBytes, headers: Headers) -> None:
+        """Queue one large record of a partition, whose memory is the outbox's from now on; raises as `produce`."""
         ...
 
     def poll(self) -> None:
@@ -82,17 +87,22 @@ class Outbox(Protocol):
 
 
 class KafkaOutbox:
-    """An idempotent, gapless producer that never lets a message expire: what cannot be sent yet waits, bounded.
+    """Idempotent, gapless producers that never let a message expire: what cannot be sent yet waits, bounded.
+
+    There is one for each of `produce`, `produce_many` and `give`, made when it is used first: hardly anyone needs two.
 
     Args:
         settings: the [kafka] table.
-        linger_ms: how long a message of `produce` may wait for company (`produce_many` has its own); the client makes a
+        linger_ms: how long a message of `produce` may wait for company (the others have their own); the client makes a
             whole millisecond of any fraction. 0 costs a request per message where they come one by one.
         compression: `none` or what librdkafka names, as `lz4`.
         batch_bytes: largest batch of one partition.
 
     Attributes:
         produced_total, produced_bytes: messages and value bytes taken so far.
+
+    Raises:
+        PipelineError: a setting is none of librdkafka's.
     """
 
     def __init__(
@@ -122,13 +132,11 @@ class KafkaOutbox:
             "partitioner": "murmur2_random",  # as Java producers place keys
         }
         self._config = {**settings, **CLIENT_SETTINGS, **own}
-        self._batches: BatchProducer | None = None
-        callbacks = {"delivery.report.only.error": True, "on_delivery": self._on_delivery, "error_cb": self._on_error}
-        try:
-            self._producer = Producer({**self._config, **callbacks})
-        except (KafkaException, TypeError, ValueError) as error:
-            raise config_error(error, settings, "the producer") from None
-        self._lifeline = Lifeline.of(self._producer, settings)
+        self._singles: SingleProducer | None = None
+        self._batches: BulkProducer | None = None
+        self._frames: BulkProducer | None = None
+        with self._refusing():
+            check_settings(self._config)
 
     def produce(
         self,
@@ -136,68 +144,52 @@ class KafkaOutbox:
         partition: int | None,
         value: Payload | None,
         key: bytes | None = None,
-        headers: list[tuple[str, bytes]] | None = None,
+        headers: Headers | None = None,
     ) -> None:
         """See `Outbox.produce`."""
-        self._queue(topic, partition, value, key, headers)
+        if self._singles is None:
+            with self._refusing():
+                self._singles = SingleProducer(self._config, self._on_error)
+        self._raise_failure()
+        where = -1 if partition is None else partition
+        while code := self._singles.produce(topic, where, value, key, headers):
+            self._not_queued(code, self._singles, FULL_WAIT_S, topic, partition)
         self.produced_total += 1
         self.produced_bytes += 0 if value is None else len(value)
         if self.produced_total % SERVE_EVERY == 0:
             self.poll()
 
-    def _queue(
-        self,
-        topic: str,
-        partition: int | None,
-        value: Payload | None,
-        key: bytes | None,
-        headers: list[tuple[str, bytes]] | None,
-    ) -> None:
-        where = -1 if partition is None else partition
-        # The client's stubs demand a list type of its own, and do not know that it takes numpy's arrays.
-        own_headers, payload = cast("Any", headers or []), cast("Any", value)
-        while True:
-            if self._failure is not None:
-                raise self._failure
-            try:
-                self._producer.produce(topic, payload, key, where, headers=own_headers)
-            except BufferError:
-                self._producer.poll(FULL_WAIT_S)
-                self._lifeline.look()
-            except KafkaException as error:
-                self._fail(error_of(error), topic, partition)
-            else:
-                return
-
     def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
         """See `Outbox.produce_many`."""
-        if self._batches is None:  # on first use: most roles only write frames
-            try:
-                self._batches = BatchProducer({**self._config, "linger.ms": BATCH_LINGER_MS}, self._on_error)
-            except KafkaException as error:
-                raise config_error(error, self._settings, "the producer") from None
+        if self._batches is None:
+            with self._refusing():
+                self._batches = BulkProducer({**self._config, "linger.ms": BATCH_LINGER_MS}, self._on_error)
+        self._raise_failure()
         where, done = -1 if partition is None else partition, 0
         while done < values.size:
-            if self._failure is not None:
-                raise self._failure
             done, code = self._batches.produce(topic, where, values, keys, done)
-            if code == QUEUE_FULL:
-                self._batches.poll(BATCH_FULL_WAIT_S)
-            elif code:
-                self._fail(KafkaError(code), topic, partition)
+            if code:
+                self._not_queued(code, self._batches, BATCH_FULL_WAIT_S, topic, partition)
         self.produced_total += values.size
         self.produced_bytes += int(values.offsets[-1] - values.offsets[0])
         self.poll()
 
+    def give(self, topic: str, partition: int, value: HeapBytes, headers: Headers) -> None:
+        """See `Outbox.give`."""
+        if self._frames is None:
+            with self._refusing():
+                self._frames = BulkProducer({**self._config, **FRAME_SETTINGS}, self._on_error)
+        self._raise_failure()
+        while code := self._frames.give(topic, partition, value, headers):
+            self._not_queued(code, self._frames, FULL_WAIT_S, topic, partition)
+        self.produced_total += 1
+        self.produced_bytes += value.size
+
     def poll(self) -> None:
         """See `Outbox.poll`."""
-        self._lifeline.look()
-        self._producer.poll(0)
-        if self._batches is not None:
-            self._batches.poll(0)
+        for producer in self._producers:
+            producer.poll(0)
         self._look_for_failure()
-        if self._failure is not None:
-            raise self._failure
 
     def flush(self) -> None:
         """See `Outbox.flush`."""
@@ -210,33 +202,49 @@ class KafkaOutbox:
                     "check that the brokers run"
                 )
         self._look_for_failure()
-        if self._failure is not None:
-            raise self._failure
         self._complaints.clear()
 
     def close(self) -> None:
         """Let go of what is not delivered within a few seconds: what must arrive is flushed before."""
         if self._failure is None:
             self._flush(CLOSE_WAIT_S)
-        self._producer.purge()
-        self._producer.flush(CLOSE_WAIT_S)
-        if self._batches is not None:
-            self._batches.close(CLOSE_WAIT_S)
-            self._batches = None
+        for producer in self._producers:
+            producer.close(CLOSE_WAIT_S)
+        self._singles = self._batches = self._frames = None
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except (KafkaException, TypeError, ValueError) as error:
+            raise config_error(error, self._settings, "the producer") from None
+
+    @property
+    def _producers(self) -> list[SingleProducer | BulkProducer]:
+        return [one for one in (self._singles, self._batches, self._frames) if one is not None]
 
     def _flush(self, timeout_s: float) -> int:
-        self._lifeline.look()
-        waiting = self._producer.flush(timeout_s)
-        return waiting + (self._batches.flush(timeout_s) if self._batches is not None else 0)
+        return sum(producer.flush(timeout_s) for producer in self._producers)
+
+    def _not_queued(
+        self, code: int, by: SingleProducer | BulkProducer, wait_s: float, topic: str, partition: int | None
+    ) -> None:
+        """Wait for room where there was none; else the record is refused for good."""
+        if code == QUEUE_FULL:
+            by.poll(wait_s)
+        else:
+            self._fail(KafkaError(code), topic, partition)
+        self._look_for_failure()
 
     def _look_for_failure(self) -> None:
-        failure = self._batches.failure if self._batches is not None else None
-        if failure is not None:
-            self._fail(failure, None, None)
+        for producer in self._producers:
+            if producer.failure is not None:
+                self._fail(*producer.failure)
+        self._raise_failure()
 
-    def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
-        if error is not None and error.code() not in PURGED:
-            self._fail(error, message.topic(), message.partition())
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
@@ -246,11 +254,11 @@ class KafkaOutbox:
         else:
             self._complaints.add(error)
 
-    def _fail(self, error: KafkaError | None, topic: str | None, partition: int | None) -> None:
+    def _fail(self, error: KafkaError, topic: str | None, partition: int | None) -> None:
         # The first failure is the cause; the gapless guarantee fails everything behind it too.
         if self._failure is not None:
             return
         where = "" if topic is None else f" to {topic}" + ("" if partition is None else f"[{partition}]")
-        reason = translate(error or RuntimeError("unknown"), self._settings, f"deliver a message{where}")
+        reason = translate(error, self._settings, f"deliver a message{where}")
         self._failure = DeliveryError(f"{reason}; what was not confirmed is sent again after a restart")
         LOG.error("%s", self._failure)

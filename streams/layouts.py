@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from streams.memory import HeapBytes
 from streams.message_kernels import PARTS, place_kernel
 from streams.messages import MessageForm, message_form
 
@@ -17,8 +19,19 @@ SLACK = 8  # bytes
 
 Int64s = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
+Memory = Callable[[int], Bytes]
 
 NO_BITMAP = np.frombuffer(b"", np.uint8)
+
+
+def own_memory(size: int) -> Bytes:
+    """Give bytes of an array that nobody else will own."""
+    return np.empty(size, np.uint8)
+
+
+def heap_memory(size: int) -> Bytes:
+    """Give bytes that can be given away, see `streams.memory.HeapBytes`."""
+    return np.asarray(HeapBytes(size))
 
 
 class Text(NamedTuple):
@@ -79,10 +92,12 @@ class Layout:
         """Room for a number per column."""
         return np.zeros(self.columns, np.int64)
 
-    def blank(self, rows: int, sizes: Int64s, nulls: Int64s, spare: int = SLACK) -> tuple[Bytes, Int64s, int]:
+    def blank(
+        self, rows: int, sizes: Int64s, nulls: Int64s, spare: int = SLACK, memory: Memory = own_memory
+    ) -> tuple[Bytes, Int64s, int]:
         """Make a block for `rows` rows, with `sizes` bytes of text in each column and a bitmap where `nulls` is not 0.
 
-        `spare` bytes follow the message, so that a column is never without memory.
+        `spare` bytes follow the message, so that a column is never without memory. `memory` gives so many bytes.
 
         Returns:
             The block, whose contents are arbitrary; where its columns begin: [C, 3] bitmap, items or offsets, text, -1
@@ -90,7 +105,7 @@ class Layout:
         """
         places = np.empty((self.columns, PARTS), np.int64)
         length = place_kernel(self.widths, rows, sizes, nulls, self.form.head.size, places)
-        return np.empty(length + max(spare, SLACK), np.uint8), places, length
+        return memory(length + max(spare, SLACK)), places, length
 
 
 def _width(kind: pa.DataType) -> int:

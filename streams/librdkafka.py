@@ -33,6 +33,31 @@ class CMessage(ctypes.Structure):
     )
 
 
+class _Memory(ctypes.Structure):
+    _fields_ = (("ptr", ctypes.c_void_p), ("size", ctypes.c_size_t))
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (("name", ctypes.c_char_p), ("val", ctypes.c_char_p), ("size", ctypes.c_ssize_t))
+
+
+class _Content(ctypes.Union):
+    _fields_ = (
+        ("rkt", ctypes.c_void_p),
+        ("i", ctypes.c_int),
+        ("i32", ctypes.c_int32),
+        ("mem", _Memory),
+        ("header", _Header),
+        ("_pad", ctypes.c_char * 64),
+    )
+
+
+class CArgument(ctypes.Structure):
+    """rd_kafka_vu_t (rdkafka.h)."""
+
+    _fields_ = (("vtype", ctypes.c_int), ("u", _Content))
+
+
 _POINTER = ctypes.c_void_p
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "rd_kafka_version": (ctypes.c_int, []),
@@ -61,6 +86,10 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "rd_kafka_destroy": (None, [_POINTER]),
     "rd_kafka_topic_new": (_POINTER, [_POINTER, ctypes.c_char_p, _POINTER]),
     "rd_kafka_topic_destroy": (None, [_POINTER]),
+    "rd_kafka_topic_name": (ctypes.c_char_p, [_POINTER]),
+    "rd_kafka_produceva": (_POINTER, [_POINTER, _POINTER, ctypes.c_size_t]),
+    "rd_kafka_error_code": (ctypes.c_int, [_POINTER]),
+    "rd_kafka_error_destroy": (None, [_POINTER]),
     "rd_kafka_produce_batch": (ctypes.c_int, [_POINTER, ctypes.c_int32, ctypes.c_int, _POINTER, ctypes.c_int]),
 }
 

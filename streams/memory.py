@@ -2,6 +2,7 @@
 
 NumPy's own arrays come from the C heap, which keeps what tables leave behind when they grow; a worker would stay as
 large as it ever was. Mapped ones are zero, aligned to pages, resident where they were touched, and gone when dropped.
+`HeapBytes` is for what is to be given away.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+
+_libc = ctypes.CDLL(None)
+_libc.malloc.restype, _libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+_libc.free.restype, _libc.free.argtypes = None, [ctypes.c_void_p]
 
 SMALLEST_MAPPED_BYTES = 1 << 16
 HUGE_PAGES_FROM_BYTES = 4 << 20  # random look-ups in larger tables miss the TLB with pages of 4 KiB
@@ -51,9 +56,47 @@ def address_of(array: npt.NDArray[Any]) -> int:
         return address
 
 
+class HeapBytes:
+    """Bytes of the C heap that can be given to a library that frees them itself.
+
+    Arrays over it (`np.asarray`) keep it alive, but are void once it was given away.
+
+    Args:
+        size: in bytes.
+
+    Attributes:
+        address: of the first byte.
+        size: how many of them count; the caller may say fewer.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.address: int = _libc.malloc(size) or 0
+        self.size, self._is_ours = size, self.address != 0
+        if not self.address:
+            raise MemoryError(f"no memory for {size} bytes")
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        """See numpy's array interface protocol."""
+        return {"data": (self.address, False), "shape": (self.size,), "typestr": "|u1", "version": 3}
+
+    def __bytes__(self) -> bytes:
+        """Copy them."""
+        return ctypes.string_at(self.address, self.size)
+
+    def give(self) -> None:
+        """Note that they are someone else's now, who frees them by `free`."""
+        self._is_ours = False
+
+    def __del__(self) -> None:
+        """Free them, if they were not given away."""
+        if self._is_ours:
+            _libc.free(self.address)
+
+
 def release_heap() -> None:
     """Give back what starting has allocated and freed: the C heap keeps it for itself, where nobody asks for it."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
+    trim = getattr(_libc, "malloc_trim", None)  # glibc has it
     if trim is not None:
         trim(ctypes.c_size_t(0))
 
@@ -75,5 +118,5 @@ def release_libraries(maps: Path = Path("/proc/self/smaps")) -> int:
             start, stop = (int(mapping[1], 16), int(mapping[2], 16)) if is_library else (0, 0)
         elif line.startswith("Private_Dirty:") and line.split()[1] == "0" and stop > start:
             span = ctypes.c_void_p(start), ctypes.c_size_t(stop - start)
-            released += stop - start if ctypes.CDLL(None).madvise(*span, mmap.MADV_DONTNEED) == 0 else 0
+            released += stop - start if _libc.madvise(*span, mmap.MADV_DONTNEED) == 0 else 0
     return released

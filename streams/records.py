@@ -17,7 +17,7 @@ import numpy.typing as npt
 Int64s = npt.NDArray[np.int64]
 Headers = list[tuple[str, bytes]]
 Payload = bytes | npt.NDArray[np.uint8]
-"""What a record to be written holds; an outbox copies it before it returns."""
+"""What a record to be written holds; an outbox copies it before it returns, unlike what it is given."""
 
 
 class Values(Protocol):

@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from streams.layouts import NO_BITMAP, Bytes, Int64s, Layout, Text, TextAt
-from streams.memory import address_of
+from streams.layouts import NO_BITMAP, Bytes, Int64s, Layout, Memory, Text, TextAt, own_memory
+from streams.memory import HeapBytes, address_of
 from streams.message_kernels import ITEMS, PARTS, head_kernel, source_kernel
 from streams.table_kernels import fill_kernel, join_kernel, measure_joined_kernel, measure_kernel
 
 NO_LIMITS = (1 << 40, 1 << 60)
+NOTHING = np.frombuffer(b"", np.uint8)
 
 
 class Table:
@@ -114,6 +115,20 @@ class Table:
         """Give the frame of these rows: a view of the table's own memory, or of a copy of those it has a part of."""
         whole = self if self.length else join([self])
         return whole.block[: whole.length]
+
+    def give(self) -> HeapBytes:
+        """Give the frame of these rows without a copy, and its memory with it: this table has no rows any more.
+
+        Only what `cut` made with `heap_memory` can be given away, and whoever has views of it must not use them again.
+        """
+        given: Any = self.block
+        while isinstance(given, np.ndarray):
+            given = given.base
+        if not isinstance(given, HeapBytes) or not self.length:
+            raise TypeError("only a whole frame in memory of the heap can be given away")
+        given.size, self.block, self.num_rows = self.length, NOTHING, 0
+        self._views.clear()
+        return given
 
     def message(self) -> bytes:
         """Give the frame of these rows as a copy."""
@@ -217,10 +232,10 @@ def gather(tables: Sequence[Table], index: Int64s) -> Table:
     return next(cut(Stack(tables), index, NO_LIMITS)) if index.size else empty(tables[0].layout)
 
 
-def cut(stack: Stack, index: Int64s, limits: tuple[int, int]) -> Iterator[Table]:
+def cut(stack: Stack, index: Int64s, limits: tuple[int, int], memory: Memory = own_memory) -> Iterator[Table]:
     """Copy rows as `gather` does, into as many tables as it takes to keep each within `limits`: rows, and bytes.
 
-    A row that is larger has a table for itself.
+    A row that is larger has a table for itself. The tables lie in what `memory` gives.
     """
     layout = stack.layout
     index = np.ascontiguousarray(index, np.int64)  # kernels are called straight, and take it as it lies
@@ -232,7 +247,7 @@ def cut(stack: Stack, index: Int64s, limits: tuple[int, int]) -> Iterator[Table]
             layout.widths, layout.texts, stack.sources, stack.ends, index, start, limits, origins, sizes, nulls
         )
         rows = stop - start
-        block, places, length = layout.blank(rows, sizes, nulls)
+        block, places, length = layout.blank(rows, sizes, nulls, memory=memory)
         fill_kernel(layout.widths, stack.sources, origins, rows, nulls, places, address_of(block))
         yield _finished(layout, block, places, rows, nulls, length)
         start = stop

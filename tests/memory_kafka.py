@@ -6,6 +6,7 @@ idempotent producer leaves behind.
 
 from __future__ import annotations
 
+import ctypes
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 
 from streams import records
 from streams.kafka import RebalancedError
+from streams.memory import HeapBytes
 from streams.records import HeldRecords, Packed, Payload, Records
 from streams.topic_specs import TopicSpec
 
@@ -206,6 +208,10 @@ class MemoryOutbox:
         own_keys = keys.unpack() if keys else [None] * values.size
         for value, key in zip(values.unpack(), own_keys, strict=True):
             self.produce(topic, partition, value, key)
+
+    def give(self, topic: str, partition: int, value: HeapBytes, headers: records.Headers) -> None:
+        self.produce(topic, partition, bytes(value), None, headers)
+        ctypes.memset(value.address, 0xA5, value.size)  # as memory that somebody else has by now
 
     def flush(self) -> None:
         for record in self.queue:

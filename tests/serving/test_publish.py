@@ -8,8 +8,9 @@ import pytest
 
 from serving.publish import Publisher, RawRecord, check_rate, merged, publish_files, read_lines
 from streams.errors import PipelineError
+from streams.memory import HeapBytes
 from streams.pipeline_file import read_pipeline
-from streams.records import Packed, Payload
+from streams.records import Headers, Packed, Payload
 
 PIPELINE = read_pipeline(Path(__file__).parents[2] / "examples" / "flights.toml")
 EVENTS, LABELS = PIPELINE.events.topic, PIPELINE.labels.topic
@@ -33,6 +34,9 @@ class Outbox:
         self.is_flushed = False
 
     def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
+        raise NotImplementedError
+
+    def give(self, topic: str, partition: int, value: HeapBytes, headers: Headers) -> None:
         raise NotImplementedError
 
     def poll(self) -> None:
