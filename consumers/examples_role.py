@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from consumers.inlet import FrameInlet
-from consumers.role import Decoded, Inlet, decode_each
+from consumers.inlet import FrameInlet, locate_each
+from consumers.role import Inlet, Pieces
 from streams import features, frames
 from streams.control import Claim, Control
 from streams.frames import FrameSchema
@@ -50,9 +50,9 @@ class ExamplesRole:
         """Examples are written by every partition of features."""
         return FrameInlet(self._schema, self._control, SourceMemory(self._control))
 
-    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Decoded]:
-        """Frames are whole: each partition's are copied at once."""
-        return decode_each(found)
+    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Pieces]:
+        """Frames stay in their records until their rows are taken."""
+        return locate_each(found)
 
     def mark_targets(self, partition: int) -> list[tuple[str, int]]:
         """None: scores are JSON records, and a version row has no mark."""

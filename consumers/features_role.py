@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from consumers.chain_tasks import make_task
-from consumers.inlet import FrameInlet
-from consumers.role import Decoded, Inlet, OpenPartition, Task, decode_each
+from consumers.inlet import FrameInlet, locate_each
+from consumers.role import Inlet, OpenPartition, Pieces, Task
 from streams import features, frames
 from streams.control import Claim, Control
 from streams.frames import Column, FrameSchema
@@ -65,9 +65,9 @@ class FeaturesRole:
         memory = SourceMemory(self._control, is_log=self._spec.number == 1, has_labels=has_labels)
         return FrameInlet(self._schema, self._control, memory)
 
-    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Decoded]:
-        """Frames are whole: each partition's are copied at once."""
-        return decode_each(found)
+    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Pieces]:
+        """Frames stay in their records until their rows are taken."""
+        return locate_each(found)
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> Task:
         """Ledger, windows and pending rows of one partition, or what of them belongs to this stage."""

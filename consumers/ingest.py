@@ -12,7 +12,7 @@ from typing import Literal
 from consumers.dead_letters import KEPT_KEY_BYTES, dead_letter
 from consumers.inlet_raw import RecordInlet
 from consumers.inlet_together import decode_together
-from consumers.role import Decoded, Inlet, OpenPartition, Task
+from consumers.role import Inlet, OpenPartition, Pieces, Task
 from streams import frames
 from streams.control import Claim
 from streams.decoding import Bad
@@ -104,9 +104,12 @@ class IngestRole:
         numbers = dict(zip(self._kinds(topic), sources, strict=True))
         return RecordInlet(self._pipeline, topic, partition, numbers, self._schema, self._bury)
 
-    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Decoded]:
+    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Pieces]:
         """All partitions of a topic at once, as far as their records are plain."""
-        return decode_together([(inlet, records) for inlet, records in found if isinstance(inlet, RecordInlet)])
+        made = decode_together([(inlet, records) for inlet, records in found if isinstance(inlet, RecordInlet)])
+        for _, records in found:
+            records.release()
+        return [[decoded] for decoded in made]
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> IngestTask:
         """A splitter by key, or by id where labels have no key."""

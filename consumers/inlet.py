@@ -7,12 +7,13 @@ columns all the same; those that they lack are missing.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from consumers.role import Decoded
-from streams.building import read
+from consumers.role import Decoded, Inlet, Pieces
+from streams.building import Located, locate, read
 from streams.control import Control
 from streams.errors import FrameError
 from streams.fitting import fit
@@ -25,6 +26,16 @@ from streams.tables import Table, join
 Int64s = npt.NDArray[np.int64]
 
 
+def locate_each(found: Sequence[tuple[Inlet, Records]]) -> list[Pieces]:
+    """Find the rows of frames, each partition's by themselves: how a role that reads frames decodes."""
+    return [inlet.locate(records) for inlet, records in found if isinstance(inlet, FrameInlet)]
+
+
+def _repeated(numbers: Int64s, i: int, times: int) -> Int64s:
+    """Give one of some numbers many times, as a view."""
+    return np.ndarray(times, np.int64, numbers, i * numbers.itemsize, (0,))
+
+
 class FrameInlet:
     """The inlet of every role that reads frames."""
 
@@ -34,14 +45,32 @@ class FrameInlet:
         self._fingerprint = schema.fingerprint.encode()
         self._control = control
 
-    def decode(self, records: Records) -> Decoded:
-        """Join the frames of one poll into one table, so that kernels run once."""
-        headers = [records.header(i, SCHEMA_HEADER) or b"" for i in range(records.offsets.size)]
-        if all(header == self._fingerprint for header in headers):
+    def decode(self, records: Records) -> Decoded[Table]:
+        """Copy the frames of one poll into one table."""
+        headers = self._headers(records)
+        if self._are_ours(headers):
             rows, counts = read(self._schema.layout, records)
         else:
             rows, counts = self._read_each(records, headers)
         return Decoded(rows, np.repeat(records.offsets, counts), np.repeat(records.stamps, counts))
+
+    def locate(self, records: Records) -> list[Decoded[Located]] | list[Decoded[Table]]:
+        """Find the rows of the frames of one poll; they are copied when they are taken, those to be fitted now."""
+        if not self._are_ours(self._headers(records)):
+            decoded = self.decode(records)
+            records.release()
+            return [decoded]
+        found = []
+        for i, rows in enumerate(locate(self._schema.layout, records)):
+            offsets, stamps = (_repeated(numbers, i, rows.num_rows) for numbers in (records.offsets, records.stamps))
+            found.append(Decoded(rows, offsets, stamps))
+        return found
+
+    def _headers(self, records: Records) -> list[bytes]:
+        return [records.header(i, SCHEMA_HEADER) or b"" for i in range(records.offsets.size)]
+
+    def _are_ours(self, headers: list[bytes]) -> bool:
+        return all(header == self._fingerprint for header in headers)
 
     def _read_each(self, records: Records, headers: list[bytes]) -> tuple[Table, Int64s]:
         """Read frames of several lists of columns: what was written before the pipeline file was changed."""

@@ -69,7 +69,7 @@ class RecordInlet:
 
     # Records to rows
 
-    def decode(self, records: Records) -> Decoded:
+    def decode(self, records: Records) -> Decoded[Table]:
         """Turn raw records into log rows in offset order; dead letters leave at once."""
         self.records += records.sizes.size
         bad: dict[int, Bad] = {}
@@ -83,7 +83,7 @@ class RecordInlet:
         self._note_largest(decoded, has_marks=len(rest) > 0)
         return decoded
 
-    def _decode_fast(self, records: Records) -> tuple[list[Decoded], Sequence[int]]:
+    def _decode_fast(self, records: Records) -> tuple[list[Decoded[Table]], Sequence[int]]:
         """One kind of record, no tables inside: kernels take those that are plain and good. Gives what is left, too."""
         if self._reader is None:
             return [], range(records.sizes.size)
@@ -116,14 +116,14 @@ class RecordInlet:
         """Whether rows of a kind have no key, though events have one."""
         return kind == "labels" and self._pipeline.labels.match == "id"
 
-    def note_plain(self, decoded: Decoded) -> Decoded:
+    def note_plain(self, decoded: Decoded[Table]) -> Decoded[Table]:
         """Take over rows of this partition that were decoded together with others'."""
         self.records += decoded.offsets.size
         self.taken += decoded.offsets.size
         self._note_largest(decoded, has_marks=False)
         return decoded
 
-    def _decode_carefully(self, records: Records, rest: Sequence[int], bad: dict[int, Bad]) -> list[Decoded]:
+    def _decode_carefully(self, records: Records, rest: Sequence[int], bad: dict[int, Bad]) -> list[Decoded[Table]]:
         picked: dict[str, tuple[list[int], list[Any]]] = {"events": ([], []), "labels": ([], [])}
         marks: list[tuple[int, int]] = []
         for i in rest:
@@ -159,7 +159,9 @@ class RecordInlet:
 
     # Columns
 
-    def _rows(self, kind: str, records: Records, index: list[int], rows: list[Any], bad: dict[int, Bad]) -> Decoded:
+    def _rows(
+        self, kind: str, records: Records, index: list[int], rows: list[Any], bad: dict[int, Bad]
+    ) -> Decoded[Table]:
         declared = self._pipeline.events if kind == "events" else self._pipeline.labels
         shape = self._events if kind == "events" else self._labels
         offsets, stamps = records.offsets[index], records.stamps[index]
@@ -224,7 +226,7 @@ class RecordInlet:
                 if isinstance(column, np.ndarray):
                     refuse(np.isinf(column), "not_finite", f"{field.name} is not finite")
 
-    def _mark_rows(self, records: Records, marks: list[tuple[int, int]]) -> Decoded:
+    def _mark_rows(self, records: Records, marks: list[tuple[int, int]]) -> Decoded[Table]:
         index = [i for i, _ in marks]
         columns = {
             "kind": np.full(len(marks), MARK, np.int8),
@@ -234,7 +236,7 @@ class RecordInlet:
         rows = frames.build(self._schema, columns, len(marks))
         return Decoded(rows, records.offsets[index], records.stamps[index])
 
-    def _join(self, parts: list[Decoded], dead: Int64s) -> Decoded:
+    def _join(self, parts: list[Decoded[Table]], dead: Int64s) -> Decoded[Table]:
         """Put events, labels and marks in offset order (of one record the event first), without the dead ones."""
         if not parts:
             return Decoded(empty(self._schema.layout), np.empty(0, np.int64), np.empty(0, np.int64))
@@ -249,7 +251,7 @@ class RecordInlet:
         self.taken += np.unique(offsets[order]).size
         return Decoded(rows.take(order), offsets[order], stamps[order])
 
-    def _note_largest(self, decoded: Decoded, *, has_marks: bool) -> None:
+    def _note_largest(self, decoded: Decoded[Table], *, has_marks: bool) -> None:
         time = decoded.rows.numbers("time")
         if has_marks:
             time = np.where(decoded.rows.numbers("kind") == MARK, BEGINNING, time)

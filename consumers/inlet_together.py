@@ -13,19 +13,20 @@ import numpy as np
 from consumers.inlet_raw import RecordInlet
 from consumers.role import Decoded
 from streams.records import Records, joined
+from streams.tables import Table
 
 MOST_RECORDS = 500  # of a partition; more are worth a call of their own
 
 Found = Sequence[tuple[RecordInlet, Records]]
 
 
-def decode_together(found: Found) -> list[Decoded]:
+def decode_together(found: Found) -> list[Decoded[Table]]:
     """Decode as each inlet would by itself, value for value; a partition with a record that is not plain goes alone."""
     groups: dict[str, list[int]] = {}
     for place, (inlet, records) in enumerate(found):
         if inlet.is_plain and records.sizes.size <= MOST_RECORDS:
             groups.setdefault(inlet.topic, []).append(place)
-    made: dict[int, Decoded] = {}
+    made: dict[int, Decoded[Table]] = {}
     for places in groups.values():
         if len(places) > 1:
             whole = _decode_group([found[place] for place in places])
@@ -33,7 +34,7 @@ def decode_together(found: Found) -> list[Decoded]:
     return [made[place] if place in made else inlet.decode(records) for place, (inlet, records) in enumerate(found)]
 
 
-def _decode_group(found: Found) -> list[Decoded | None]:
+def _decode_group(found: Found) -> list[Decoded[Table] | None]:
     """Decode partitions of one topic; None for those that have to go alone."""
     first, sizes = found[0][0], [records.sizes.size for _, records in found]
     columns = first.read_plain(joined([records for _, records in found]))
@@ -42,7 +43,7 @@ def _decode_group(found: Found) -> list[Decoded | None]:
     counts = stops.copy()
     counts[1:] -= stops[:-1]
     rows = first.build_plain(columns, np.repeat([inlet.source for inlet, _ in found], counts))
-    made: list[Decoded | None] = []
+    made: list[Decoded[Table] | None] = []
     for (inlet, _), size, count, stop in zip(found, sizes, counts.tolist(), stops.tolist(), strict=True):
         start = stop - count
         own = Decoded(rows.slice(start, count), columns.offsets[start:stop], columns.stamps[start:stop])

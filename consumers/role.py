@@ -7,18 +7,21 @@ tasks and whole workers without Kafka.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from streams.building import Located
 from streams.control import Claim
 from streams.frames import Batch, FrameSchema, Outgoing, Rows, Spread
 from streams.metrics import RoleMetrics
 from streams.records import Records
 from streams.snapshots import State
 from streams.tables import Table
+
+R = TypeVar("R", Table, Located)
 
 
 class Task(Protocol):
@@ -68,19 +71,23 @@ class Hearing(Protocol):
     largest_stamp: int
 
 
-class Decoded(NamedTuple):
+class Decoded(NamedTuple, Generic[R]):
     """Messages of one partition as rows, in order; `offsets` and `stamps` (us) are those of each row's message."""
 
-    rows: Table
+    rows: R
     offsets: npt.NDArray[np.int64]
     stamps: npt.NDArray[np.int64]
+
+
+Pieces = Sequence[Decoded[Table]] | Sequence[Decoded[Located]]
+"""What one poll gave of a partition, in order, cut where its rows do not lie together."""
 
 
 class Inlet(Protocol):
     """How messages of one partition become rows, and what is remembered of those taken."""
 
-    def decode(self, records: Records) -> Decoded:
-        """Turn records into rows; nothing of `records` may be used afterwards."""
+    def decode(self, records: Records) -> Decoded[Table]:
+        """Turn records into rows, which need them no more."""
 
     def admit(self, rows: Table) -> tuple[Batch, npt.NDArray[np.int64] | None]:
         """Drop repeats and run the clocks; gives the indexes kept, None for all."""
@@ -93,11 +100,6 @@ class Inlet(Protocol):
 
     def restore(self, state: State) -> None:
         """Take back what `state` gave."""
-
-
-def decode_each(found: Sequence[tuple[Inlet, Records]]) -> list[Decoded]:
-    """Decode each partition's records by themselves."""
-    return [inlet.decode(records) for inlet, records in found]
 
 
 class OpenPartition(Protocol):
@@ -142,8 +144,8 @@ class Role(Protocol):
     def inlet(self, topic: str, partition: int, sources: list[int]) -> Inlet:
         """Make the inlet of one input partition."""
 
-    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Decoded]:
-        """Turn what one poll gave of several partitions into rows; `decode_each` unless it pays to do it at once."""
+    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> Sequence[Pieces]:
+        """Turn what one poll gave of several partitions into rows; the records are given back, or held by these."""
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> Task:
         """Make the task of one input partition."""

@@ -97,10 +97,9 @@ class Worker:
         rooms = {key: self._room(station) for key, station in self._stations.items()}
         wanted = {key: room for key, room in rooms.items() if room}
         wait_s = min(timeout_s, self._settings.hold_s) if self._outlet.is_holding else timeout_s
-        found = self._inbox.poll(wanted, 0.0 if self._has_more else wait_s)
-        self._receive(found)
+        has_more = self._receive(self._inbox.poll(wanted, 0.0 if self._has_more else wait_s), wanted)
         has_taken = self._take()
-        self._has_more |= any(r.offsets.size == wanted.get((r.topic, r.partition)) for r in found)
+        self._has_more |= has_more
         self._regular()
         return has_taken
 
@@ -149,14 +148,17 @@ class Worker:
             return min(room, POLL_RECORDS)
         return min(math.ceil(room / station.rows_a_record), POLL_FRAMES)
 
-    def _receive(self, found: list[Records]) -> None:
+    def _receive(self, found: list[Records], wanted: dict[Partition, int]) -> bool:
+        """Decode what one poll gave; tells whether some partition gave all that was wanted, and may have more."""
         stations = [self._stations[records.topic, records.partition] for records in found]
         made = self._role.decode([(station.inlet, records) for station, records in zip(stations, found, strict=True)])
-        for station, records, decoded in zip(stations, found, made, strict=True):
-            records.release()
-            station.intake.add(decoded.rows, decoded.offsets, decoded.stamps, int(records.offsets[-1]) + 1)
-            station.rows_a_record = max(1.0, decoded.rows.num_rows / records.offsets.size)
+        for station, records, pieces in zip(stations, found, made, strict=True):
+            before = station.intake.rows
+            for piece in pieces:
+                station.intake.add(piece.rows, piece.offsets, piece.stamps, int(records.offsets[-1]) + 1)
+            station.rows_a_record = max(1.0, (station.intake.rows - before) / records.offsets.size)
             station.has_changed = True
+        return any(records.offsets.size == wanted.get((records.topic, records.partition)) for records in found)
 
     def _take(self) -> bool:
         """Take what may be taken from every partition, and put out what it causes."""

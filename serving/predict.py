@@ -13,8 +13,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from consumers.inlet import FrameInlet
-from consumers.role import Decoded, Inlet, OpenPartition, Task, decode_each
+from consumers.inlet import FrameInlet, locate_each
+from consumers.role import Inlet, OpenPartition, Pieces, Task
 from serving.answers import COUNT, NEWEST, Asked, Frame, Picked, frame_of, pick_kernel, render
 from serving.candidate import Candidate
 from serving.champion import Champion
@@ -235,9 +235,9 @@ class ServeRole:
         """A partition of P.features is written by one source."""
         return FrameInlet(self._schema, self._control, SourceMemory(self._control, heard_needed=1))
 
-    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Decoded]:
-        """Frames are whole: each partition's are copied at once."""
-        return decode_each(found)
+    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Pieces]:
+        """Frames stay in their records until their rows are taken."""
+        return locate_each(found)
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> ServeTask:
         """The answers of one partition."""

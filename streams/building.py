@@ -19,20 +19,61 @@ from streams.records import Records, value
 from streams.tables import Table, join_sources
 
 
+class Located:
+    """Rows of one frame that still lie in its record: `streams.tables.join` copies them, in whatever pieces.
+
+    Args:
+        layout: of the rows.
+        source: where the columns are, and which is the first row (see message_kernels.py).
+        num_rows: how many rows it has.
+        owner: what holds the record, as long as these rows are needed.
+    """
+
+    __slots__ = ("_owner", "_source", "layout", "num_rows")
+
+    def __init__(self, layout: Layout, source: Int64s, num_rows: int, owner: object) -> None:
+        self.layout, self.num_rows = layout, num_rows
+        self._source, self._owner = source, owner
+
+    def source(self) -> Int64s:
+        """Give the addresses of all parts and the first row, as kernels take them; not to be written to."""
+        return self._source
+
+    def slice(self, start: int, rows: int | None = None) -> Located:
+        """Give at most `rows` rows from `start` on, without a copy; None is all there are."""
+        rest = self.num_rows - start
+        source = self._source.copy()
+        source[-1] += start
+        return Located(self.layout, source, rest if rows is None else min(rows, rest), self._owner)
+
+
+def locate(layout: Layout, records: Records) -> list[Located]:
+    """Find the rows of each of some frames, which hold their records; raises as `read`."""
+    sources, counts, kept = _sources(layout, records)
+    owner = (records, kept)
+    return [Located(layout, source, rows, owner) for source, rows in zip(sources, counts.tolist(), strict=True)]
+
+
 def read(layout: Layout, records: Records) -> tuple[Table, Int64s]:
     """Copy the frames of some records into one table; gives the rows of each record, too.
 
     Raises:
         FrameError: a record is not a frame of this layout.
     """
+    sources, counts, _ = _sources(layout, records)
+    return join_sources(layout, sources, counts), counts
+
+
+def _sources(layout: Layout, records: Records) -> tuple[Int64s, Int64s, list[Bytes]]:
+    """Give the source and the rows of each frame, and rewritten ones, which somebody must hold."""
     size, form = records.sizes.size, layout.form
     sources, counts = np.empty((size, layout.columns * PARTS + 1), np.int64), np.empty(size, np.int64)
     addresses, sizes, start = records.addresses, records.sizes, 0
-    kept: list[Bytes] = []  # rewritten frames, as long as they are copied
+    kept: list[Bytes] = []
     while True:
         start = locate_kernel(addresses, sizes, start, form, layout.widths, layout.matrix, sources, counts)
         if start == size:
-            return join_sources(layout, sources, counts), counts
+            return sources, counts, kept
         kept.append(_rewritten(layout, records, start))
         addresses, sizes = addresses.copy(), sizes.copy()
         addresses[start], sizes[start] = address_of(kept[-1]), kept[-1].size

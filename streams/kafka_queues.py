@@ -8,14 +8,15 @@ it. Here the client only owns the consumer: it makes, configures and closes it, 
 from __future__ import annotations
 
 import ctypes
+import sys
 
 import numpy as np
 import numpy.typing as npt
-from confluent_kafka import KafkaError
+from confluent_kafka import Consumer, KafkaError
 
 from streams.compiled import njit, straight
 from streams.intrinsics import call_1, call_2, load_64
-from streams.librdkafka import CMessage, address_of, error_code_kernel, lib
+from streams.librdkafka import CMessage, address_of, error_code_kernel, handle_of, lib
 
 Int64s = npt.NDArray[np.int64]
 
@@ -51,13 +52,18 @@ class Trouble:
 class FetchedRecords:
     """Records of one partition as librdkafka holds them (see `streams.records.Records`), until `release`.
 
+    Args:
+        consumer: who has fetched them; they are not given back to one that is closed.
+        topic, partition: where they lie.
+        pointers: to a rd_kafka_message_t for each.
+
     Attributes:
         has_troubles: whether some of them are errors.
     """
 
-    def __init__(self, topic: str, partition: int, pointers: Int64s) -> None:
+    def __init__(self, consumer: Consumer, topic: str, partition: int, pointers: Int64s) -> None:
         self.topic, self.partition = topic, partition
-        self._pointers = pointers
+        self._consumer, self._pointers = consumer, pointers
         table = np.empty((_COLUMNS, pointers.size), np.int64)
         self.has_troubles = _describe_kernel(pointers, _TIMESTAMP, table) > 0
         self.addresses, self.sizes, self.offsets, self.stamps, self._errors = table
@@ -90,12 +96,18 @@ class FetchedRecords:
         good = self._errors == 0
         _destroy_kernel(self._pointers[~good], _DESTROY)
         pointers, self._pointers = self._pointers[good], self._pointers[:0]
-        return FetchedRecords(self.topic, self.partition, pointers)
+        return FetchedRecords(self._consumer, self.topic, self.partition, pointers)
 
     def release(self) -> None:
         """Give the records back; their addresses are void from now on."""
         pointers, self._pointers = self._pointers, self._pointers[:0]
-        _destroy_kernel(pointers, _DESTROY)
+        if handle_of(self._consumer):
+            _destroy_kernel(pointers, _DESTROY)
+
+    def __del__(self) -> None:
+        """Give back what was not; a process that ends has no time for it."""
+        if self._pointers.size and not sys.is_finalizing():
+            self.release()
 
 
 class _Queue:
@@ -118,14 +130,14 @@ class PartitionQueue(_Queue):
     the partition was given up.
 
     Args:
-        consumer: the handle.
+        consumer: who reads.
         topic, partition: what is read.
         wake_up: a file descriptor that gets 8 bytes when something comes into the empty queue.
     """
 
-    def __init__(self, consumer: int, topic: str, partition: int, wake_up: int) -> None:
-        self._topic, self._partition = topic, partition
-        queue = lib.rd_kafka_queue_get_partition(consumer, topic.encode(), partition)
+    def __init__(self, consumer: Consumer, topic: str, partition: int, wake_up: int) -> None:
+        self._consumer, self._topic, self._partition = consumer, topic, partition
+        queue = lib.rd_kafka_queue_get_partition(handle_of(consumer), topic.encode(), partition)
         lib.rd_kafka_queue_forward(queue, None)
         super().__init__(queue, wake_up)
         self._pointers = np.empty(0, np.int64)
@@ -137,14 +149,16 @@ class PartitionQueue(_Queue):
             self._pointers = np.empty(most, np.int64)
             self._pointers_at = self._pointers.ctypes.data
         found = lib.rd_kafka_consume_batch_queue(self._queue, 0, self._pointers_at, most)
-        return FetchedRecords(self._topic, self._partition, self._pointers[:found].copy()) if found > 0 else None
+        if found <= 0:
+            return None
+        return FetchedRecords(self._consumer, self._topic, self._partition, self._pointers[:found].copy())
 
 
 class ConsumerEvents(_Queue):
     """Writes to `wake_up` also when the consumer has a callback to serve."""
 
-    def __init__(self, consumer: int, wake_up: int) -> None:
-        super().__init__(lib.rd_kafka_queue_get_consumer(consumer), wake_up)
+    def __init__(self, consumer: Consumer, wake_up: int) -> None:
+        super().__init__(lib.rd_kafka_queue_get_consumer(handle_of(consumer)), wake_up)
 
 
 @straight

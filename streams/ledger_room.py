@@ -54,7 +54,11 @@ def with_ledger_room(ledger: Ledger, clock_us: int, waiting: int, early: int) ->
     if (held + waiting) * 8 > ledger.sizes[PLACES] * 7:
         ledger = _with_longer_ring(ledger, clock_us, waiting, early)
     if is_crowded_kernel(ledger):
-        ledger = _renewed(ledger, ledger, AS_THEY_ARE, waiting + early)
+        words, size = _words_for(held + waiting + early), ledger.words.size
+        if size // 2 <= words <= size + size // 8:  # as many are forgotten as come: the index stays where it is
+            sweep_index_kernel(ledger)
+        else:
+            ledger = _renewed(ledger, ledger, AS_THEY_ARE, waiting + early)
         if ledger.sizes[PLACES] > 4 * _places_for(held + waiting):
             ledger = _with_places(ledger, _places_for(held + waiting))
     return ledger
@@ -66,6 +70,7 @@ def load_ledger_kernels() -> None:
     drop_all_kernel(ledger, 0)
     known_kernel(ledger, 0)
     gather_kernel(ledger, empty_ledger(), 0, np.empty(0, np.int64))
+    sweep_index_kernel(ledger)
     _renewed(ledger, ledger, AS_THEY_ARE, 0)
 
 
@@ -120,6 +125,11 @@ def _places_for(records: int) -> int:
     return max(SMALLEST, records + records // 4)
 
 
+def _words_for(names: int) -> int:
+    """Give the words of an index that so many names fill by half."""
+    return max(SMALLEST, 2 * names)
+
+
 def _with_longer_ring(ledger: Ledger, clock_us: int, waiting: int, early: int) -> Ledger:
     """Give a ring with more places; in place where its arrays go on, without what is forgotten where that is most."""
     held, sizes = _held(ledger), ledger.sizes
@@ -158,10 +168,35 @@ def _copy_in_order(ledger: Ledger, fresh: Ledger, held: int) -> None:
 
 def _renewed(ledger: Ledger, fresh: Ledger, places: npt.NDArray[np.int64], waiting: int) -> Ledger:
     """Give the records of `fresh` an index half full, of the words of `ledger`; records have moved to `places`."""
-    words = max(SMALLEST, 2 * (_held(fresh) + waiting))
+    words = _words_for(_held(fresh) + waiting)
     renewed = fresh._replace(words=empty_ledger(words, 1).words, sizes=fresh.sizes.copy())
     copy_index_kernel(ledger, renewed, places)
     return renewed
+
+
+@bare
+def sweep_index_kernel(ledger: Ledger) -> None:
+    """Take the words out whose records have left; the others move up, none before its home.
+
+    It begins behind an empty word, which no look-up goes past: what lies between a word's home and its place was moved
+    before.
+    """
+    words, used, at = ledger.words, 0, 0
+    while words[at] != 0:
+        at += 1
+    for _ in range(words.size):
+        word = words[at]
+        if word != 0:
+            words[at] = 0
+            if word & KIND_MASK != SETTLED or record_kernel(ledger, word) != NO_RECORD:
+                place = home_kernel(ledger, word)
+                while words[place] != 0:
+                    place = place + 1 if place + 1 < words.size else 0
+                words[place] = word
+                used += 1
+        at = at + 1 if at + 1 < words.size else 0
+    ledger.sizes[USED] = used
+    ledger.sizes[RENEWED] = ledger.sizes[NEXT]
 
 
 @bare

@@ -13,8 +13,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import bare, njit, straight
+from streams.building import Located
+from streams.compiled import bare, inlined, njit, straight
 from streams.frames import BEGINNING, END, EVENT, LABEL, MISSING, NO_OUTCOME
+from streams.intrinsics import load_8, load_64
+from streams.message_kernels import ITEMS, PARTS
 from streams.routing import NOWHERE, begin_kernel
 from streams.tables import Table, join
 
@@ -43,19 +46,16 @@ class Intake:
         self.rank = rank
         self.partition = partition
         self.mark = BEGINNING
-        self._parts: list[Table] = []
-        self._keys: list[Int64s] = []
-        self._offsets: list[Int64s] = []
-        self._stamps: list[Int64s] = []
+        self._parts: list[_Part] = []
         self._last_key = BEGINNING
         self._end = -1
         self.rows = 0
 
-    def add(self, rows: Table, offsets: Int64s, stamps: Int64s, end: int) -> None:
+    def add(self, rows: Table | Located, offsets: Int64s, stamps: Int64s, end: int) -> None:
         """Append rows in order.
 
         Args:
-            rows: what one poll gave, decoded.
+            rows: of what one poll gave, decoded or located.
             offsets: for each row the Kafka offset of its message.
             stamps: for each row its message's Kafka timestamp, us.
             end: the offset after the last message read, also if that message gave no row.
@@ -65,10 +65,7 @@ class Intake:
             return
         keys = merge_keys(rows, self._last_key)
         self._last_key = int(keys[-1])
-        self._parts.append(rows)
-        self._keys.append(keys)
-        self._offsets.append(offsets)
-        self._stamps.append(stamps)
+        self._parts.append(_Part(rows, keys, offsets, stamps))
         self.rows += rows.num_rows
 
     def pass_to(self, end: int) -> None:
@@ -78,20 +75,20 @@ class Intake:
     @property
     def head(self) -> Bound:
         """The merge key of the first row; only while there are rows."""
-        return Bound(int(self._keys[0][0]), self.rank, self.partition)
+        return Bound(int(self._parts[0].keys[0]), self.rank, self.partition)
 
     def key(self, index: int) -> Bound:
         """The merge key of the row at `index`."""
-        for keys in self._keys:
-            if index < keys.size:
-                return Bound(int(keys[index]), self.rank, self.partition)
-            index -= keys.size
+        for part in self._parts:
+            if index < part.keys.size:
+                return Bound(int(part.keys[index]), self.rank, self.partition)
+            index -= part.keys.size
         raise IndexError(index)
 
     @property
     def head_stamp(self) -> int:
         """The Kafka timestamp (us) of the first row; only while there are rows."""
-        return int(self._stamps[0][0])
+        return int(self._parts[0].stamps[0])
 
     @property
     def bound(self) -> Bound:
@@ -101,63 +98,80 @@ class Intake:
     @property
     def position(self) -> int:
         """The offset of the first message not wholly taken; -1 before anything was read."""
-        return int(self._offsets[0][0]) if self.rows else self._end
+        return int(self._parts[0].offsets[0]) if self.rows else self._end
 
     def count(self, limit: Bound) -> int:
         """How many rows have a merge key at or below `limit`."""
         side: Literal["left", "right"] = "right" if (self.rank, self.partition) <= limit[1:] else "left"
         total = 0
-        for keys in self._keys:
-            found = int(np.searchsorted(keys, limit.time, side=side))
+        for part in self._parts:
+            found = int(part.keys.searchsorted(limit.time, side=side))
             total += found
-            if found < keys.size:
+            if found < part.keys.size:
                 break
         return total
 
     def take(self, count: int) -> tuple[Table, Int64s]:
         """Take the first `count` > 0 rows as one batch, with their merge keys."""
-        tables: list[Table] = []
-        keys: list[Int64s] = []
+        taken: list[_Part] = []
         left = count
         while left:
             first = self._parts[0]
-            size = min(left, first.num_rows)
-            tables.append(first if size == first.num_rows else first.slice(0, size))
-            keys.append(self._keys[0][:size])
-            if size == first.num_rows:
-                for parts in (self._parts, self._keys, self._offsets, self._stamps):
-                    parts.pop(0)
+            size = first.keys.size
+            if size <= left:
+                taken.append(self._parts.pop(0))
             else:
-                self._parts[0] = first.slice(size)
-                for arrays in (self._keys, self._offsets, self._stamps):
-                    arrays[0] = arrays[0][size:]
+                taken.append(first.slice(0, left))
+                self._parts[0] = first.slice(left, size)
+                size = left
             left -= size
         self.rows -= count
-        return (tables[0], keys[0]) if len(tables) == 1 else (join(tables), np.concatenate(keys))
+        if len(taken) == 1 and isinstance(taken[0].rows, Table):
+            return taken[0].rows, taken[0].keys
+        keys = taken[0].keys if len(taken) == 1 else np.concatenate([part.keys for part in taken])
+        return join([part.rows for part in taken]), keys
 
 
-def merge_keys(rows: Table, before: int) -> Int64s:
+class _Part(NamedTuple):
+    """Rows that lie together, and for each its merge key, and the offset and stamp of its message."""
+
+    rows: Table | Located
+    keys: Int64s
+    offsets: Int64s
+    stamps: Int64s
+
+    def slice(self, start: int, stop: int) -> _Part:
+        """Give some of the rows, without a copy."""
+        span = slice(start, stop)
+        return _Part(self.rows.slice(start, stop - start), self.keys[span], self.offsets[span], self.stamps[span])
+
+
+def merge_keys(rows: Table | Located, before: int) -> Int64s:
     """Running maximum of time over events and settled labels; other rows are taken at once with what came before."""
-    if "outcome" in rows.layout.places:
-        outcome = rows.numbers("outcome")
-    else:
-        outcome = np.full(rows.num_rows, NO_OUTCOME, np.int8)
-        outcome.flags.writeable = False  # like a column of a table: the kernel is called straight
-    keys = np.empty(rows.num_rows, np.int64)
-    _merge_keys_kernel(rows.numbers("kind"), outcome, rows.numbers("time"), before, keys)
+    places, keys = rows.layout.places, np.empty(rows.num_rows, np.int64)
+    _merge_keys_kernel(rows.source(), places["kind"], places.get("outcome", -1), places["time"], before, keys)
     return keys
 
 
 @straight
 @njit
-def _merge_keys_kernel(
-    kind: npt.NDArray[np.int8], outcome: npt.NDArray[np.int8], time: Int64s, before: int, keys: Int64s
-) -> None:
+def _merge_keys_kernel(source: Int64s, kind: int, outcome: int, time: int, before: int, keys: Int64s) -> None:
+    """Fill in the keys of the rows of a source, of which three columns are named by number, -1 for none."""
+    start = source[source.size - 1]
+    kinds, times = source[kind * PARTS + ITEMS] + start, source[time * PARTS + ITEMS] + 8 * start
+    outcomes = source[outcome * PARTS + ITEMS] + start if outcome >= 0 else 0
     highest = before
-    for i in range(kind.size):
-        if kind[i] == EVENT or (kind[i] == LABEL and outcome[i] < MISSING):
-            highest = max(highest, time[i])
+    for i in range(keys.size):
+        own = load_8(kinds + i)
+        if own == EVENT or (own == LABEL and (outcomes == 0 or is_settled_kernel(load_8(outcomes + i)))):
+            highest = max(highest, load_64(times + 8 * i))
         keys[i] = highest
+
+
+@inlined
+def is_settled_kernel(outcome: int) -> bool:
+    """Whether a label row has its outcome from a label, or none; by its byte, of which -1 is 255."""
+    return outcome < MISSING or outcome == NO_OUTCOME & 0xFF
 
 
 class Aligner:

@@ -11,7 +11,7 @@ Source: https://arrow.apache.org/docs/format/Columnar.html#serialization-and-int
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -198,6 +198,16 @@ def sealed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return view
 
 
+class Sourced(Protocol):
+    """Rows that kernels find by their addresses: those of a table, or of a frame that still lies in its record."""
+
+    layout: Layout
+    num_rows: int
+
+    def source(self) -> Int64s:
+        """Give the addresses of all parts and the first row (see message_kernels.py)."""
+
+
 class Stack:
     """Tables of one layout as if they were one: what rows are picked from, by an index counted through all of them.
 
@@ -211,7 +221,7 @@ class Stack:
         ends: [T] the number of rows up to the end of each.
     """
 
-    def __init__(self, tables: Sequence[Table]) -> None:
+    def __init__(self, tables: Sequence[Sourced]) -> None:
         self.layout = tables[0].layout
         self.tables = tuple(tables)  # their memory must stay
         self.sources = np.empty((len(tables), self.layout.columns * PARTS + 1), np.int64)
@@ -253,8 +263,8 @@ def cut(stack: Stack, index: Int64s, limits: tuple[int, int], memory: Memory = o
         start = stop
 
 
-def join(tables: Sequence[Table]) -> Table:
-    """Copy tables of one layout behind one another into a new one."""
+def join(tables: Sequence[Sourced]) -> Table:
+    """Copy rows of one layout behind one another into a new table."""
     counts = np.array([table.num_rows for table in tables], np.int64)
     return join_sources(tables[0].layout, Stack(tables).sources, counts)
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from consumers.features_role import FeaturesRole
 from consumers.ingest import IngestRole
-from consumers.inlet import FrameInlet
+from consumers.inlet import FrameInlet, locate_each
 from consumers.learn_role import LearnRole
-from consumers.role import Decoded, Inlet, OpenPartition, Role, Task, decode_each
+from consumers.role import Inlet, OpenPartition, Pieces, Role, Task
 from consumers.saving import Writer, at_once
 from consumers.station import Shop
 from consumers.worker import Settings, Worker
@@ -101,8 +101,8 @@ class CopyRole:
         assert self.reads is not None
         return FrameInlet(self.reads, self._control, SourceMemory(self._control, is_log=True))
 
-    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Decoded]:
-        return decode_each(found)
+    def decode(self, found: Sequence[tuple[Inlet, Records]]) -> list[Pieces]:
+        return locate_each(found)
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> CopyTask:
         return CopyTask(partition, sources[0])
