@@ -124,7 +124,13 @@ class RoleProcess:
         """
         pipeline, run = self.pipeline, self.pipeline.run
         outbox = KafkaOutbox(pipeline.kafka, linger_ms=0)
-        warm(lambda control: make(control, NoOutbox(), RoleMetrics("warming", pipeline.name)), pipeline)
+
+        def make_for_warming(control: Control) -> Role:
+            role = make(control, NoOutbox(), RoleMetrics("warming", pipeline.name))
+            outbox.open(is_for_frames=bool(role.writes))
+            return role
+
+        warm(make_for_warming, pipeline)
         metrics = self.metrics.of(candidate)
         role = make(self.control, outbox, metrics)
         instance = f"{pipeline.name}.{role.name}.{self._instance}"

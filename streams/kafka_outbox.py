@@ -30,8 +30,8 @@ FULL_WAIT_S = 0.002
 """How long a full queue is left alone where nothing tells of room, for only failures are reported."""
 BATCH_FULL_WAIT_S = 0.1
 """How long `produce_many` does so at most: every delivery is reported to it."""
-BATCH_LINGER_MS = 0.2
-"""How long records of `produce_many` wait for those behind them, or the first would go alone; see `linger_ms`."""
+BATCH_SETTINGS = {"linger.ms": 0.2}
+"""So long records of `produce_many` wait for those behind them, or the first would go alone; see `linger_ms`."""
 FRAME_SETTINGS = {"linger.ms": 0, "delivery.report.only.error": True}  # a frame is a batch already
 SERVE_EVERY = 1_000
 """Reports and errors are served once in so many produced messages."""
@@ -90,6 +90,7 @@ class KafkaOutbox:
     """Idempotent, gapless producers that never let a message expire: what cannot be sent yet waits, bounded.
 
     There is one for each of `produce`, `produce_many` and `give`, made when it is used first: hardly anyone needs two.
+    Its first record waits for the producer's id (KIP-98), up to a second; `open` asks for it before there is a record.
 
     Args:
         settings: the [kafka] table.
@@ -138,6 +139,10 @@ class KafkaOutbox:
         with self._refusing():
             check_settings(self._config)
 
+    def open(self, *, is_for_frames: bool) -> None:
+        """Make the producer of `give`, or that of `produce_many`, now."""
+        self._bulk_producer(is_for_frames=is_for_frames)
+
     def produce(
         self,
         topic: str,
@@ -161,27 +166,23 @@ class KafkaOutbox:
 
     def produce_many(self, topic: str, partition: int | None, values: Packed, keys: Packed | None = None) -> None:
         """See `Outbox.produce_many`."""
-        if self._batches is None:
-            with self._refusing():
-                self._batches = BulkProducer({**self._config, "linger.ms": BATCH_LINGER_MS}, self._on_error)
+        batches = self._bulk_producer(is_for_frames=False)
         self._raise_failure()
         where, done = -1 if partition is None else partition, 0
         while done < values.size:
-            done, code = self._batches.produce(topic, where, values, keys, done)
+            done, code = batches.produce(topic, where, values, keys, done)
             if code:
-                self._not_queued(code, self._batches, BATCH_FULL_WAIT_S, topic, partition)
+                self._not_queued(code, batches, BATCH_FULL_WAIT_S, topic, partition)
         self.produced_total += values.size
         self.produced_bytes += int(values.offsets[-1] - values.offsets[0])
         self.poll()
 
     def give(self, topic: str, partition: int, value: HeapBytes, headers: Headers) -> None:
         """See `Outbox.give`."""
-        if self._frames is None:
-            with self._refusing():
-                self._frames = BulkProducer({**self._config, **FRAME_SETTINGS}, self._on_error)
+        frames = self._bulk_producer(is_for_frames=True)
         self._raise_failure()
-        while code := self._frames.give(topic, partition, value, headers):
-            self._not_queued(code, self._frames, FULL_WAIT_S, topic, partition)
+        while code := frames.give(topic, partition, value, headers):
+            self._not_queued(code, frames, FULL_WAIT_S, topic, partition)
         self.produced_total += 1
         self.produced_bytes += value.size
 
@@ -211,6 +212,18 @@ class KafkaOutbox:
         for producer in self._producers:
             producer.close(CLOSE_WAIT_S)
         self._singles = self._batches = self._frames = None
+
+    def _bulk_producer(self, *, is_for_frames: bool) -> BulkProducer:
+        found = self._frames if is_for_frames else self._batches
+        if found is None:
+            with self._refusing():
+                own = FRAME_SETTINGS if is_for_frames else BATCH_SETTINGS
+                found = BulkProducer({**self._config, **own}, self._on_error)
+            if is_for_frames:
+                self._frames = found
+            else:
+                self._batches = found
+        return found
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:
