@@ -15,6 +15,7 @@ from streams.accounts import EVICTED, EXPIRED, GONE_LABELS, PENDING_EVICTED
 from streams.deadlines import WAITING
 from streams.inputs import Input, longest_kernel
 from streams.label_terms import Terms
+from streams.layouts import ReusedMemory
 from streams.list_changes import compare, refuse_other_rules
 from streams.metrics import RoleMetrics
 from streams.moving import moved_state
@@ -59,6 +60,7 @@ class StageTask:
         self._partition = partition
         self._scratch = Scratch(pipeline.state / SCRATCH)
         self._read: list[weakref.ref[npt.NDArray[Any]]] = []  # waiting rows of snapshots that are being written
+        self._memory = ReusedMemory()
         self._stage = empty_stage(self._plan)
         self._noted = self._incidents()
         self._terms: Terms  # of the stages that keep events
@@ -81,7 +83,7 @@ class StageTask:
         if self._plan.labels.match != "id and key":  # label rows have their events' names, which may be longer
             due_bytes = int(self._stage.pending.arena_sizes[LIVE]) + id_bytes + key_bytes
         need = (total + due_rows, 2 * id_bytes + due_bytes, 2 * key_bytes + due_bytes)
-        return Room(self._delivery.layout, *need, len(self._plan.stage.entities))
+        return Room(self._delivery.layout, *need, len(self._plan.stage.entities), self._memory)
 
     def _grow(self, text_need: int) -> None:
         self._stage = with_room(self._stage, self._plan.plan, text_need, self._scratch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -32,6 +33,25 @@ def own_memory(size: int) -> Bytes:
 def heap_memory(size: int) -> Bytes:
     """Give bytes that can be given away, see `streams.memory.HeapBytes`."""
     return np.asarray(HeapBytes(size))
+
+
+class ReusedMemory:
+    """Memory for one block after another, the same one whenever nobody looks at the last any more.
+
+    Fresh memory costs a page fault for every 4 KiB, the more so where the C heap gives back what was freed.
+    """
+
+    def __init__(self) -> None:
+        self._last = own_memory(0)
+
+    def __call__(self, size: int) -> Bytes:
+        """Give so many bytes."""
+        if size > self._last.size or sys.getrefcount(self._last) > _UNUSED:
+            self._last = own_memory(size + size // 4)
+        return self._last[:size]
+
+
+_UNUSED = 2  # references to an array that has no views: its owner's, and that of `sys.getrefcount`
 
 
 class Text(NamedTuple):

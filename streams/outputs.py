@@ -11,7 +11,7 @@ from streams.compiled import bare, inlined, straight
 from streams.frames import EVENT
 from streams.inputs import Input, is_there_kernel
 from streams.intrinsics import copy_items
-from streams.layouts import Layout
+from streams.layouts import Layout, Memory, own_memory
 from streams.message_kernels import DATA, ITEMS, VALID
 from streams.tables import Table
 
@@ -48,18 +48,27 @@ class Room:
         rows: at most so many.
         id_bytes, key_bytes: of all ids and of all keys, at most.
         entities: how many later stages have one.
+        memory: gives the block.
 
     Attributes:
         output: the columns, for kernels to fill.
     """
 
-    def __init__(self, layout: Layout, rows: int, id_bytes: int, key_bytes: int, entities: int = 0) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        rows: int,
+        id_bytes: int,
+        key_bytes: int,
+        entities: int = 0,
+        memory: Memory = own_memory,
+    ) -> None:
         sizes, nulls = layout.zeros(), layout.zeros()
         sizes[layout.places["id"]], sizes[layout.places["key"]] = id_bytes, key_bytes
         nulls[layout.places["key"]] = 1
         self._layout, self._rows = layout, rows
         # Behind the columns lies another of sequences: the event rows have their own in P.features.
-        self._block, self._places, self._second = layout.blank(rows, sizes, nulls, spare=8 * rows)
+        self._block, self._places, self._second = layout.blank(rows, sizes, nulls, 8 * rows, memory)
         self._starts: list[int] = self._places[:, ITEMS].tolist()
         id_at, key_at = (self._places[layout.places[name], DATA] for name in ("id", "key"))
         self.output = Output(
