@@ -31,7 +31,8 @@ from streams.records import Records
 
 POLL_RECORDS = 8_000  # raw records of one partition in one poll; more only adds latency
 POLL_FRAMES = 16  # of frames, which may hold 512 KiB each
-BUFFERED_STEPS = 1.2  # a partition with rows for more steps, waiting for the others, is not read
+# A partition with rows for more steps, or for more of its share of one, waiting for the others, is not read.
+BUFFERED_STEPS, BUFFERED_SHARES = 1.2, 2.4
 UNCUT_STEPS = 1.5  # so much a fast role may take: what one poll gave of one partition is not cut, and joined again
 MARKS_EVERY_S = 1.0  # live; while catching up marks go with every batch
 STEP_S = 0.25  # what a step's rows may take: stopping, snapshots and the group wait for it
@@ -143,7 +144,8 @@ class Worker:
         """How many records may be read of a partition now: back-pressure, with what is fetched ahead left in place."""
         if self._role.is_full:
             return 0
-        room = max(0, int(BUFFERED_STEPS * self._role.most_rows) - station.intake.rows)
+        steps = min(BUFFERED_STEPS, BUFFERED_SHARES / len(self._stations))
+        room = max(0, int(steps * self._role.most_rows) - station.intake.rows)
         if self._role.reads is None:
             return min(room, POLL_RECORDS)
         return min(math.ceil(room / station.rows_a_record), POLL_FRAMES)

@@ -20,6 +20,8 @@ _libc = ctypes.CDLL(None)
 _libc.malloc.restype, _libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 _libc.free.restype, _libc.free.argtypes = None, [ctypes.c_void_p]
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+HEAP_SPARE_BYTES = 4 << 20
 SMALLEST_MAPPED_BYTES = 1 << 16
 HUGE_PAGES_FROM_BYTES = 4 << 20  # random look-ups in larger tables miss the TLB with pages of 4 KiB
 
@@ -95,10 +97,17 @@ class HeapBytes:
 
 
 def release_heap() -> None:
-    """Give back what starting has allocated and freed: the C heap keeps it for itself, where nobody asks for it."""
+    """Give back what starting has allocated and freed: the C heap keeps it for itself, where nobody asks for it.
+
+    From then on the heap keeps HEAP_SPARE_BYTES free at its end, and maps only what is larger than twice that by
+    itself. Left alone it sets both limits by what happens to be freed, and a stream of frames may pay a page fault for
+    each of their pages.
+    """
     trim = getattr(_libc, "malloc_trim", None)  # glibc has it
     if trim is not None:
         trim(ctypes.c_size_t(0))
+        _libc.mallopt(M_TRIM_THRESHOLD, HEAP_SPARE_BYTES)
+        _libc.mallopt(M_MMAP_THRESHOLD, 2 * HEAP_SPARE_BYTES)
 
 
 def release_libraries(maps: Path = Path("/proc/self/smaps")) -> int:

@@ -17,6 +17,7 @@ from streams.building import Located
 from streams.compiled import bare, inlined, njit, straight
 from streams.frames import BEGINNING, END, EVENT, LABEL, MISSING, NO_OUTCOME
 from streams.intrinsics import load_8, load_64
+from streams.layouts import ReusedMemory
 from streams.message_kernels import ITEMS, PARTS
 from streams.routing import NOWHERE, begin_kernel
 from streams.tables import Table, join
@@ -47,6 +48,7 @@ class Intake:
         self.partition = partition
         self.mark = BEGINNING
         self._parts: list[_Part] = []
+        self._memory = ReusedMemory()  # for what is taken: the rows of one step are gone when the next takes its own
         self._last_key = BEGINNING
         self._end = -1
         self.rows = 0
@@ -129,7 +131,7 @@ class Intake:
         if len(taken) == 1 and isinstance(taken[0].rows, Table):
             return taken[0].rows, taken[0].keys
         keys = taken[0].keys if len(taken) == 1 else np.concatenate([part.keys for part in taken])
-        return join([part.rows for part in taken]), keys
+        return join([part.rows for part in taken], self._memory), keys
 
 
 class _Part(NamedTuple):

@@ -263,17 +263,17 @@ def cut(stack: Stack, index: Int64s, limits: tuple[int, int], memory: Memory = o
         start = stop
 
 
-def join(tables: Sequence[Sourced]) -> Table:
-    """Copy rows of one layout behind one another into a new table."""
+def join(tables: Sequence[Sourced], memory: Memory = own_memory) -> Table:
+    """Copy rows of one layout behind one another into a new table, which lies in what `memory` gives."""
     counts = np.array([table.num_rows for table in tables], np.int64)
-    return join_sources(tables[0].layout, Stack(tables).sources, counts)
+    return join_sources(tables[0].layout, Stack(tables).sources, counts, memory)
 
 
-def join_sources(layout: Layout, sources: Int64s, counts: Int64s) -> Table:
-    """Copy the first `counts` rows of each source (see table_kernels.py) into a new table."""
+def join_sources(layout: Layout, sources: Int64s, counts: Int64s, memory: Memory = own_memory) -> Table:
+    """Copy the first `counts` rows of each source (see table_kernels.py) into a new table, as `join` does."""
     sizes, nulls = layout.zeros(), layout.zeros()
     rows = measure_joined_kernel(layout.widths, sources, counts, sizes, nulls)
-    block, places, length = layout.blank(rows, sizes, nulls)
+    block, places, length = layout.blank(rows, sizes, nulls, memory=memory)
     join_kernel(layout.widths, sources, counts, nulls, places, address_of(block))
     return _finished(layout, block, places, rows, nulls, length)
 
