@@ -127,7 +127,7 @@ class RoleProcess:
 
         def make_for_warming(control: Control) -> Role:
             role = make(control, NoOutbox(), RoleMetrics("warming", pipeline.name))
-            outbox.open(is_for_frames=bool(role.writes))
+            outbox.open(is_for_frames=bool(role.writes))  # asks for its id while kernels are loaded
             return role
 
         warm(make_for_warming, pipeline)

@@ -145,7 +145,7 @@ class Role(Protocol):
         """Make the inlet of one input partition."""
 
     def decode(self, found: Sequence[tuple[Inlet, Records]]) -> Sequence[Pieces]:
-        """Turn what one poll gave of several partitions into rows; the records are given back, or held by these."""
+        """Turn what one poll gave of several partitions into rows; releases the records, unless these lie in them."""
 
     def task(self, inlet: Inlet, partition: int, sources: list[int], generation: int) -> Task:
         """Make the task of one input partition."""

@@ -31,7 +31,7 @@ from streams.records import Records
 
 POLL_RECORDS = 8_000  # raw records of one partition in one poll; more only adds latency
 POLL_FRAMES = 16  # of frames, which may hold 512 KiB each
-# A partition with rows for more steps, or for more of its share of one, waiting for the others, is not read.
+# A partition is not read while it has rows for more steps than the first, or the second divided by all partitions.
 BUFFERED_STEPS, BUFFERED_SHARES = 1.2, 2.4
 UNCUT_STEPS = 1.5  # so much a fast role may take: what one poll gave of one partition is not cut, and joined again
 MARKS_EVERY_S = 1.0  # live; while catching up marks go with every batch
@@ -145,7 +145,7 @@ class Worker:
         if self._role.is_full:
             return 0
         steps = min(BUFFERED_STEPS, BUFFERED_SHARES / len(self._stations))
-        room = max(0, int(steps * self._role.most_rows) - station.intake.rows)
+        room = max(0, max(1, int(steps * self._role.most_rows)) - station.intake.rows)
         if self._role.reads is None:
             return min(room, POLL_RECORDS)
         return min(math.ceil(room / station.rows_a_record), POLL_FRAMES)

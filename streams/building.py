@@ -48,7 +48,10 @@ class Located:
 
 
 def locate(layout: Layout, records: Records) -> list[Located]:
-    """Find the rows of each of some frames, which hold their records; raises as `read`."""
+    """Find the rows of each of some frames, each of which keeps all these records from being given back.
+
+    Raises as `read`.
+    """
     sources, counts, kept = _sources(layout, records)
     owner = (records, kept)
     return [Located(layout, source, rows, owner) for source, rows in zip(sources, counts.tolist(), strict=True)]

@@ -164,7 +164,7 @@ def build(schema: FrameSchema, columns: dict[str, Any], rows: int) -> Table:
 
 
 def encode(stack: Stack, index: npt.NDArray[np.int64]) -> Iterator[Table]:
-    """Cut some rows of a stack into frames of at most 8,192 rows and 512 KiB, each to be given away or not."""
+    """Cut some rows of a stack into frames of at most 8,192 rows and 512 KiB, in memory that `Table.give` can give."""
     return cut(stack, index, (MAX_FRAME_ROWS, MAX_FRAME_BYTES - ROOM_FOR_METADATA), heap_memory)
 
 

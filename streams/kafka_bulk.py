@@ -61,10 +61,12 @@ class BulkProducer:
         self._lifeline = Lifeline(lambda: self._producer, settings)
 
     @property
-    def failure(self) -> tuple[KafkaError, str, int] | None:
-        """Why the first record that was refused for good was refused, and its topic and partition."""
+    def failure(self) -> tuple[KafkaError, str, int | None] | None:
+        """Why the first record that was refused for good was, and its topic and partition, if it has got one."""
         code, topic, partition = self._failure.tolist()
-        return (KafkaError(code), lib.rd_kafka_topic_name(topic).decode(), partition) if code else None
+        if not code:
+            return None
+        return KafkaError(code), lib.rd_kafka_topic_name(topic).decode(), partition if partition >= 0 else None
 
     def produce(self, topic: str, partition: int, values: Packed, keys: Packed | None, start: int) -> tuple[int, int]:
         """Queue values from number `start` on, in order, until the first that is refused.
@@ -170,7 +172,9 @@ def _note_delivery(_producer: int, message: int, failure: Int64s) -> None:
     """See rd_kafka_conf_set_dr_msg_cb: the first refusal stays, with its topic and partition."""
     code = error_code_kernel(message)
     if code and not failure[0]:
-        failure[0], failure[1], failure[2] = code, load_64(message + _TOPIC), load_32(message + _PARTITION)
+        partition = load_32(message + _PARTITION)  # never negative here: -1 if the record has got none
+        failure[0], failure[1] = code, load_64(message + _TOPIC)
+        failure[2] = -1 if partition >> 31 else partition
 
 
 @njit

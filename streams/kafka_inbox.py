@@ -11,6 +11,7 @@ import select
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Literal, Protocol
+from weakref import WeakSet
 
 import numpy as np
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -141,7 +142,7 @@ class KafkaInbox:
         self._waiting.register(self._wake_up, select.POLLIN)
         self._events = ConsumerEvents(self._client.consumer, self._wake_up)
         # Loads kernels: the first record does not wait for them.
-        FetchedRecords(self._client.consumer, "", 0, np.empty(0, np.int64)).release()
+        FetchedRecords("", 0, np.empty(0, np.int64), WeakSet()).release()
         self._queues: dict[Partition, PartitionQueue] = {}
         self._starts: dict[Partition, int] = {}
         self._failure: Exception | None = None

@@ -60,7 +60,7 @@ class Outbox(Protocol):
         ...
 
     def give(self, topic: str, partition: int, value: HeapBytes, headers: Headers) -> None:
-        """Queue one large record of a partition, whose memory is the outbox's from now on; raises as `produce`."""
+        """Queue one large record of a partition, whose memory is the outbox's then; raises as `produce`."""
         ...
 
     def poll(self) -> None:
@@ -140,7 +140,7 @@ class KafkaOutbox:
             check_settings(self._config)
 
     def open(self, *, is_for_frames: bool) -> None:
-        """Make the producer of `give`, or that of `produce_many`, now."""
+        """Make the producer of `give`, or that of `produce_many`, before it is needed."""
         self._bulk_producer(is_for_frames=is_for_frames)
 
     def produce(

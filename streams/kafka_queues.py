@@ -7,8 +7,9 @@ it. Here the client only owns the consumer: it makes, configures and closes it, 
 
 from __future__ import annotations
 
+import atexit
 import ctypes
-import sys
+import weakref
 
 import numpy as np
 import numpy.typing as npt
@@ -52,18 +53,22 @@ class Trouble:
 class FetchedRecords:
     """Records of one partition as librdkafka holds them (see `streams.records.Records`), until `release`.
 
+    They are given back when nobody refers to this object any more, or when their queue is closed: a consumer's end
+    waits for all of them.
+
     Args:
-        consumer: who has fetched them; they are not given back to one that is closed.
         topic, partition: where they lie.
         pointers: to a rd_kafka_message_t for each.
+        held: all that were not given back yet.
 
     Attributes:
         has_troubles: whether some of them are errors.
     """
 
-    def __init__(self, consumer: Consumer, topic: str, partition: int, pointers: Int64s) -> None:
+    def __init__(self, topic: str, partition: int, pointers: Int64s, held: Held) -> None:
         self.topic, self.partition = topic, partition
-        self._consumer, self._pointers = consumer, pointers
+        self._pointers, self._held = pointers, held
+        held.add(self)
         table = np.empty((_COLUMNS, pointers.size), np.int64)
         self.has_troubles = _describe_kernel(pointers, _TIMESTAMP, table) > 0
         self.addresses, self.sizes, self.offsets, self.stamps, self._errors = table
@@ -96,18 +101,20 @@ class FetchedRecords:
         good = self._errors == 0
         _destroy_kernel(self._pointers[~good], _DESTROY)
         pointers, self._pointers = self._pointers[good], self._pointers[:0]
-        return FetchedRecords(self._consumer, self.topic, self.partition, pointers)
+        return FetchedRecords(self.topic, self.partition, pointers, self._held)
 
     def release(self) -> None:
         """Give the records back; their addresses are void from now on."""
         pointers, self._pointers = self._pointers, self._pointers[:0]
-        if handle_of(self._consumer):
+        if pointers.size:
             _destroy_kernel(pointers, _DESTROY)
 
     def __del__(self) -> None:
-        """Give back what was not; a process that ends has no time for it."""
-        if self._pointers.size and not sys.is_finalizing():
-            self.release()
+        """Give back what was not."""
+        self.release()
+
+
+Held = weakref.WeakSet[FetchedRecords]
 
 
 class _Queue:
@@ -136,7 +143,9 @@ class PartitionQueue(_Queue):
     """
 
     def __init__(self, consumer: Consumer, topic: str, partition: int, wake_up: int) -> None:
-        self._consumer, self._topic, self._partition = consumer, topic, partition
+        self._topic, self._partition = topic, partition
+        self._held: Held = weakref.WeakSet()
+        _OPEN.add(self)
         queue = lib.rd_kafka_queue_get_partition(handle_of(consumer), topic.encode(), partition)
         lib.rd_kafka_queue_forward(queue, None)
         super().__init__(queue, wake_up)
@@ -151,7 +160,27 @@ class PartitionQueue(_Queue):
         found = lib.rd_kafka_consume_batch_queue(self._queue, 0, self._pointers_at, most)
         if found <= 0:
             return None
-        return FetchedRecords(self._consumer, self._topic, self._partition, self._pointers[:found].copy())
+        return FetchedRecords(self._topic, self._partition, self._pointers[:found].copy(), self._held)
+
+    def give_back(self) -> None:
+        """Give all records back that were not; whoever has some must not look at them any more."""
+        for records in list(self._held):
+            records.release()
+
+    def close(self) -> None:
+        """Let go of the queue, and of all that was taken from it."""
+        self.give_back()
+        super().close()
+
+
+_OPEN: weakref.WeakSet[PartitionQueue] = weakref.WeakSet()
+
+
+@atexit.register
+def _give_all_back() -> None:
+    """Let no consumer that nobody has closed wait for records, so that a process that failed can end."""
+    for queue in list(_OPEN):
+        queue.give_back()
 
 
 class ConsumerEvents(_Queue):

@@ -29,8 +29,8 @@ class SingleProducer:
 
     def __init__(self, settings: Mapping[str, Any], on_error: Callable[[KafkaError], None]) -> None:
         callbacks = {"delivery.report.only.error": True, "on_delivery": self._on_delivery, "error_cb": on_error}
-        self.failure: tuple[KafkaError, str, int] | None = None
-        """Why the first record that was refused for good was refused, and its topic and partition."""
+        self.failure: tuple[KafkaError, str, int | None] | None = None
+        """Why the first record that was refused for good was, and its topic and partition, if it has got one."""
         self._producer = Producer({**settings, **callbacks})
         self._lifeline = Lifeline.of(self._producer, settings)
 
@@ -69,4 +69,5 @@ class SingleProducer:
 
     def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
         if error is not None and error.code() not in PURGED and self.failure is None:
-            self.failure = error, message.topic(), message.partition()
+            partition = message.partition()
+            self.failure = error, message.topic(), partition if partition is not None and partition >= 0 else None

@@ -38,7 +38,8 @@ def heap_memory(size: int) -> Bytes:
 class ReusedMemory:
     """Memory for one block after another, the same one whenever nobody looks at the last any more.
 
-    Fresh memory costs a page fault for every 4 KiB, the more so where the C heap gives back what was freed.
+    Fresh memory costs a page fault for every 4 KiB, the more so where the C heap gives back what was freed. A block
+    that is far too large is let go of.
     """
 
     def __init__(self) -> None:
@@ -46,11 +47,14 @@ class ReusedMemory:
 
     def __call__(self, size: int) -> Bytes:
         """Give so many bytes."""
-        if size > self._last.size or sys.getrefcount(self._last) > _UNUSED:
+        is_oversized = self._last.size > max(_SMALL, 4 * size)
+        if is_oversized or size > self._last.size or sys.getrefcount(self._last) > _UNUSED:
+            self._last = NO_BITMAP  # before there are two
             self._last = own_memory(size + size // 4)
         return self._last[:size]
 
 
+_SMALL = 1 << 20  # bytes
 _UNUSED = 2  # references to an array that has no views: its owner's, and that of `sys.getrefcount`
 
 

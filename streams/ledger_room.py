@@ -178,8 +178,8 @@ def _renewed(ledger: Ledger, fresh: Ledger, places: npt.NDArray[np.int64], waiti
 def sweep_index_kernel(ledger: Ledger) -> None:
     """Take the words out whose records have left; the others move up, none before its home.
 
-    It begins behind an empty word, which no look-up goes past: what lies between a word's home and its place was moved
-    before.
+    It begins behind an empty word, which no look-up goes past, so what lies between a word's home and its place was
+    moved before: every word there is final, and the first empty place the right one.
     """
     words, used, at = ledger.words, 0, 0
     while words[at] != 0:

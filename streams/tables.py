@@ -127,6 +127,7 @@ class Table:
         if not isinstance(given, HeapBytes) or not self.length:
             raise TypeError("only a whole frame in memory of the heap can be given away")
         given.size, self.block, self.num_rows = self.length, NOTHING, 0
+        self._address, self._source = 0, None  # who looks at it nevertheless fails at once
         self._views.clear()
         return given
 

@@ -59,10 +59,25 @@ class Record:
         return self.headers_
 
 
+class LentRecords(HeldRecords):
+    """Records whose bytes are somebody else's once they are given back, as those of the real client are."""
+
+    def __init__(self, topic: str, partition: int, parts: Sequence[records.Record]) -> None:
+        super().__init__(topic, partition, parts)
+        self._lent = self._data.copy()
+        self.addresses += self._lent.ctypes.data - self._data.ctypes.data
+
+    def release(self) -> None:
+        self._lent[:] = 0xA5
+
+    def __del__(self) -> None:
+        self.release()
+
+
 def held(messages: Sequence[Record]) -> HeldRecords:
     """Give messages of one partition as a worker gets them."""
     parts = [records.Record(m.value_, m.offset_, m.stamp_ms * 1000, m.key_, tuple(m.headers_ or ())) for m in messages]
-    return HeldRecords(messages[0].topic_, messages[0].partition_, parts)
+    return LentRecords(messages[0].topic_, messages[0].partition_, parts)
 
 
 @dataclass

@@ -68,6 +68,22 @@ def test_a_partition_far_ahead_is_not_read_until_it_may_go_on(office: Office, mo
     assert worker.stations[0].intake.rows == 0
 
 
+def test_many_partitions_are_all_read_in_short_steps(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small a partition's share of a step is."""
+    monkeypatch.setattr(CopyRole, "most_rows", 4)
+    office.broker.counts["p.log"] = office.broker.counts["p.features"] = 12
+    source = office.source()
+    for partition in range(1, 12):
+        rows = [{"kind": "event", "source": source, "sequence": i, "time": i, "id": f"e{i}"} for i in range(5)]
+        office.log(partition, rows)
+    worker = office.worker(partitions=[("p.log", partition) for partition in range(12)])
+    for _ in range(100):
+        worker.step(0)
+    worker.stop()
+
+    assert [office.ids("p.features", partition) for partition in range(12)] == [[f"e{i}" for i in range(5)]] * 12
+
+
 # Input that does not fit
 
 

@@ -249,6 +249,27 @@ def test_a_ring_that_was_long_becomes_short_again() -> None:
     assert both.ledger.words.size == SMALLEST
 
 
+def test_an_index_stays_where_it_is_while_as_many_are_forgotten_as_come() -> None:
+    """Words that stayed behind leave it in place; clusters that go on at its front are found from their homes."""
+    dice, both = random.Random(7), Both()
+    names = [(dice.choice([-1, -1, -2, dice.randrange(-(2**31), 2**31)]) << 32) | number for number in range(60_000)]
+    kept: set[int] = set()
+    for turn, name in enumerate(names):
+        both.wait(name, PENDING)
+        both.settle(name, SETTLED_SET, 1.0, both.clock + 150)
+        both.clock += 1
+        kernels.drop(both.ledger, both.clock, 4)
+        if turn > 2_000:
+            kept.add(both.ledger.words.ctypes.data)
+        if turn % 1_000 == 0:
+            both.check(names[max(0, turn - 400) : turn + 5])
+
+    assert both.rooms > 50
+    assert len(kept) == 1
+    assert both.ledger.words.size == SMALLEST
+    both.check(names[-2_000:])
+
+
 def test_a_settled_event_takes_less_than_50_bytes_and_room_is_seldom_made() -> None:
     """What the documentation says of memory holds at any size, and room is seldom made."""
     both, _ = filled(1, 1)

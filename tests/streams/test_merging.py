@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.building import locate
 from streams.frames import AMENDED, BEGINNING, END, MISSING, NO_OUTCOME, RETRACTED, SET
 from streams.merging import LIVE_AGE_US, Aligner, Intake, merge_keys, merge_order, spread_order
+from streams.records import HeldRecords, Record
 from tests.rows import log_rows
 
 WAIT_US = 500_000
@@ -70,6 +72,32 @@ def test_keys_are_the_running_maximum_over_events_and_settled_labels() -> None:
 
     assert merge_keys(rows, BEGINNING).tolist() == [BEGINNING, 5, 5, 8, 8, 8, 8, 8, 9]
     assert merge_keys(rows, 7).tolist() == [7, 7, 7, 8, 8, 8, 8, 8, 9]
+    (located,) = locate(rows.layout, HeldRecords("log", 0, [Record(rows.message(), 0, 0)]))
+    for piece in (located.slice(2, 6), rows.slice(2, 6)):
+        assert merge_keys(piece, 1).tolist() == [3, 8, 8, 8, 8, 8]
+
+
+@given(times=st.lists(st.lists(st.integers(0, 9), max_size=6), min_size=1, max_size=5), data=st.data())
+def test_frames_that_lie_in_their_records_are_taken_as_tables(times: list[list[int]], data: st.DataObject) -> None:
+    """However they are cut: the same rows, keys, bounds, positions and stamps."""
+    tables = [log_rows([{"kind": "event", "time": time, "id": f"e{time}"} for time in part]) for part in times]
+    made = [Record(rows.message(), 10 * at, 1_000 + at) for at, rows in enumerate(tables)]
+    eager, lazy, end = Intake(0, 3), Intake(0, 3), 10 * len(tables)
+    for at, (rows, located) in enumerate(
+        zip(tables, locate(tables[0].layout, HeldRecords("log", 3, made)), strict=True)
+    ):
+        offsets, stamps = np.full(rows.num_rows, 10 * at), np.full(rows.num_rows, 1_000 + at)
+        eager.add(rows, offsets, stamps, end)
+        lazy.add(located, offsets, stamps, end)
+
+    while eager.rows:
+        assert (lazy.rows, lazy.head, lazy.head_stamp) == (eager.rows, eager.head, eager.head_stamp)
+        assert (lazy.position, lazy.bound) == (eager.position, eager.bound)
+        count = data.draw(st.integers(1, eager.rows))
+        (rows, keys), (own_rows, own_keys) = eager.take(count), lazy.take(count)
+        assert own_rows.message() == rows.message()
+        assert own_keys.tolist() == keys.tolist()
+    assert (lazy.rows, lazy.position) == (0, eager.position)
 
 
 # One row at a time

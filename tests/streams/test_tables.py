@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.building import Builder, read, text_of
+from streams.building import Builder, locate, read, text_of
 from streams.errors import FrameError
-from streams.layouts import Layout
+from streams.layouts import Layout, ReusedMemory, heap_memory
 from streams.records import HeldRecords, Record
-from streams.tables import Overlay, Stack, Table, cut, empty, gather, join
+from streams.tables import NO_LIMITS, Overlay, Stack, Table, cut, empty, gather, join
 
 LAYOUT = Layout(
     pa.schema(
@@ -83,6 +83,65 @@ def test_gathering_equals_pyarrows_take(parts: list[list[Any]], data: st.DataObj
 
     assert found.to_arrow() == whole.take(pa.array(index, pa.int64()))
     assert join(tables).to_arrow() == whole
+
+
+@given(parts=st.lists(Rows, min_size=1, max_size=4), data=st.data())
+def test_rows_that_lie_in_their_records_are_copied_as_those_of_tables(
+    parts: list[list[Any]], data: st.DataObject
+) -> None:
+    """Whole frames and pieces of them, at whatever address; nobody needs the records afterwards."""
+    found = locate(LAYOUT, records(*(arrow(part).serialize().to_pybytes() for part in parts)))
+    cuts = [data.draw(st.integers(0, len(part))) for part in parts]
+    pieces = [piece for rows, at in zip(found, cuts, strict=True) for piece in (rows.slice(0, at), rows.slice(at))]
+
+    joined = join(pieces)
+    del found, pieces
+
+    assert joined.to_arrow() == pa.concat_batches([arrow(part) for part in parts])
+
+
+def test_what_is_given_away_is_the_frame_and_leaves_an_empty_table() -> None:
+    """Only a whole frame in memory of the heap can be given away."""
+    rows = [(n, str(n), n, None) for n in range(10)]
+    kept, (frame,) = table(rows), cut(Stack([table(rows)]), np.arange(10), NO_LIMITS, heap_memory)
+    message = frame.message()
+
+    given_ = frame.give()
+
+    assert bytes(given_) == message == kept.message()
+    assert frame.num_rows == frame.block.size == 0
+    for one in (kept, frame):
+        with pytest.raises(TypeError, match="only a whole frame"):
+            one.give()
+
+
+def test_memory_is_used_again_when_nobody_looks_at_it() -> None:
+    """A table, a view of one of its columns, or rows cut out of it keep what it lies in."""
+    memory, rows = ReusedMemory(), [(n, str(n), n, None) for n in range(100)]
+    first = join([table(rows)], memory)
+    column = first.numbers("large")
+    del first
+    second = join([table(rows[::-1])], memory)
+    assert column.tolist() == list(range(100))
+    piece, name = second.slice(90), second.text("name")
+    del second
+    third = join([table(rows)], memory)
+    assert piece.numbers("large").tolist() == list(range(9, -1, -1))
+    assert bytes(name.data[: name.offsets[1]]) == b"99"
+
+    address = third.source()[1]
+    del third
+    fourth = join([table(rows[::-1])], memory)
+    assert fourth.source()[1] == address
+    assert fourth.to_arrow() == arrow(rows[::-1])
+
+
+def test_memory_that_was_large_becomes_small_again() -> None:
+    """After a burst nobody keeps what it took."""
+    memory = ReusedMemory()
+    assert memory(40 << 20).size == 40 << 20
+    small: Any = memory(1 << 10)
+    assert small.base.size < 1 << 20
 
 
 def test_an_index_may_lie_in_memory_as_it_likes() -> None:

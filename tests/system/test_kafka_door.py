@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Literal
 
+import numpy as np
 import pytest
 from confluent_kafka import Producer
 
@@ -24,7 +27,8 @@ from streams.kafka import (
     read_all,
 )
 from streams.kafka_topics import mismatches
-from streams.records import pack
+from streams.memory import HeapBytes
+from streams.records import Records, pack
 from streams.records import value as value_of
 from streams.topic_specs import TopicSpec
 
@@ -366,10 +370,96 @@ def test_a_refused_record_among_many_is_not_overlooked(settings: dict[str, str],
     outbox = KafkaOutbox(settings)
 
     outbox.produce_many(topic, 99, pack([b"there is no such partition"]))
-    with pytest.raises(DeliveryError, match=r"sent again after a restart"):
+    with pytest.raises(DeliveryError, match=rf"{topic}\[99\].*sent again after a restart"):
         outbox.flush()
     with pytest.raises(DeliveryError, match="too large"):
         KafkaOutbox(settings).produce_many(topic, 0, pack([b"a", bytes(2_000_000)]))
+    outbox.close()
+
+
+def heap_bytes(content: bytes) -> HeapBytes:
+    memory = HeapBytes(len(content))
+    np.asarray(memory)[:] = np.frombuffer(content, np.uint8)
+    return memory
+
+
+def test_what_is_given_away_arrives_whole_and_waits_for_room(settings: dict[str, str], topic: str) -> None:
+    values = [b"%03d" % n + bytes([n]) * 500_000 for n in range(60)]  # more than the queue holds
+    outbox = KafkaOutbox(settings)
+    for n, value in enumerate(values):
+        outbox.give(topic, n % 2, heap_bytes(value), [("schema", b"%d" % n), ("empty", b"")])
+    outbox.flush()
+
+    for partition in (0, 1):
+        found = list(read_all(settings, topic, partition))
+        assert [message.value() for message in found] == values[partition::2]
+        own = [[("schema", b"%d" % n), ("empty", b"")] for n in range(partition, 60, 2)]
+        assert [message.headers() for message in found] == own
+    assert (outbox.produced_total, outbox.produced_bytes) == (60, 60 * 500_003)
+    outbox.close()
+
+
+def test_a_refused_frame_is_named_and_stays_ours(settings: dict[str, str], topic: str) -> None:
+    outbox, large = KafkaOutbox(settings), heap_bytes(bytes(2_000_000))
+    with pytest.raises(DeliveryError, match="too large"):
+        outbox.give(topic, 0, large, [])
+    assert bytes(large) == bytes(2_000_000)  # nobody has freed it
+    outbox.close()
+
+    outbox = KafkaOutbox(settings)
+    outbox.give(topic, 99, heap_bytes(b"there is no such partition"), [])
+    with pytest.raises(DeliveryError, match=rf"{topic}\[99\].*sent again after a restart"):
+        outbox.flush()
+    with pytest.raises(DeliveryError):
+        outbox.give(topic, 0, heap_bytes(b"after"), [])
+    outbox.close()
+
+
+def test_records_may_outlive_whoever_has_read_them(settings: dict[str, str], topic: str, prefix: str) -> None:
+    publish(settings, topic, range(100), partition=0)
+    member = Member(settings, f"{prefix}.group", topic)
+    kept: list[Records] = []
+    for _ in range(100):
+        kept += member.inbox.poll(dict.fromkeys(member.owned, 10), 0.2)
+        if sum(records.offsets.size for records in kept) == 100:
+            break
+    assert [value_of(records, i) for records in kept for i in range(records.offsets.size)] == [
+        b"%d" % n for n in range(100)
+    ]
+    kept.pop()  # given back while the consumer is there, the others after it
+    member.inbox.close()
+    kept.clear()
+
+
+ENDING = """
+import sys
+from streams.kafka import BEGINNING, KafkaInbox
+broker, topic = sys.argv[1:]
+inbox = KafkaInbox({"bootstrap.servers": broker}, topic)
+inbox.subscribe([topic], lambda new: dict.fromkeys(new, BEGINNING), print, print)
+kept, itself = [], []
+itself.append((itself, inbox, kept))  # what a collection at the end would find
+while not kept:
+    kept += inbox.poll({(topic, 0): 10}, 0.2)
+raise ValueError("a failure")
+"""
+
+
+def test_a_process_that_fails_with_records_in_its_hands_ends(settings: dict[str, str], topic: str) -> None:
+    publish(settings, topic, range(10), partition=0)
+    command = [sys.executable, "-c", ENDING, settings["bootstrap.servers"], topic]
+
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.returncode == 1, ended.stderr
+    assert ended.stderr.endswith("ValueError: a failure\n")
+
+
+def test_a_record_refused_before_it_has_a_partition_names_none(settings: dict[str, str], prefix: str) -> None:
+    outbox = KafkaOutbox(settings)
+    outbox.produce_many(f"{prefix}.absent", None, pack([b"x"]), pack([b"k"]))
+    with pytest.raises(DeliveryError, match=rf"deliver a message to {prefix}.absent: "):
+        outbox.flush()
     outbox.close()
 
 
