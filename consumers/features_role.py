@@ -36,7 +36,7 @@ class FeaturesRole:
     is_renewable = False
     gathers = 1 / 3  # what ingest sends to all partitions at once does not arrive at once
     ahead_kib = 512
-    most_rows = 12_000
+    most_rows = 8_000
     is_full = False
     answers_to: str | None = None
 

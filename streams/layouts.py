@@ -39,21 +39,23 @@ class ReusedMemory:
     """Memory for one block after another, the same one whenever nobody looks at the last any more.
 
     Fresh memory costs a page fault for every 4 KiB, the more so where the C heap gives back what was freed. A block
-    that is far too large is let go of.
+    that was far too large LONG times in a row is let go of.
     """
 
     def __init__(self) -> None:
         self._last = own_memory(0)
+        self._oversized = 0  # so many times in a row
 
     def __call__(self, size: int) -> Bytes:
         """Give so many bytes."""
-        is_oversized = self._last.size > max(_SMALL, 4 * size)
-        if is_oversized or size > self._last.size or sys.getrefcount(self._last) > _UNUSED:
-            self._last = NO_BITMAP  # before there are two
+        self._oversized = self._oversized + 1 if self._last.size > max(_SMALL, 4 * size) else 0
+        if self._oversized > LONG or size > self._last.size or sys.getrefcount(self._last) > _UNUSED:
+            self._last, self._oversized = NO_BITMAP, 0  # before there are two blocks
             self._last = own_memory(size + size // 4)
         return self._last[:size]
 
 
+LONG = 200
 _SMALL = 1 << 20  # bytes
 _UNUSED = 2  # references to an array that has no views: its owner's, and that of `sys.getrefcount`
 
