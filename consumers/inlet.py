@@ -35,6 +35,11 @@ def locate_each(found: Sequence[tuple[Inlet, Records]]) -> list[Pieces]:
     return pieces
 
 
+def _decoded(rows: Table, counts: Int64s, records: Records) -> Decoded[Table]:
+    """Give rows of which each record has so many."""
+    return Decoded(rows, np.repeat(records.offsets, counts), np.repeat(records.stamps, counts))
+
+
 def _repeated(numbers: Int64s, i: int, times: int) -> Int64s:
     """Give one of some numbers many times, as a view."""
     return np.ndarray(times, np.int64, numbers, i * numbers.itemsize, (0,))
@@ -51,17 +56,14 @@ class FrameInlet:
 
     def decode(self, records: Records) -> Decoded[Table]:
         """Copy the frames of one poll into one table."""
-        headers = self._headers(records)
-        if self._are_ours(headers):
-            rows, counts = read(self._schema.layout, records)
-        else:
-            rows, counts = self._read_each(records, headers)
-        return Decoded(rows, np.repeat(records.offsets, counts), np.repeat(records.stamps, counts))
+        others = self._headers_of_others(records)
+        rows, counts = self._read_each(records, others) if others else read(self._schema.layout, records)
+        return _decoded(rows, counts, records)
 
     def locate(self, records: Records) -> list[Decoded[Located]] | list[Decoded[Table]]:
         """Find the rows of the frames of one poll; they are copied when they are taken, those to be fitted now."""
-        if not self._are_ours(self._headers(records)):
-            decoded = self.decode(records)
+        if others := self._headers_of_others(records):
+            decoded = _decoded(*self._read_each(records, others), records)
             records.release()
             return [decoded]
         found = []
@@ -70,11 +72,10 @@ class FrameInlet:
             found.append(Decoded(rows, offsets, stamps))
         return found
 
-    def _headers(self, records: Records) -> list[bytes]:
-        return [records.header(i, SCHEMA_HEADER) or b"" for i in range(records.offsets.size)]
-
-    def _are_ours(self, headers: list[bytes]) -> bool:
-        return all(header == self._fingerprint for header in headers)
+    def _headers_of_others(self, records: Records) -> list[bytes]:
+        """Give the fingerprint of each frame if some are of another list of columns, else nothing."""
+        headers = [records.header(i, SCHEMA_HEADER) or b"" for i in range(records.offsets.size)]
+        return [] if all(header == self._fingerprint for header in headers) else headers
 
     def _read_each(self, records: Records, headers: list[bytes]) -> tuple[Table, Int64s]:
         """Read frames of several lists of columns: what was written before the pipeline file was changed."""

@@ -20,6 +20,7 @@ from streams.errors import UnavailableError
 from streams.kafka_errors import translate
 from streams.kafka_queues import ConsumerEvents, FetchedRecords, PartitionQueue
 from streams.kafka_reader import ANSWER_S, Partition, Subscriber, read_all
+from streams.librdkafka import handle_of
 from streams.records import Records
 
 GATHERED_BYTES = 200_000
@@ -137,10 +138,11 @@ class KafkaInbox:
         if group_instance_id is not None:
             own["group.instance.id"] = group_instance_id
         self._client = Subscriber(settings, group, **own)
+        self._handle = handle_of(self._client.consumer)
         self._wake_up = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._waiting = select.poll()
         self._waiting.register(self._wake_up, select.POLLIN)
-        self._events = ConsumerEvents(self._client.consumer, self._wake_up)
+        self._events = ConsumerEvents(self._handle, self._wake_up)
         # Loads kernels: the first record does not wait for them.
         FetchedRecords("", 0, np.empty(0, np.int64), WeakSet()).release()
         self._queues: dict[Partition, PartitionQueue] = {}
@@ -264,7 +266,7 @@ class KafkaInbox:
     def _assign(self, partitions: list[Partition]) -> None:
         # Offsets go in with the assignment: a seek before it is an error, one after it races with the first fetch.
         for where in partitions:
-            self._queues[where] = PartitionQueue(self._client.consumer, *where, self._wake_up)
+            self._queues[where] = PartitionQueue(self._handle, *where, self._wake_up)
         if partitions:
             wanted = [TopicPartition(*where, self._starts[where]) for where in partitions]
             self._client.consumer.incremental_assign(wanted)

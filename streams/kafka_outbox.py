@@ -134,8 +134,7 @@ class KafkaOutbox:
         }
         self._config = {**settings, **CLIENT_SETTINGS, **own}
         self._singles: SingleProducer | None = None
-        self._batches: BulkProducer | None = None
-        self._frames: BulkProducer | None = None
+        self._bulk: dict[bool, BulkProducer] = {}  # by whether it is for frames
         with self._refusing():
             check_settings(self._config)
 
@@ -211,19 +210,15 @@ class KafkaOutbox:
             self._flush(CLOSE_WAIT_S)
         for producer in self._producers:
             producer.close(CLOSE_WAIT_S)
-        self._singles = self._batches = self._frames = None
+        self._singles = None
+        self._bulk.clear()
 
     def _bulk_producer(self, *, is_for_frames: bool) -> BulkProducer:
-        found = self._frames if is_for_frames else self._batches
-        if found is None:
+        if is_for_frames not in self._bulk:
+            own = FRAME_SETTINGS if is_for_frames else BATCH_SETTINGS
             with self._refusing():
-                own = FRAME_SETTINGS if is_for_frames else BATCH_SETTINGS
-                found = BulkProducer({**self._config, **own}, self._on_error)
-            if is_for_frames:
-                self._frames = found
-            else:
-                self._batches = found
-        return found
+                self._bulk[is_for_frames] = BulkProducer({**self._config, **own}, self._on_error)
+        return self._bulk[is_for_frames]
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:
@@ -234,7 +229,7 @@ class KafkaOutbox:
 
     @property
     def _producers(self) -> list[SingleProducer | BulkProducer]:
-        return [one for one in (self._singles, self._batches, self._frames) if one is not None]
+        return [*([self._singles] if self._singles is not None else []), *self._bulk.values()]
 
     def _flush(self, timeout_s: float) -> int:
         return sum(producer.flush(timeout_s) for producer in self._producers)

@@ -13,11 +13,11 @@ import weakref
 
 import numpy as np
 import numpy.typing as npt
-from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import KafkaError
 
 from streams.compiled import njit, straight
 from streams.intrinsics import call_1, call_2, load_64
-from streams.librdkafka import CMessage, address_of, error_code_kernel, handle_of, lib
+from streams.librdkafka import CMessage, address_of, error_code_kernel, lib
 
 Int64s = npt.NDArray[np.int64]
 
@@ -137,16 +137,16 @@ class PartitionQueue(_Queue):
     the partition was given up.
 
     Args:
-        consumer: who reads.
+        consumer: the handle.
         topic, partition: what is read.
         wake_up: a file descriptor that gets 8 bytes when something comes into the empty queue.
     """
 
-    def __init__(self, consumer: Consumer, topic: str, partition: int, wake_up: int) -> None:
+    def __init__(self, consumer: int, topic: str, partition: int, wake_up: int) -> None:
         self._topic, self._partition = topic, partition
         self._held: Held = weakref.WeakSet()
         _OPEN.add(self)
-        queue = lib.rd_kafka_queue_get_partition(handle_of(consumer), topic.encode(), partition)
+        queue = lib.rd_kafka_queue_get_partition(consumer, topic.encode(), partition)
         lib.rd_kafka_queue_forward(queue, None)
         super().__init__(queue, wake_up)
         self._pointers = np.empty(0, np.int64)
@@ -186,8 +186,8 @@ def _give_all_back() -> None:
 class ConsumerEvents(_Queue):
     """Writes to `wake_up` also when the consumer has a callback to serve."""
 
-    def __init__(self, consumer: Consumer, wake_up: int) -> None:
-        super().__init__(lib.rd_kafka_queue_get_consumer(handle_of(consumer)), wake_up)
+    def __init__(self, consumer: int, wake_up: int) -> None:
+        super().__init__(lib.rd_kafka_queue_get_consumer(consumer), wake_up)
 
 
 @straight

@@ -14,6 +14,7 @@ from confluent_kafka import TopicPartition
 
 from streams.kafka_queues import FetchedRecords, PartitionQueue
 from streams.kafka_reader import Subscriber, outside_groups
+from streams.librdkafka import handle_of
 from streams.records import Records
 
 
@@ -76,8 +77,9 @@ class Tail:
             low, high = self._client.watermarks(self._topic, partition)
             at = positions.get(partition, low)
             starts[partition] = at if low <= at <= high else low
+        handle = handle_of(self._client.consumer)
         for partition in starts:
-            self._queues[partition] = PartitionQueue(self._client.consumer, self._topic, partition, self._wake_up)
+            self._queues[partition] = PartitionQueue(handle, self._topic, partition, self._wake_up)
         self._client.consumer.assign([TopicPartition(self._topic, *start) for start in starts.items()])
         return starts
 

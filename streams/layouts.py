@@ -22,7 +22,7 @@ Int64s = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 Memory = Callable[[int], Bytes]
 
-NO_BITMAP = np.frombuffer(b"", np.uint8)
+NOTHING = NO_BITMAP = np.frombuffer(b"", np.uint8)
 
 
 def own_memory(size: int) -> Bytes:
@@ -43,14 +43,14 @@ class ReusedMemory:
     """
 
     def __init__(self) -> None:
-        self._last = own_memory(0)
+        self._last = NOTHING
         self._oversized = 0  # so many times in a row
 
     def __call__(self, size: int) -> Bytes:
         """Give so many bytes."""
         self._oversized = self._oversized + 1 if self._last.size > max(_SMALL, 4 * size) else 0
         if self._oversized > LONG or size > self._last.size or sys.getrefcount(self._last) > _UNUSED:
-            self._last, self._oversized = NO_BITMAP, 0  # before there are two blocks
+            self._last, self._oversized = NOTHING, 0  # before there are two blocks
             self._last = own_memory(size + size // 4)
         return self._last[:size]
 

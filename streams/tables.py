@@ -17,13 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from streams.layouts import NO_BITMAP, Bytes, Int64s, Layout, Memory, Text, TextAt, own_memory
+from streams.layouts import NO_BITMAP, NOTHING, Bytes, Int64s, Layout, Memory, Text, TextAt, own_memory
 from streams.memory import HeapBytes, address_of
 from streams.message_kernels import ITEMS, PARTS, head_kernel, source_kernel
 from streams.table_kernels import fill_kernel, join_kernel, measure_joined_kernel, measure_kernel
 
 NO_LIMITS = (1 << 40, 1 << 60)
-NOTHING = np.frombuffer(b"", np.uint8)
 
 
 class Table:

@@ -426,7 +426,7 @@ def test_records_may_outlive_whoever_has_read_them(settings: dict[str, str], top
     assert [value_of(records, i) for records in kept for i in range(records.offsets.size)] == [
         b"%d" % n for n in range(100)
     ]
-    kept.pop()  # given back while the consumer is there, the others after it
+    kept.pop()  # given back at once, the others when the inbox is closed
     member.inbox.close()
     kept.clear()
 
